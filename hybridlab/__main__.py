@@ -1,0 +1,5 @@
+"""`python -m hybridlab`."""
+
+from hybridlab.cli import main
+
+main()

@@ -1,0 +1,163 @@
+"""The command line: `hybridlab train | check | mixers | bench | report`."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hybridlab.errors import ConfigError, near_miss
+
+USAGE = """\
+hybridlab: ablations of hybrid sequence models, with quality broken down by layer group
+
+  hybridlab train [OVERRIDE ...]      train and evaluate a stack; with -m, every combination of a sweep
+  hybridlab check [OVERRIDE ...]      the leak gate alone: does any mixer, or the stack, see the future?
+  hybridlab mixers [OVERRIDE ...]     the named mixers, with kind, paper, parameters and state
+  hybridlab bench [OVERRIDE ...]      forward + backward of each mixer beside attention, and the cost of a training step
+  hybridlab report DIR [--base TEXT]  the table of the runs under DIR; writes report.md and report.html there
+
+An OVERRIDE is Hydra's: stack.groups.deep.mixer=mamba2, mixers.sliding.window=128, task.length=1024, trainer=gpu, seed=1.
+`hybridlab train --help` lists the configuration; `hybridlab train --cfg job` prints it.
+"""
+
+
+class ReportedError(RuntimeError):
+    """A job of a multirun failed and has said so; `code` is the exit code it asks for."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; a user's mistake is one line on stderr and exit code 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "train": _train,
+        "check": _check,
+        "mixers": _mixers,
+        "bench": _bench,
+        "report": _report,
+    }
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        sys.exit(0 if words else 2)
+    if words[0] in ("-V", "--version"):
+        from hybridlab import __version__
+
+        print(f"hybridlab {__version__}")
+        sys.exit(0)
+    if words[0] not in commands:
+        _complain(f"`{words[0]}`: no such command; {near_miss(words[0], commands)}")
+        sys.exit(2)
+    try:
+        code = commands[words[0]](words[1:])
+    except ConfigError as error:
+        _complain(str(error))
+        code = 2
+    except OSError as error:
+        _complain(_os_error(error))
+        code = 2
+    except KeyboardInterrupt:
+        _complain("interrupted; the same command goes on from the last checkpoint")
+        code = 130
+    sys.exit(code)
+
+
+def _train(arguments: list[str]) -> int:
+    def job(config: Any) -> float | None:
+        from hybridlab.training.run import train_and_show
+
+        return train_and_show(config)
+
+    return _run_jobs(job, arguments, "train")
+
+
+def _check(arguments: list[str]) -> int:
+    def job(config: Any) -> None:
+        from hybridlab.evaluation.leak import check_plan
+        from hybridlab.training.job import prepare
+
+        prepared = prepare(config)
+        for line in check_plan(prepared.plan, prepared.build_stack(), prepared.task.length):
+            print(line)
+
+    return _run_jobs(job, arguments, "check")
+
+
+def _mixers(arguments: list[str]) -> int:
+    def job(config: Any) -> None:
+        from hybridlab.catalogue import show_mixers
+
+        show_mixers(config)
+
+    return _run_jobs(job, arguments, "mixers")
+
+
+def _bench(arguments: list[str]) -> int:
+    def job(config: Any) -> None:
+        from hybridlab.bench import bench
+
+        bench(config)
+
+    return _run_jobs(job, arguments, "bench")
+
+
+def _report(arguments: list[str]) -> int:
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="hybridlab report", description="The table of the runs under a folder.")
+    parser.add_argument("directory", metavar="DIR", help="a sweep's folder, runs/<name>, or one run's")
+    parser.add_argument("--base", help="the stack that swaps are measured against, e.g. early=full", default=None)
+    options = parser.parse_args(arguments)
+    from hybridlab.report import print_and_write
+
+    print_and_write(options.directory, options.base)
+    return 0
+
+
+def _run_jobs(function: Callable[[Any], Any], arguments: list[str], command: str) -> int:
+    """Run `function` on the composed configuration(s); a failed job of a multirun does not stop the others."""
+    from hybridlab.config import run_app
+
+    codes: list[int] = []
+
+    def job(config: Any) -> Any:
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        from hybridlab.errors import RunFailedError
+
+        try:
+            return function(config)
+        except ConfigError as error:
+            _complain(str(error))
+            code = 2
+        except OSError as error:
+            _complain(_os_error(error))
+            code = 2
+        except RunFailedError as error:
+            _complain(str(error))
+            code = 1
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise ReportedError(code)  # Hydra marks the job as failed and goes on with the next
+        codes.append(code)
+        return None
+
+    try:
+        run_app(job, arguments, command)
+    except ReportedError as error:
+        return error.code
+    return max(codes, default=0)
+
+
+def _os_error(error: OSError) -> str:
+    """Say which file could not be read or written, and why: a folder without permission, a full disk."""
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+
+
+def _complain(line: str) -> None:
+    print(f"hybridlab: {line}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

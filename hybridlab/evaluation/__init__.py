@@ -1,0 +1,1 @@
+"""Quality by layer group, cost, and the leak gate."""

@@ -1,0 +1,114 @@
+"""What each layer costs, measured on the layer itself: parameters, FLOPs, decode state, time."""
+
+import copy
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from hybridlab.errors import ConfigError
+from hybridlab.mixers.base import state_bytes
+from hybridlab.records.measurement import Measurement
+from hybridlab.stack.model import Stack
+
+REPEATS = 5
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """The cost of one layer for one row of `length` tokens."""
+
+    parameters: int
+    flops: (
+        int  # forward, by PyTorch's counter: matrix products, attention and convolutions; causal attention counts whole
+    )
+    state_bytes: int  # of its mixer, after `length` tokens, as held in the weights' dtype
+
+
+def layer_costs(stack: Stack, length: int) -> list[LayerCost]:
+    """Measure every layer on the meta device, where shapes and dtypes are real and nothing is computed.
+
+    PyTorch's counter misses the CPU's attention kernel; on the meta device attention falls to matrix products, which it sees.
+    """
+    costs = []
+    for planned, layer in zip(stack.plan.layers, stack.layers, strict=True):
+        shadow: Any = copy.deepcopy(layer).to("meta")
+        like = next(shadow.parameters())
+        row = torch.empty(1, length, stack.plan.width, device="meta", dtype=like.dtype)
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            shadow(row)
+        try:
+            with torch.no_grad():
+                _, state = shadow.mixer.extend(row, shadow.mixer.initial_state(1, like))
+        except NotImplementedError as error:
+            raise ConfigError(f"mixer `{planned.mixer}`: `initial_state` and `extend` are missing") from error
+        parameters = sum(p.numel() for p in layer.parameters())
+        costs.append(LayerCost(parameters, counter.get_total_flops(), state_bytes(state)))
+    return costs
+
+
+def plan_rows(stack: Stack, length: int) -> list[dict[str, Any]]:
+    """Return the expanded plan as data: one entry per layer, with its mixer, hyper-parameters and cost."""
+    return [
+        {
+            "layer": layer.index,
+            "group": layer.group,
+            "mixer": layer.mixer,
+            "settings": layer.settings,
+            **asdict(cost),
+        }
+        for layer, cost in zip(stack.plan.layers, layer_costs(stack, length), strict=True)
+    ]
+
+
+def cost_rows(stack: Stack, plan: list[dict[str, Any]], length: int, device: torch.device) -> list[Measurement]:
+    """Return the cost of the whole stack, of each layer group and of each kind of mixer."""
+    times = [layer_milliseconds(layer, stack.plan.width, length, device) for layer in stack.layers]
+    everything = tuple(range(len(plan)))
+    rows = []
+    for (grouping, group), layers in {("stack", ""): everything, **stack.plan.groupings()}.items():
+        for measure, unit in (("parameters", "1"), ("flops", "FLOP"), ("state_bytes", "bytes")):
+            value = sum(plan[index][measure] for index in layers)
+            if grouping == "stack" and measure == "parameters":
+                value = sum(p.numel() for p in stack.parameters())
+            rows.append(
+                Measurement(measure=measure, value=value, unit=unit, grouping=grouping, group=group, tokens=length)
+            )
+        taken = sum(times[index] for index in layers)
+        rows.append(
+            Measurement(measure="milliseconds", value=taken, unit="ms", grouping=grouping, group=group, tokens=length)
+        )
+    return rows
+
+
+def layer_milliseconds(layer: nn.Module, width: int, length: int, device: torch.device) -> float:
+    """Return the median time of one forward and backward of a layer on one row, in milliseconds."""
+    row = torch.randn(1, length, width, device=device, requires_grad=True)
+    taken = []
+    for _ in range(1 + REPEATS):
+        _wait(device)
+        start = time.perf_counter()
+        torch.autograd.grad(layer(row).sum(), [row, *layer.parameters()])
+        _wait(device)
+        taken.append(time.perf_counter() - start)
+    return 1000 * statistics.median(taken[1:])
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Return the most memory held so far: on the GPU by PyTorch, on the CPU by the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+    import sys
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

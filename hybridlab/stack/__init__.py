@@ -1,0 +1,1 @@
+"""From the configuration of a stack to the network."""

@@ -1,0 +1,34 @@
+"""Changes of a trained stack for the time of a measurement, by forward hooks."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Literal
+
+import torch
+
+from hybridlab.stack.model import Stack
+
+Part = Literal["mixer", "channel"]
+
+
+@contextmanager
+def silenced(stack: Stack, layers: Iterable[int], part: Part) -> Iterator[None]:
+    """Make the mixers (or the channel mixers) of the given layers add nothing to the residual stream.
+
+    The hooks work on the eager stack only: a compiled one ignores hooks that come after its compilation.
+    """
+    with ExitStack() as hooks:
+        for index in layers:
+            module = getattr(stack.layers[index], part)
+            if module is not None:
+                hooks.enter_context(_hook(module))
+        yield
+
+
+@contextmanager
+def _hook(module: torch.nn.Module) -> Iterator[None]:
+    handle = module.register_forward_hook(lambda _module, _inputs, output: torch.zeros_like(output))
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,98 @@
+"""The network: embedding, layers, final norm and head."""
+
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from hybridlab.build import build
+from hybridlab.mixers.base import State
+from hybridlab.stack.plan import Plan
+
+
+class Block(nn.Module):
+    """One pre-norm layer: `x + mixer(norm(x))`, then `x + channel(norm(x))`."""
+
+    def __init__(self, mixer: Any, channel: nn.Module | None, width: int) -> None:
+        super().__init__()
+        self.mixer_norm = nn.RMSNorm(width)
+        self.mixer = mixer
+        self.channel_norm = None if channel is None else nn.RMSNorm(width)
+        self.channel = channel
+
+    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        """Run a whole row from an empty past."""
+        return self._mix_channels(x + self.mixer(self.mixer_norm(x)))
+
+    def extend(self, x: Float[Tensor, "b n d"], state: State) -> tuple[Float[Tensor, "b n d"], State]:
+        """Run the next n tokens after those in `state`."""
+        mixed, state = self.mixer.extend(self.mixer_norm(x), state)
+        return self._mix_channels(x + mixed), state
+
+    def _mix_channels(self, x: Tensor) -> Tensor:
+        if self.channel is None or self.channel_norm is None:
+            return x
+        return x + self.channel(self.channel_norm(x))
+
+
+class Stack(nn.Module):
+    """The whole model: tokens in, logits out. The head shares the embedding's weights."""
+
+    def __init__(self, plan: Plan, vocabulary: int) -> None:
+        super().__init__()
+        self.plan = plan
+        self.embedding = nn.Embedding(vocabulary, plan.width)
+        self.layers = nn.ModuleList(
+            Block(
+                build(layer.settings, layer.where, width=plan.width),
+                None if plan.channel is None else build(plan.channel, "stack.channel", width=plan.width),
+                plan.width,
+            )
+            for layer in plan.layers
+        )
+        self.norm = nn.RMSNorm(plan.width)
+        self.head = nn.Linear(plan.width, vocabulary, bias=False)
+        self.head.weight = self.embedding.weight
+        initialise(self)
+
+    def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
+        """Return the logits of the next token at every position."""
+        return self.read(self.run(self.embedding(tokens)))
+
+    def run(self, x: Float[Tensor, "b t d"], first: int = 0) -> Float[Tensor, "b t d"]:
+        """Carry the residual stream through the layers from `first` to the last."""
+        for layer in list(self.layers)[first:]:
+            x = layer(x)
+        return x
+
+    def read(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t v"]:
+        """Read the residual stream by the final norm and the head."""
+        return self.head(self.norm(x))
+
+    def initial_state(self, batch: int) -> tuple[State, ...]:
+        """Return the state of an empty past, one per layer."""
+        like = self.embedding.weight
+        return tuple(layer.mixer.initial_state(batch, like) for layer in self.layers)  # type: ignore[union-attr]
+
+    def extend(
+        self, tokens: Int[Tensor, "b n"], state: tuple[State, ...]
+    ) -> tuple[Float[Tensor, "b n v"], tuple[State, ...]]:
+        """Read the next n tokens after those in `state`: decoding (n = 1) and chunked prefill."""
+        x = self.embedding(tokens)
+        states = []
+        for layer, past in zip(self.layers, state, strict=True):
+            x, past = layer.extend(x, past)  # type: ignore[operator]
+            states.append(past)
+        return self.read(x), tuple(states)
+
+
+def initialise(stack: Stack) -> None:
+    """Draw the weights: normal with variance 1 / inputs, less in what writes to the residual stream, as GPT-2 does.
+
+    Parameters tagged as keeping their own initialisation, and all but linear maps and the embedding, are left as they are.
+    """
+    writers = {getattr(part, "out", None) for layer in stack.layers for part in (layer.mixer, layer.channel)}
+    for module in stack.modules():
+        if isinstance(module, nn.Linear | nn.Embedding) and getattr(module.weight, "takes_initialisation", True):
+            shrink = (2 * len(stack.layers)) ** -0.5 if module in writers else 1.0
+            nn.init.normal_(module.weight, std=shrink * module.weight.shape[-1] ** -0.5)

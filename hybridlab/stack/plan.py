@@ -1,0 +1,201 @@
+"""From the configuration of a stack to its plan: the only place where layers and groups are expanded and checked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+from hybridlab.build import build, find_target
+from hybridlab.errors import ConfigError, near_miss
+from hybridlab.stack.pattern import expand_pattern
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of the expanded stack."""
+
+    index: int
+    group: str
+    mixer: str  # the mixer's name: a file of conf/mixers/
+    settings: dict[str, Any]  # its `_target_` and hyper-parameters, without the width
+    where: str  # the configuration path that a message about it should name
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole stack, one entry per layer, nearest to the embedding first."""
+
+    width: int
+    layers: tuple[Layer, ...]
+    channel: dict[str, Any] | None  # the channel mixer of every layer, or none
+
+    def groupings(self) -> dict[tuple[str, str], tuple[int, ...]]:
+        """Return the layers of each group of the report: the declared ones, then one for each kind of mixer.
+
+        Keys are ("group", its name) and ("mixer", its name).
+        """
+        found: dict[tuple[str, str], tuple[int, ...]] = {}
+        for grouping in ("group", "mixer"):
+            for layer in self.layers:
+                key = (grouping, getattr(layer, grouping))
+                found[key] = (*found.get(key, ()), layer.index)
+        return found
+
+    def distinct_mixers(self) -> list[Layer]:
+        """Return the first layer of each distinct mixer: same name, same hyper-parameters."""
+        first: dict[str, Layer] = {}
+        for layer in self.layers:
+            first.setdefault(f"{layer.mixer} {sorted(layer.settings.items(), key=str)}", layer)
+        return list(first.values())
+
+
+def expand(
+    stack: Mapping[str, Any], mixers: Mapping[str, Any], files: Mapping[str, Path], *, causal: bool = True
+) -> Plan:
+    """Expand and check the configuration nodes `stack` and `mixers`; `files` is the YAML of each named mixer.
+
+    Every mixer is built once on the `meta` device, so that its own refusals come here too. `causal` says whether the task
+    forbids to look ahead.
+    """
+    _check_keys(stack, "stack", required=("width", "groups"), optional=("channel",))
+    width = stack["width"]
+    _check_count(width, "stack.width")
+    _check_overrides(mixers, files, width)
+    groups = stack["groups"]
+    if not isinstance(groups, Mapping) or not groups:
+        raise ConfigError("`stack.groups`: at least one layer group is needed")
+    layers: list[Layer] = []
+    for group, declared in groups.items():
+        layers += _expand_group(str(group), declared, mixers, files, first=len(layers))
+    plan = Plan(width, tuple(layers), _channel(stack.get("channel")))
+    _check_by_building(plan, causal)
+    return plan
+
+
+def normal_form(stack: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
+    """Return the `stack` node with each group spelt out, so that two spellings of one stack are one run."""
+    groups: dict[str, list[Layer]] = {}
+    for layer in plan.layers:
+        groups.setdefault(layer.group, []).append(layer)
+    return {**stack, "groups": {name: _spelt_out(layers) for name, layers in groups.items()}}
+
+
+def _spelt_out(layers: list[Layer]) -> dict[str, Any]:
+    """Spell out one group: its mixers by layer, and each mixer's settings (by layer where they differ)."""
+    names = [layer.mixer for layer in layers]
+    settings: dict[str, Any] = {}
+    for name in dict.fromkeys(names):
+        by_layer = [layer.settings for layer in layers if layer.mixer == name]
+        settings[name] = by_layer[0] if all(each == by_layer[0] for each in by_layer) else by_layer
+    mixer = names[0] if len(set(names)) == 1 else " ".join(names)
+    return {"layers": len(layers), "mixer": mixer, "settings": settings}
+
+
+def _expand_group(
+    group: str, declared: Any, mixers: Mapping[str, Any], files: Mapping[str, Path], first: int
+) -> list[Layer]:
+    where = f"stack.groups.{group}"
+    if not isinstance(declared, Mapping):
+        raise ConfigError(f"`{where}={declared}`: `layers` and `mixer` are needed, e.g. {{layers: 2, mixer: full}}")
+    _check_keys(declared, where, required=("mixer",), optional=("layers",))
+    where = f"{where}.mixer"
+    entries = _entries(declared["mixer"], where)
+    count = declared.get("layers", len(entries))
+    _check_count(count, f"stack.groups.{group}.layers")
+    layers = []
+    for index, entry in enumerate(islice(cycle(entries), count), start=first):
+        name, inline = _name_and_settings(entry, where)
+        _check_mixer_name(name, where, files)
+        path = where if inline else f"mixers.{name}"
+        settings = {**_load(files[name]), **mixers.get(name, {}), **inline}
+        layers.append(Layer(index, group, name, settings, path))
+    return layers
+
+
+def _entries(mixer: Any, where: str) -> list[Any]:
+    """Return the list of mixers that a group cycles through, whichever way it is spelt."""
+    if isinstance(mixer, str):
+        try:
+            mixer = expand_pattern(mixer)
+        except ValueError as error:
+            raise ConfigError(f"`{where}={mixer}`: {error}") from error
+    entries = mixer if isinstance(mixer, list) else [mixer]
+    if not entries:
+        raise ConfigError(f"`{where}={mixer}`: at least one mixer is needed")
+    return entries
+
+
+def _name_and_settings(entry: Any, where: str) -> tuple[str, dict[str, Any]]:
+    """Split `sliding` or `{name: sliding, window: 256}` into the mixer's name and what is set in place."""
+    if isinstance(entry, str):
+        return entry, {}
+    if isinstance(entry, Mapping) and isinstance(entry.get("name"), str):
+        return entry["name"], {key: value for key, value in entry.items() if key != "name"}
+    raise ConfigError(f"`{where}={entry}`: a mixer's name is needed, or {{name: ..., its settings}}")
+
+
+def _load(file: Path) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    settings = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{file}: a mixer's YAML needs a `_target_` and its hyper-parameters")
+    return {str(key): value for key, value in settings.items()}
+
+
+def _channel(channel: Any) -> dict[str, Any] | None:
+    if channel is None or isinstance(channel, Mapping):
+        return None if channel is None else dict(channel)
+    raise ConfigError(f"`stack.channel={channel}`: null, or a `_target_` and its settings")
+
+
+def _check_by_building(plan: Plan, causal: bool) -> None:
+    """Build each distinct mixer and the channel mixer on the meta device: no memory, milliseconds, all refusals."""
+    import torch
+
+    from hybridlab.mixers.base import Mixer
+
+    with torch.device("meta"):
+        for layer in plan.distinct_mixers():
+            mixer = build(layer.settings, layer.where, width=plan.width)
+            if not isinstance(mixer, Mixer):
+                target = find_target(layer.settings, layer.where).__name__
+                raise ConfigError(f"`{layer.where}`: {target} is not a hybridlab.mixers.base.Mixer")
+            if causal and not mixer.causal:
+                raise ConfigError(
+                    f"`stack.groups.{layer.group}.mixer={layer.mixer}`: sees the future, and the task is causal"
+                )
+        if plan.channel is not None:
+            build(plan.channel, "stack.channel", width=plan.width)
+
+
+def _check_overrides(mixers: Mapping[str, Any], files: Mapping[str, Path], width: int) -> None:
+    """Refuse a mistake under `mixers`, even where no layer uses that mixer: it would pass unseen."""
+    import torch
+
+    for name, settings in mixers.items():
+        _check_mixer_name(name, f"mixers.{name}", files)
+        if not isinstance(settings, Mapping):
+            raise ConfigError(f"`mixers.{name}={settings}`: hyper-parameters are needed, e.g. `mixers.{name}.heads=4`")
+        with torch.device("meta"):
+            build({**_load(files[name]), **settings}, f"mixers.{name}", width=width)
+
+
+def _check_mixer_name(name: Any, where: str, files: Mapping[str, Path]) -> None:
+    if name not in files:
+        raise ConfigError(f"`{where}={name}`: no such mixer; {near_miss(name, files)}")
+
+
+def _check_count(value: Any, where: str) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"`{where}={value}`: a whole number of at least 1 is needed")
+
+
+def _check_keys(node: Mapping[str, Any], where: str, required: tuple[str, ...], optional: tuple[str, ...]) -> None:
+    for key in node:
+        if key not in required + optional:
+            raise ConfigError(f"`{where}.{key}={node[key]}`: no such key; {near_miss(str(key), required + optional)}")
+    for key in required:
+        if node.get(key) is None:
+            raise ConfigError(f"`{where}.{key}`: missing")

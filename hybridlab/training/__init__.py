@@ -1,0 +1,1 @@
+"""From the configuration to the record of a run."""

@@ -1,0 +1,40 @@
+"""What a run says in the terminal."""
+
+import logging
+import warnings
+
+from rich.console import Console
+from rich.table import Table
+
+from hybridlab.records.record import RunRecord
+
+console = Console()
+
+
+def quieten() -> None:
+    """Leave out what Lightning says that no user of ours can act on: hardware found, advertisements, its own deprecations."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.ERROR)
+    for message in (
+        r".*does not have many workers.*",
+        r".*isinstance\(treespec, LeafSpec\).*",
+        r".*Checkpoint directory .* exists.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def say(line: str) -> None:
+    """Print one plain line."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def show_plan(record: RunRecord) -> None:
+    """Print the expanded plan, one row per layer."""
+    table = Table(title=f"run {record.run_id}: plan", title_justify="left")
+    for column in ("layer", "group", "mixer"):
+        table.add_column(column)
+    for column in ("parameters", "forward FLOPs", "state bytes"):
+        table.add_column(column, justify="right")
+    for layer in record.plan:
+        numbers = [f"{layer[key]:,}" for key in ("parameters", "flops", "state_bytes")]
+        table.add_row(str(layer["layer"]), layer["group"], layer["mixer"], *numbers)
+    console.print(table)

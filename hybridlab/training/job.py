@@ -1,0 +1,66 @@
+"""From Hydra's configuration to everything a run needs, checked, before anything is written."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hybridlab.build import build
+from hybridlab.config import mixer_files, resolve
+from hybridlab.errors import ConfigError
+from hybridlab.evaluation.quality import Quality
+from hybridlab.records.run_id import run_id
+from hybridlab.stack.model import Stack
+from hybridlab.stack.plan import Plan, expand, normal_form
+from hybridlab.training.optimiser import AdamWCosine
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to be: (stack, task, seed, optimiser setting), not yet built on a device."""
+
+    config: dict[str, Any]  # resolved; the stack in its normal form
+    plan: Plan
+    task: Any
+    optimiser: AdamWCosine
+    evaluation: Quality
+    run_id: str
+    folder: Path  # of the sweep: runs/<name>
+
+    @property
+    def directory(self) -> Path:
+        """Return the run's own folder."""
+        return self.folder / self.run_id
+
+    @property
+    def steps(self) -> int:
+        """Return the number of optimiser steps of the whole schedule."""
+        return self.config["trainer"]["max_steps"]
+
+    def build_stack(self) -> Stack:
+        """Build the network with the seed's own weights."""
+        import torch
+
+        torch.manual_seed(self.config["seed"])
+        return Stack(self.plan, self.task.vocabulary)
+
+
+def prepare(config: Any) -> Job:
+    """Resolve, check and build what `config` declares; every mistake is a ConfigError."""
+    plain = resolve(config)
+    task = build(plain["task"], "task", seed=plain["seed"])
+    plan = expand(plain["stack"], plain["mixers"], mixer_files(), causal=task.causal)
+    optimiser = build(plain["optimizer"], "optimizer")
+    evaluation = build(plain["evaluation"], "evaluation")
+    _check_trainer(plain["trainer"])
+    resolved = {**plain, "stack": normal_form(plain["stack"], plan)}
+    del resolved["mixers"]  # their settings stand in the stack's groups now
+    folder = Path(plain["runs"]) / plain["name"]
+    return Job(resolved, plan, task, optimiser, evaluation, run_id(resolved), folder)
+
+
+def _check_trainer(trainer: dict[str, Any]) -> None:
+    steps = trainer.get("max_steps")
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+        raise ConfigError(
+            f"`trainer.max_steps={steps}`: a whole number of at least 1 is needed: it is the schedule's length"
+        )

@@ -1,0 +1,54 @@
+"""AdamW with a linear warm-up and a cosine decay, honouring the tags on parameters."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamWCosine:
+    """The optimiser's settings. `warmup` is a share of all steps; `floor` is the last rate as a share of the highest."""
+
+    lr: float
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.95
+    warmup: float = 0.05
+    floor: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ValueError(f"lr={self.lr}: a positive number is needed")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay={self.weight_decay}: at least 0 is needed")
+        for name in ("beta1", "beta2", "warmup", "floor"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)}: a number from 0 to 1 is needed")
+
+    def rate(self, step: int, steps: int) -> float:
+        """Return the learning rate of a step, counted from 0, as a share of the highest."""
+        warmup = max(1, round(self.warmup * steps))
+        if step < warmup:
+            return (step + 1) / warmup
+        done = min(1.0, (step - warmup) / max(1, steps - warmup))
+        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * done))
+
+    def configure(self, module: nn.Module, steps: int) -> Any:
+        """Return what Lightning's `configure_optimizers` wants: the optimiser and its schedule, moved every step."""
+        optimiser = torch.optim.AdamW(
+            parameter_groups(module, self.weight_decay), lr=self.lr, betas=(self.beta1, self.beta2), fused=True
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: self.rate(step, steps))
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Split the parameters: matrices decay, unless tagged otherwise; vectors and scalars (norms, biases) never do."""
+    decayed, kept = [], []
+    for parameter in module.parameters():
+        decays = parameter.ndim >= 2 and getattr(parameter, "takes_weight_decay", True)
+        (decayed if decays else kept).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]

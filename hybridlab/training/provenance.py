@@ -1,0 +1,45 @@
+"""Where a run's numbers come from: versions, commit, machine."""
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that can change a number."""
+    libraries = ("hybridlab", "torch", "lightning", "hydra-core", "numpy", "wandb")
+    return {"python": platform.python_version(), **{library: _version(library) for library in libraries}}
+
+
+def commit() -> str | None:
+    """Return the commit of the checkout that this package runs from, `+changes` if it was edited, or None."""
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return None
+    try:
+        head = _git(folder, "rev-parse", "HEAD")
+        return f"{head}+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no") else head
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def hardware() -> dict[str, str | int]:
+    """Return what the run was computed on."""
+    import torch
+
+    facts: dict[str, str | int] = {"machine": platform.machine(), "threads": torch.get_num_threads()}
+    if torch.cuda.is_available():
+        facts["gpu"] = torch.cuda.get_device_name()
+    return facts
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def _version(library: str) -> str:
+    from hybridlab import __version__
+
+    return __version__ if library == "hybridlab" else version(library)

@@ -1,0 +1,214 @@
+"""One run, from the configuration to its record: a straight line."""
+
+import time
+import traceback
+import zipfile
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from hybridlab.build import build
+from hybridlab.errors import ConfigError, RunFailedError
+from hybridlab.evaluation.cost import cost_rows, peak_memory_bytes, plan_rows
+from hybridlab.evaluation.leak import check_plan
+from hybridlab.records.measurement import Measurement
+from hybridlab.records.record import RunRecord
+from hybridlab.records.run_id import deciding
+from hybridlab.records.store import FILE, claimed, read, write
+from hybridlab.tasks.ngram import baselines
+from hybridlab.training.callbacks import Curve, DivergedError, Progress, RandomState
+from hybridlab.training.console import quieten, say, show_plan
+from hybridlab.training.dashboard import dashboard, publish
+from hybridlab.training.job import Job, prepare
+from hybridlab.training.module import StackModule
+from hybridlab.training.provenance import commit, hardware, versions
+from hybridlab.training.stream import BatchList, BatchStream
+
+TRACEBACK = "traceback.txt"
+
+
+def train_and_show(config: Any) -> float | None:
+    """Train, print the run's table (in a multirun, the sweep's comes at its end), return the last validation NLL."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from hybridlab.report import print_and_write
+
+    record = train(config)
+    if record is None:
+        return None
+    if HydraConfig.get().mode == RunMode.RUN:
+        print_and_write(Path(record.config["runs"]) / record.name / record.run_id)
+    validated = [row.value for row in record.measurements if row.name == "validation/nll"]
+    return validated[-1] if validated else None
+
+
+def train(config: Any) -> RunRecord | None:
+    """Train and evaluate what `config` declares, and return its record: read back if the run had finished before.
+
+    None if another process is training the same run, or for Lightning's `fast_dev_run`, which leaves nothing behind.
+    """
+    job = prepare(config)
+    build_trainer(
+        job, Curve(job.task.tokens_per_step), None, []
+    )  # a mistake in its settings shows before a folder is made
+    if job.config["trainer"].get("fast_dev_run"):
+        rehearse(job)
+        return None
+    with claimed(job.directory) as mine:
+        if not mine:
+            say(f"run {job.run_id}: another process is training it; skipped")
+            return None
+        if (job.directory / FILE).exists():
+            record = read(job.directory)
+            if record.status == "finished":
+                say(f"run {job.run_id}: finished already, in {job.directory}; skipped")
+                return record
+        return run(job)
+
+
+def run(job: Job) -> RunRecord:
+    """Train, evaluate and record one claimed run."""
+    started = time.perf_counter()
+    stack = job.build_stack()
+    checked = check_plan(job.plan, stack, job.task.length)
+    record = new_record(job, plan_rows(stack, job.task.length))
+    show_plan(record)
+    for line in checked:
+        say(f"leak gate: {line}")
+    write(record, job.directory)
+    curve = Curve(job.task.tokens_per_step)
+    try:
+        with dashboard(job.config["logger"], record, job.folder) as logger:
+            device = fit(job, stack, curve, logger)
+            measured = measure(job, stack, record.plan, curve, device)
+            record = replace(
+                record,
+                status="finished",
+                seconds=time.perf_counter() - started,
+                measurements=[*curve.rows, *measured],
+                evaluation=job.evaluation.stated(measured),
+            )
+            if logger is not None:
+                publish(logger, record)
+    except ConfigError:
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        status = "diverged" if isinstance(error, DivergedError) else "failed"
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        (job.directory / TRACEBACK).write_text(traceback.format_exc(), encoding="utf-8")
+        seconds = time.perf_counter() - started
+        write(
+            replace(record, status=status, reason=reason, seconds=seconds, measurements=list(curve.rows)), job.directory
+        )
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise RunFailedError(f"run {job.run_id} {status}: {reason} (see {job.directory / TRACEBACK})") from error
+    write(record, job.directory)
+    return record
+
+
+def fit(job: Job, stack: Any, curve: Curve, logger: Any) -> torch.device:
+    """Train the stack, from its last checkpoint if there is one; return the device it was trained on."""
+    module = StackModule(stack, job.optimiser, job.steps, compiled=job.config["compile"])
+    checkpoint = build(job.config["checkpoint"], "checkpoint", dirpath=job.directory / "checkpoints")
+    trainer = build_trainer(job, curve, logger, [checkpoint])
+    stream = BatchStream(job.task, job.steps * trainer.accumulate_grad_batches)
+    validation = BatchList(job.evaluation.batches(job.task, "validation"))
+    last = last_checkpoint(job.directory / "checkpoints")
+    if last is not None:
+        say(f"run {job.run_id}: goes on from {last.name}")
+    trainer.fit(module, stream, validation, ckpt_path=last, weights_only=False)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if not curve.rows or (curve.rows[-1].split, curve.rows[-1].step) != ("validation", trainer.global_step):
+        trainer.validate(module, validation, verbose=False)
+    return trainer.strategy.root_device
+
+
+def measure(job: Job, stack: Any, plan: list[dict[str, Any]], curve: Curve, device: torch.device) -> list[Measurement]:
+    """Evaluate the trained stack: quality by layer group, the n-gram models beside it, cost."""
+    say("evaluating")
+    stack = stack.to(device)
+    rows = job.evaluation.measure(stack, job.task, device)
+    for context, bits in baselines(job.task, job.evaluation.split, job.evaluation.limit).items():
+        rows.append(
+            Measurement(
+                measure="ngram_bits_per_byte",
+                value=bits,
+                unit="bits/byte",
+                split=job.evaluation.split,
+                slice="context",
+                bucket=str(context),
+            )
+        )
+    rows += cost_rows(stack, plan, job.task.length, device)
+    rows.append(Measurement(measure="tokens_per_second", value=curve.tokens_per_second, unit="tokens/s", split="train"))
+    rows.append(Measurement(measure="peak_memory_bytes", value=peak_memory_bytes(device), unit="bytes"))
+    return rows
+
+
+def rehearse(job: Job) -> None:
+    """Do Lightning's `fast_dev_run`: a batch or a few through training and validation; nothing is written."""
+    stack = job.build_stack()
+    module = StackModule(stack, job.optimiser, job.steps)
+    trainer = build_trainer(job, Curve(job.task.tokens_per_step), None, [])
+    validation = BatchList(job.evaluation.batches(job.task, "validation"))
+    trainer.fit(module, BatchStream(job.task, job.steps), validation)
+    say("fast_dev_run: training and validation ran; nothing was recorded")
+
+
+def build_trainer(job: Job, curve: Curve, logger: Any, callbacks: list[Any]) -> lightning.Trainer:
+    """Build Lightning's Trainer from its node of the configuration."""
+    quieten()
+    settings = job.config["trainer"]
+    callbacks = [curve, RandomState(), *callbacks]
+    if settings.get("enable_progress_bar", True):
+        callbacks.append(Progress(curve))
+    try:
+        return build(settings, "trainer", logger=logger or False, callbacks=callbacks, default_root_dir=job.directory)
+    except (MisconfigurationException, RuntimeError) as error:
+        raise ConfigError(f"`trainer`: {str(error).splitlines()[0]}") from error
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Return the newest whole checkpoint: one cut short by a kill is no zip archive."""
+    files = sorted(folder.glob("*.ckpt"), key=lambda file: file.stat().st_mtime, reverse=True)
+    return next((file for file in files if zipfile.is_zipfile(file)), None)
+
+
+def new_record(job: Job, plan: list[dict[str, Any]]) -> RunRecord:
+    """Return the record of a run that begins."""
+    return RunRecord(
+        run_id=job.run_id,
+        name=job.config["name"],
+        status="running",
+        seed=job.config["seed"],
+        config=job.config,
+        choices=choices(job.config),
+        plan=plan,
+        versions=versions(),
+        commit=commit(),
+        hardware={**hardware(), "task": job.task.describe()},
+        created=datetime.now(UTC).isoformat(timespec="milliseconds"),
+    )
+
+
+def choices(config: dict[str, Any]) -> dict[str, Any]:
+    """Flatten what tells one stack from another: everything that decides the results, but the seed."""
+    flat: dict[str, Any] = {}
+
+    def walk(node: Any, path: str) -> None:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                walk(value, f"{path}.{key}" if path else str(key))
+        elif path != "seed":
+            flat[path] = node
+
+    walk(deciding(config), "")
+    return flat

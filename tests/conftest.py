@@ -1,0 +1,56 @@
+"""What every test shares: a command line in this process, a corpus and a stack that train in a second."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+CONF = Path(__file__).parent / "conf"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--mixers", help="run the mixer contract on every YAML of this directory too")
+
+
+@dataclass
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def hybridlab(capfd, monkeypatch, tmp_path):
+    """Call the command line as a user would in an empty folder; return exit code and what was printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def call(*arguments: str) -> Outcome:
+        from hybridlab.cli import main
+
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return Outcome(int(left.value.code or 0), out, err)
+
+    return call
+
+
+@pytest.fixture
+def corpus(tmp_path_factory):
+    """A folder of twelve small documents."""
+    folder = tmp_path_factory.mktemp("corpus")
+    words = ["the", "state", "of", "union", "is", "strong", "and", "congress", "shall", "meet"]
+    for number in range(12):
+        draw = random.Random(number)
+        text = " ".join(draw.choice(words) for _ in range(60 + 10 * number))
+        (folder / f"{number}.txt").write_text(text)
+    return folder
+
+
+@pytest.fixture
+def tiny(corpus):
+    """Overrides for a run of about a second."""
+    return ["--config-dir", str(CONF), "stack=tiny", "trainer=tiny", "task=documents", f"task.path={corpus}"]

@@ -1,0 +1,59 @@
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hybridlab.config import mixer_files
+from hybridlab.stack.model import Stack, initialise
+from hybridlab.stack.plan import expand
+
+CHANNEL = {"_target_": "hybridlab.stack.channel.SwiGLU", "expansion": 1}
+
+
+@pytest.fixture(scope="module")
+def stack():
+    torch.manual_seed(0)
+    groups = {"all": {"mixer": " ".join(mixer_files())}}
+    plan = expand({"width": 64, "groups": groups, "channel": CHANNEL}, {}, mixer_files())
+    return Stack(plan, 11).double()
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=5))
+def test_decoding_in_pieces_is_the_whole(stack, pieces):
+    tokens = torch.randint(11, (2, sum(pieces)))
+    state, logits = stack.initial_state(2), []
+    for piece in tokens.split(pieces, dim=1):
+        more, state = stack.extend(piece, state)
+        logits.append(more)
+    torch.testing.assert_close(torch.cat(logits, dim=1), stack(tokens))
+
+
+def test_the_initialiser_leaves_tagged_parameters_alone_and_draws_small_what_writes_to_the_residual_stream(stack):
+    again = copy.deepcopy(stack)
+    for old, new in zip(stack.parameters(), again.parameters(), strict=True):
+        new.takes_initialisation = getattr(old, "takes_initialisation", True)
+    initialise(again)
+    kept = [
+        (old, new) for old, new in zip(stack.parameters(), again.parameters(), strict=True) if torch.equal(old, new)
+    ]
+    assert all(old.ndim < 2 or not new.takes_initialisation for old, new in kept)
+    for layer in again.layers:
+        out = layer.channel.out.weight.detach()
+        assert float(out.std()) == pytest.approx((2 * len(again.layers) * out.shape[1]) ** -0.5, rel=0.2)
+    assert again.head.weight is again.embedding.weight
+
+
+def test_every_stack_of_the_configuration_is_built_from_its_name():
+    from hydra import compose, initialize_config_dir
+
+    from hybridlab.config import conf_dir, register_schema
+    from hybridlab.training.job import prepare
+
+    register_schema()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        for file in sorted((conf_dir() / "stack").glob("*.yaml")):
+            job = prepare(compose("config", overrides=[f"stack={file.stem}"]))
+            assert job.build_stack()(torch.randint(257, (1, 5))).shape == (1, 5, 257)

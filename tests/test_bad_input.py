@@ -1,0 +1,76 @@
+"""A mistake ends in one clear line on stderr, exit code 2, no traceback, and nothing written."""
+
+import pytest
+
+CASES = {
+    "an unknown command": (["trian"], "`trian`: no such command; did you mean `train`?"),
+    "an unknown key": (["train", "sede=3"], "`sede`: no such key; did you mean `seed`?"),
+    "an unknown key, added": (["train", "+sede=3"], "`sede=3`: no such key; did you mean `seed`?"),
+    "a seed of -1": (["train", "seed=-1"], "`seed=-1`: a whole number from 0 to 4294967295 is needed"),
+    "a seed that is a word": (["train", "seed=one"], "`seed=one`: a whole number from 0 to 4294967295 is needed"),
+    "an unknown task": (["train", "task=sate_of_the_union"], "`task=sate_of_the_union`: no such task; did you mean `state_of_the_union`?"),
+    "an unknown stack": (["train", "stack=hybird"], "`stack=hybird`: no such stack; did you mean `hybrid`?"),
+    "an unknown mixer": (["train", "stack.groups.deep.mixer=slidng"], "`stack.groups.deep.mixer=slidng`: no such mixer; did you mean `sliding`?"),
+    "an unknown hyper-parameter": (["train", "mixers.sliding.windw=3"], "`mixers.sliding.windw=3`: Sliding has no such setting; did you mean `window`?"),
+    "an unknown hyper-parameter of a mixer that is not used": (["train", "mixers.linear.head=3"], "`mixers.linear.head=3`: Linear has no such setting; did you mean `heads`?"),
+    "a window of 0": (["train", "stack.groups.deep.mixer.window=0"], "`stack.groups.deep.mixer.window=0`: a whole number of at least 1 is needed"),
+    "heads that do not divide the width": (["train", "mixers.full.heads=3"], "`mixers.full.heads=3`: must divide the width 128"),
+    "a group without layers": (["train", "stack.groups.deep.layers=0"], "`stack.groups.deep.layers=0`: a whole number of at least 1 is needed"),
+    "an unknown setting of the task": (["train", "task.lenght=8"], "`task.lenght=8`: Documents has no such setting; did you mean `length`?"),
+    "a length of the wrong type": (["train", "task.length=long"], "`task.length=long`: a whole number is needed"),
+    "a sequence longer than every document": (["train", "task.length=1000000"], "`task.length=1000000`: longer than every training document; the longest has 217084 bytes"),
+    "a missing file": (["train", "task=documents", "task.path=nowhere"], "`task.path=nowhere`: "),
+    "a path that is not given": (["train", "task=documents"], "`task.path`: "),
+    "an unknown setting of the trainer": (["train", "trainer.max_step=3"], "`trainer.max_step=3`: Trainer has no such setting; did you mean `max_steps`?"),
+    "no steps": (["train", "trainer.max_steps=0"], "`trainer.max_steps=0`: a whole number of at least 1 is needed"),
+    "a GPU that is not there": (["train", "trainer.accelerator=gpu", "trainer.max_steps=1"], "`trainer`: "),
+    "a bad precision": (["train", "trainer.precision=13"], "`trainer`: "),
+    "a negative rate": (["train", "optimizer.lr=-1"], "`optimizer.lr=-1`: a positive number is needed"),
+    "a stride beyond the window": (["train", "evaluation.stride=4096"], "`evaluation.stride=4096`: at most the window, 512"),
+    "a name that is a path": (["train", "name=../x"], "`name=../x`: letters, digits"),
+    "a report on nothing": (["report", "nowhere"], "nowhere: no such directory"),
+    "a check of an unknown mixer": (["check", "stack.groups.deep.mixer=fll"], "`stack.groups.deep.mixer=fll`: no such mixer; did you mean `full`?"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_line_exit_2_and_nothing_written(case, hybridlab, tmp_path):
+    arguments, message = CASES[case]
+    outcome = hybridlab(*arguments)
+    assert outcome.err.startswith(f"hybridlab: {message}")
+    assert outcome.err.count("\n") == 1
+    assert outcome.code == 2
+    assert "Traceback" not in outcome.out + outcome.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_corpus_with_one_document(hybridlab, tmp_path):
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "only.txt").write_text("alone " * 500)
+    outcome = hybridlab("train", "task=documents", f"task.path={corpus}")
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert outcome.err.startswith(f"hybridlab: `task.path={corpus}`: ")
+    assert "at least 3" in outcome.err
+
+
+def test_a_folder_that_cannot_be_written(hybridlab, tiny, tmp_path):
+    (tmp_path / "file").write_text("keep me")
+    outcome = hybridlab("train", *tiny, "runs=file")
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert "file" in outcome.err
+    assert (tmp_path / "file").read_text() == "keep me"
+
+
+def test_no_command_shows_the_usage(hybridlab):
+    outcome = hybridlab()
+    assert outcome.code == 2
+    assert "hybridlab train" in outcome.out
+
+
+def test_a_mistake_in_one_job_of_a_sweep_is_said_and_the_others_run(hybridlab, tiny):
+    outcome = hybridlab("train", "-m", *tiny, "logger=none", "mixers.full.heads=3,2", "stack.groups.deep.mixer=full")
+    assert outcome.code == 2
+    assert "`mixers.full.heads=3`: must divide the width 32" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert "finished" not in outcome.err
