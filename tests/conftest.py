@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("any machine", deadline=None)  # speed is the benchmark's business
+settings.load_profile("any machine")
 
 CONF = Path(__file__).parent / "conf"
 

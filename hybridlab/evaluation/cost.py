@@ -59,6 +59,7 @@ def plan_rows(stack: Stack, length: int) -> list[dict[str, Any]]:
             "group": layer.group,
             "mixer": layer.mixer,
             "settings": layer.settings,
+            "channel": stack.plan.channel,
             **asdict(cost),
         }
         for layer, cost in zip(stack.plan.layers, layer_costs(stack, length), strict=True)

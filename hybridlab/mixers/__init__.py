@@ -1,0 +1,1 @@
+"""Token mixers: `base` is the contract, every other file one family. Nothing is listed here: conf/mixers/ does."""

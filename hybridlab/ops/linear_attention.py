@@ -1,0 +1,95 @@
+"""Linear attention with or without decay: S_t = exp(g_t) S_{t-1} + k_t v_tᵀ, o_t = S_tᵀ q_t.
+
+Letters: b batch, h heads, g groups of heads that share queries and keys (h is a multiple of g), t time, k and v widths.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from hybridlab.ops.precision import accumulation_dtype, autocast_off
+from hybridlab.ops.prefix_sum import decayed_prefix_sum
+
+
+def recurrent_linear_attention(
+    q: Float[Tensor, "b g t k"],
+    k: Float[Tensor, "b g t k"],
+    v: Float[Tensor, "b h t v"],
+    log_decay: Float[Tensor, "b h t"] | None = None,
+    state: Float[Tensor, "b h k v"] | None = None,
+) -> tuple[Float[Tensor, "b h t v"], Float[Tensor, "b h k v"]]:
+    """Step through the recurrence: the definition of the op. A log_decay of None is 0: nothing is forgotten."""
+    with autocast_off(v):
+        dtype, sharing = accumulation_dtype(v), v.shape[1] // q.shape[1]
+        queries, keys = (x.to(dtype).repeat_interleave(sharing, dim=1) for x in (q, k))
+        values = v.to(dtype)
+        decay = torch.ones_like(values[..., 0]) if log_decay is None else log_decay.to(dtype).exp()
+        if state is None:
+            state = values.new_zeros(*v.shape[:2], k.shape[-1], v.shape[-1])
+        outputs = []
+        for i in range(v.shape[2]):
+            state = decay[:, :, i, None, None] * state + keys[:, :, i, :, None] * values[:, :, i, None, :]
+            outputs.append((queries[:, :, i, :, None] * state).sum(-2))
+        return torch.stack(outputs, dim=2).to(v.dtype), state
+
+
+def chunked_linear_attention(
+    q: Float[Tensor, "b g t k"],
+    k: Float[Tensor, "b g t k"],
+    v: Float[Tensor, "b h t v"],
+    log_decay: Float[Tensor, "b h t"] | None = None,
+    state: Float[Tensor, "b h k v"] | None = None,
+    chunk: int = 64,
+) -> tuple[Float[Tensor, "b h t v"], Float[Tensor, "b h k v"]]:
+    """Give what `recurrent_linear_attention` gives in O(t·chunk), for any t; log_decay <= 0.
+
+    Within a chunk: masked attention. Between chunks: the state at each chunk's start, by a prefix sum. Matrix products
+    are in the dtype of the inputs; decays, prefix sums and the state in float32 at least (Mamba-2's SSD, 2405.21060).
+    """
+    with autocast_off(v):
+        (b, h, t, _), groups, dtype = v.shape, q.shape[1], accumulation_dtype(v)
+        chunk, sharing = min(chunk, t), (groups, h // groups)
+        q, k = _in_chunks(q, chunk)[:, :, None], _in_chunks(k, chunk)[:, :, None]  # b g 1 n c k
+        v = _in_chunks(v, chunk).unflatten(1, sharing)  # b g h/g n c v
+        start = None if state is None else state.to(dtype).unflatten(1, sharing).flatten(-2)
+        if log_decay is None:
+            o, last = _without_decay(q, k, v, start)
+        else:
+            log_decay = _in_chunks(log_decay.to(dtype)[..., None], chunk).squeeze(-1).unflatten(1, sharing)
+            o, last = _with_decay(q, k, v, log_decay, start)
+        return o.reshape(b, h, -1, o.shape[-1])[:, :, :t], last.reshape(b, h, q.shape[-1], v.shape[-1])
+
+
+def _without_decay(q: Tensor, k: Tensor, v: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:
+    within = (q @ k.mT).tril() @ v
+    added = _flat(k.mT @ v)
+    starts, last = decayed_prefix_sum(added, torch.zeros_like(added[..., 0]), start)
+    return within + q @ _matrices(starts, q, v), last
+
+
+def _with_decay(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:
+    left = log_decay.cumsum(-1)  # the logarithm of what is left of the chunk's start at each of its tokens
+    future = torch.ones(left.shape[-1], left.shape[-1], dtype=torch.bool, device=left.device).triu(1)
+    # Masked before the exponential: what lies above the diagonal may overflow, and inf · 0 is no gradient.
+    # In place, because these are the largest tensors of the op.
+    decay = (left[..., :, None] - left[..., None, :]).masked_fill_(future, -torch.inf).exp_()
+    within = (q @ k.mT * decay.to(q.dtype)) @ v
+    until_end = (left[..., -1:] - left).exp()[..., None].to(v.dtype)
+    starts, last = decayed_prefix_sum(_flat(k.mT @ (v * until_end)), left[..., -1], start)
+    return torch.addcmul(within, q @ _matrices(starts, q, v), left.exp()[..., None].to(v.dtype)), last
+
+
+def _in_chunks(x: Float[Tensor, "b h t f"], chunk: int) -> Float[Tensor, "b h n c f"]:
+    """Cut time into chunks; a last chunk that is not full is filled with zeros, which leave the recurrence as it is."""
+    missing = -x.shape[2] % chunk
+    x = F.pad(x, (0, 0, 0, missing)) if missing else x.contiguous()
+    return x.unflatten(2, (-1, chunk))
+
+
+def _flat(states: Float[Tensor, "*b k v"]) -> Float[Tensor, "*b k*v"]:
+    return states.flatten(-2).to(accumulation_dtype(states))
+
+
+def _matrices(flat: Float[Tensor, "*b k*v"], q: Tensor, v: Tensor) -> Float[Tensor, "*b k v"]:
+    return flat.unflatten(-1, (q.shape[-1], v.shape[-1])).to(v.dtype)

@@ -1,0 +1,30 @@
+"""Rotary position embedding."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hybridlab.ops.precision import accumulation_dtype
+
+
+def rotate(
+    x: Float[Tensor, "b h t k"], turns: tuple[Float[Tensor, "*b 1 t k/2"], Float[Tensor, "*b 1 t k/2"]]
+) -> Float[Tensor, "b h t k"]:
+    """Turn each pair (x_i, x_{i+k/2}) by the angle whose cosine and sine are `turns`.
+
+    A product of two turned vectors depends on their positions by the difference alone (RoFormer, 2104.09864).
+    """
+    cosine, sine = turns
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1).to(x.dtype)
+
+
+def rotary_turns(
+    positions: Int[Tensor, "*b t"], like: Float[Tensor, "b h t k"], base: float
+) -> tuple[Float[Tensor, "*b 1 t k/2"], Float[Tensor, "*b 1 t k/2"]]:
+    """Return the cosine and sine of position · base^(-2i/k) for i < k/2, to be broadcast over the heads of `like`."""
+    width = like.shape[-1]
+    dtype = accumulation_dtype(like)
+    exponents = torch.arange(0, width, 2, device=like.device, dtype=dtype) / width
+    angles = positions.to(dtype)[..., None, :, None] * base**-exponents
+    return angles.cos(), angles.sin()

@@ -1,0 +1,1 @@
+"""Runs as data: no torch, no W&B, no model code."""

@@ -1,0 +1,26 @@
+"""Write a file whole or not at all."""
+
+import os
+from pathlib import Path
+
+from hybridlab.errors import ConfigError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Put `text` at `path`, folder included: a reader, or a power cut, finds the old file or the new one.
+
+    A temporary file of `tempfile` would be readable by its owner alone, and runs are shared.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error

@@ -1,0 +1,76 @@
+"""Run records on disk: one directory per run, `record.json` in it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hybridlab.errors import ConfigError
+from hybridlab.records.atomic import write_text
+from hybridlab.records.record import RunRecord
+
+FILE = "record.json"
+LOCK = ".lock"
+
+
+def write(record: RunRecord, directory: str | Path) -> Path:
+    """Write the record into its run's directory, whole or not at all; return the file."""
+    path = Path(directory) / FILE
+    write_text(path, record.to_json())
+    return path
+
+
+def read(directory: str | Path) -> RunRecord:
+    """Read the record of one run's directory."""
+    path = Path(directory) / FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: damaged, not UTF-8") from error
+    return RunRecord.from_json(text, str(path))
+
+
+def read_all(directory: str | Path) -> list[RunRecord]:
+    """Read every record below `directory`, the first made first."""
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise ConfigError(f"{directory}: no such directory")
+    records = [read(path.parent) for path in directory.rglob(FILE)]
+    if not records:
+        raise ConfigError(f"{directory}: no runs there (no {FILE} below it)")
+    return sorted(records, key=lambda record: (record.created, record.run_id))
+
+
+@contextmanager
+def claimed(directory: str | Path) -> Iterator[bool]:
+    """Claim a run's directory while the block runs; yield False, at once, where another launcher holds it.
+
+    The operating system keeps the lock: a launcher that dies lets go. A block that writes nothing leaves no folder.
+    """
+    from filelock import FileLock, Timeout
+
+    directory = Path(directory)
+    lock = FileLock(directory / LOCK, timeout=0)
+    made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    except OSError as error:
+        raise ConfigError(f"{directory}: cannot be written ({error.strerror})") from error
+    try:
+        yield True
+    finally:
+        lock.release()
+        _remove_if_unused(directory, made)
+
+
+def _remove_if_unused(directory: Path, made: list[Path]) -> None:
+    """Take back the folders made for a run that was refused before it wrote anything."""
+    if {file.name for file in directory.iterdir()} <= {LOCK}:
+        (directory / LOCK).unlink(missing_ok=True)
+        for folder in made:
+            folder.rmdir()

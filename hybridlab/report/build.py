@@ -1,0 +1,68 @@
+"""From a folder of runs to its report."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hybridlab.records.atomic import write_text
+from hybridlab.records.store import read_all
+from hybridlab.report import one_stack, several_stacks
+from hybridlab.report.choices import choose_base
+from hybridlab.report.content import Report
+from hybridlab.report.stack_runs import StackRuns, by_stack
+from hybridlab.report.warnings import warnings
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def report(directory: str | Path, base: str | None = None) -> Report:
+    """Report on every run below `directory`; `base` chooses the stack that swaps start from, e.g. "early=full"."""
+    records = read_all(directory)
+    stacks = by_stack(records)
+    chosen = choose_base(stacks, base)
+    names = ", ".join(dict.fromkeys(record.name for record in records))
+    one = chosen if len(stacks) == 1 else None
+    num_runs = f"{len(records)} runs" if len(records) > 1 else f"run {records[0].run_id}, seed {records[0].seed}"
+    return Report(
+        title=names,
+        subtitle=f"{one_stack.summary(one)} — {num_runs}" if one else f"{len(stacks)} stacks, {num_runs}",
+        warnings=(*_not_finished(one), *warnings(stacks)),
+        statement=one_stack.scored(chosen.first),
+        headline=one_stack.headline(one) if one else (),
+        sections=tuple(one_stack.sections(one) if one else several_stacks.sections(stacks, chosen)),
+        layers=one_stack.drawing(one) if one else (),
+        figures=lambda: _figures(stacks, chosen),
+    )
+
+
+def write(report: Report, directory: str | Path) -> list[Path]:
+    """Write report.md and report.html into `directory`, each whole or not at all; return them."""
+    pages = {Path(directory) / "report.md": report.markdown(), Path(directory) / "report.html": report.html()}
+    for path, text in pages.items():
+        write_text(path, text)
+    return list(pages)
+
+
+def print_and_write(directory: str | Path, base: str | None = None) -> None:
+    """Print the report on `directory`, and write it there."""
+    from rich.console import Console
+
+    found = report(directory, base)
+    console = Console()
+    found.terminal(console if console.is_terminal else Console(width=100))
+    for path in write(found, directory):
+        console.print(str(path), highlight=False, soft_wrap=True)
+
+
+def _not_finished(stack: StackRuns | None) -> list[str]:
+    """Say in a report on one stack which of its runs count for nothing, and why."""
+    return [
+        f"Run {record.run_id}, seed {record.seed}: {record.status}{f', {record.reason}' if record.reason else ''}."
+        for record in (stack.unfinished if stack else ())
+    ]
+
+
+def _figures(stacks: list[StackRuns], base: StackRuns) -> "dict[str, Figure]":
+    from hybridlab.report import figures
+
+    return figures.of_stack(stacks[0]) if len(stacks) == 1 else figures.of_stacks(stacks, base)

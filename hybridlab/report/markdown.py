@@ -1,0 +1,42 @@
+"""The report as Markdown."""
+
+import re
+
+from hybridlab.report.content import Report, Section, Table
+
+
+def markdown(report: Report) -> str:
+    """Return everything but the figures, with tables as GitHub shows them."""
+    parts = [f"# {_text(report.title)}", _text(report.subtitle)]
+    parts += [f"> **Note.** {_text(warning)}" for warning in report.warnings]
+    if report.headline:
+        parts.append("\n".join(f"- {fact.label}: **{_text(fact.value)}**" for fact in report.headline))
+        parts.append(_text(report.statement))
+    for section in report.sections:
+        parts += _section(section)
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _section(section: Section) -> list[str]:
+    parts = [f"## {_text(section.title)}", *map(_text, section.text)]
+    for table in section.tables:
+        parts += [f"**{_text(table.caption)}**", _table(table), _text(table.note)]
+    if section.code:
+        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", section.code)), default=0))
+        parts.append(f"{fence}json\n{section.code}\n{fence}")
+    return parts
+
+
+def _table(table: Table) -> str:
+    lines = [(*table.text, *table.numbers), tuple(["---"] * len(table.text) + ["--:"] * len(table.numbers))]
+    lines += [row for body in table.bodies for row in body]
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return _text(text).replace("|", "\\|")
+
+
+def _text(text: str) -> str:
+    """Return words on one line in which no character of theirs is taken for Markdown or HTML."""
+    return re.sub(r"([\\`*<&#]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z]))", r"\\\1", " ".join(text.split()))

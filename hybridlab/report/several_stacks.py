@@ -1,0 +1,137 @@
+"""The report on several stacks: one row each, and what swapping the mixer of one layer group does."""
+
+import math
+from collections import Counter
+
+from hybridlab.report.choices import label, short_names, telling, value
+from hybridlab.report.content import Picture, Section, Table
+from hybridlab.report.facts import facts, runs_table
+from hybridlab.report.numbers import NOT_MEASURED, count, over, with_interval
+from hybridlab.report.one_stack import ngrams, plan_section, quality_table
+from hybridlab.report.positions import position_tables
+from hybridlab.report.stack_runs import StackRuns
+from hybridlab.report.swaps import swap_row, swaps
+
+
+def sections(stacks: list[StackRuns], base: StackRuns) -> list[Section]:
+    """Return the parts of a comparison; each stack's own tables follow, folded."""
+    keys = telling(stacks)
+    ranked = sorted(stacks, key=_nll)
+    pictures = (Picture("stacks", "The stacks, best first, with 95 % intervals."),)
+    curves = (
+        Picture("nll_by_position", "NLL by position in the document, minus that of the base, paired by seed."),
+        Picture("learning_curve", "Validation NLL while training, a line per seed."),
+    )
+    return [
+        Section(title="Stacks", tables=(stacks_table(ranked, keys, base),), pictures=pictures),
+        *_swap_section(stacks, keys, base),
+        Section(title="Knockout by layer group", tables=(knockout_table(ranked, keys),)),
+        *_unfinished_section(stacks),
+        Section(title="By position and while training", pictures=curves, detail=True),
+        *(_details(stack, keys) for stack in ranked if stack.finished),
+        Section(title="Runs", tables=tuple(runs_table(stack.records) for stack in ranked), detail=True, folded=True),
+        *facts(base)[1:],
+    ]
+
+
+def stacks_table(stacks: list[StackRuns], keys: list[str], base: StackRuns) -> Table:
+    """Return a row for each stack; one whose runs all failed is a row too."""
+    rows = []
+    for stack in stacks:
+        size, speed = stack.find("parameters"), stack.find("tokens_per_second")
+        rows.append(
+            (
+                *_names(stack, keys, base),
+                _statuses(stack),
+                with_interval(stack.find("bits_per_byte")),
+                with_interval(stack.find("nll")),
+                over(stack.find("nll")),
+                count(size.value if size else None),
+                count(speed.value if speed else None),
+            )
+        )
+    models = "; ".join(f"{model} {bits}" for model, bits in ngrams(base).items())
+    return Table(
+        caption=f"{len(stacks)} stacks, lowest NLL first. 95 % intervals: Student's t over seeds where there are several, "
+        "else a bootstrap over documents.",
+        text=(*short_names(keys).values(), "Runs"),
+        numbers=("Bits per\nbyte", "NLL\n(nats/token)", "Interval\nover", "Params", "Tokens/s"),
+        bodies=(tuple(rows),),
+        note=f"Smoothed n-gram models on the same data, bits per byte: {models}." if models else "",
+    )
+
+
+def knockout_table(stacks: list[StackRuns], keys: list[str]) -> Table:
+    """Return what each layer group's mixers contribute, a row per stack."""
+    groups = list(dict.fromkeys(group for stack in stacks for group in stack.groups))
+    rows = [
+        (
+            *(value(stack, key) for key in keys),
+            *(
+                with_interval(stack.find("knockout", grouping="group", group=group, part="mixer"), signed=True)
+                for group in groups
+            ),
+        )
+        for stack in stacks
+        if stack.finished
+    ]
+    return Table(
+        caption="How much the NLL (nats/token) rises when every mixer of a layer group adds nothing, with 95 % intervals.",
+        text=tuple(short_names(keys).values()),
+        numbers=tuple(f"knockout\n{group}" for group in groups),
+        bodies=(tuple(rows),),
+    )
+
+
+def _swap_section(stacks: list[StackRuns], keys: list[str], base: StackRuns) -> list[Section]:
+    found = swaps(base, stacks)
+    if not found:
+        return []
+    groups = dict.fromkeys(swap.group for swap in found)
+    table = Table(
+        caption=f"The mixer of one layer group swapped, everything else as in the base ({label(base, keys)}): "
+        "NLL after minus before, paired by seed, mean with Student's 95 % interval.",
+        text=("Layer group", "From", "To", "Effect"),
+        numbers=("Difference\n(nats/token)", "Seeds", "Params"),
+        bodies=tuple(tuple(swap_row(swap) for swap in found if swap.group == group) for group in groups),
+        note="Positive: worse than the base. Each interval stands alone: with twenty rows, one is expected to miss 0 by chance.",
+    )
+    return [Section(title="Swaps", tables=(table,))]
+
+
+def _unfinished_section(stacks: list[StackRuns]) -> list[Section]:
+    keys = telling(stacks)
+    rows = [
+        (label(stack, keys), str(record.seed), record.status, record.reason or NOT_MEASURED, record.run_id)
+        for stack in stacks
+        for record in stack.unfinished
+    ]
+    if not rows:
+        return []
+    columns = ("Stack", "Seed", "Status", "Reason", "Run")
+    table = Table(caption="Runs that count for no mean.", text=columns, bodies=(tuple(rows),))
+    return [Section(title="Not finished", tables=(table,))]
+
+
+def _details(stack: StackRuns, keys: list[str]) -> Section:
+    tables = (quality_table(stack), *position_tables(stack), *plan_section(stack).tables)
+    return Section(title=label(stack, keys), tables=tables, detail=True, folded=True)
+
+
+def _names(stack: StackRuns, keys: list[str], base: StackRuns) -> tuple[str, ...]:
+    names = [value(stack, key) for key in keys]
+    if stack is base and names:
+        names[0] += " (base)"
+    return tuple(names)
+
+
+def _statuses(stack: StackRuns) -> str:
+    counted = Counter(record.status for record in stack.records)
+    return ", ".join(
+        f"{number} {status}" for status, number in sorted(counted.items(), key=lambda item: item[0] != "finished")
+    )
+
+
+def _nll(stack: StackRuns) -> float:
+    found = stack.find("nll")
+    return math.inf if found is None or math.isnan(found.value) else found.value

@@ -1,0 +1,63 @@
+"""What a reader must know before comparing: unlike sizes, unlike runs, too few seeds."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from hybridlab.report.choices import label, telling
+from hybridlab.report.facts import flat
+from hybridlab.report.numbers import count, percent
+from hybridlab.report.stack_runs import StackRuns
+
+SIZE = 1.05  # largest ratio of parameters that needs no word
+
+
+def warnings(stacks: Sequence[StackRuns]) -> tuple[str, ...]:
+    """Return one sentence for each reason to be careful."""
+    return (*_sizes(stacks), *_unlike(stacks), *_seeds(stacks), *_repeats(stacks))
+
+
+def _sizes(stacks: Sequence[StackRuns]) -> Iterable[str]:
+    sizes = [(found.value, stack) for stack in stacks if (found := stack.find("parameters"))]
+    if len(sizes) < 2:
+        return
+    (least, small), (most, large) = (choose(sizes, key=lambda size: size[0]) for choose in (min, max))
+    if least and most / least > SIZE:
+        keys = telling(stacks)
+        more = percent(most / least).removeprefix("+")
+        yield (
+            f"The stacks differ in size: {label(large, keys)} has {count(most)} parameters, {more} more than "
+            f"{label(small, keys)} with {count(least)}. Part of a difference in quality may be a difference in size."
+        )
+
+
+def _unlike(stacks: Sequence[StackRuns]) -> Iterable[str]:
+    """Name what differs among the finished runs although no choice says so."""
+    found: dict[str, dict[str, None]] = {}
+    for record in (record for stack in stacks for record in stack.finished):
+        made: dict[str, Any] = {
+            "commit": record.commit or "unknown",
+            "versions": record.versions,
+            "hardware": record.hardware,
+            "evaluation": record.evaluation,
+        }
+        for key, fact in flat(made).items():
+            found.setdefault(key, {})[fact] = None
+    unlike = [f"{key} ({' or '.join(facts)})" for key, facts in found.items() if len(facts) > 1]
+    if unlike:
+        yield f"The runs were not all made alike: they differ in {', '.join(unlike)}."
+
+
+def _seeds(stacks: Sequence[StackRuns]) -> Iterable[str]:
+    finished = [stack for stack in stacks if stack.finished]
+    single = sum(len(stack.finished) == 1 for stack in finished)
+    if len(stacks) > 1 and single:
+        which = "Every stack has" if single == len(finished) else f"{single} of {len(finished)} stacks have"
+        yield (
+            f"{which} one seed: such an interval says how much documents vary, not how much another seed would change."
+        )
+
+
+def _repeats(stacks: Sequence[StackRuns]) -> Iterable[str]:
+    repeats = sum(len(stack.records) - len(stack.unfinished) - len(stack.finished) for stack in stacks)
+    if repeats:
+        yield f"Finished runs that repeat a seed of the same stack: {repeats}. They don't count; the first made does."

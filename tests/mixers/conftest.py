@@ -1,0 +1,17 @@
+"""The mixers under test: one per YAML of conf/mixers/, and of the directory that `--mixers` names."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.mixers.subject import CONF, Subject
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give every mixer to the tests that ask for a `subject`, and every causal one to those for a `causal_subject`."""
+    folders = [CONF, Path(given)] if (given := metafunc.config.getoption("--mixers")) else [CONF]
+    subjects = [Subject(file) for folder in folders for file in sorted(folder.glob("*.yaml"))]
+    assert subjects, f"no mixers in {', '.join(map(str, folders))}"
+    for name, wanted in (("subject", subjects), ("causal_subject", [each for each in subjects if each.cls.causal])):
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, wanted, ids=lambda each: each.file.stem)

@@ -1,0 +1,56 @@
+"""The contract on a GPU: the same numbers as on the CPU, mixed precision, compiled. Run by `pytest -m gpu`."""
+
+import copy
+
+import pytest
+import torch
+
+from tests.mixers.subject import Subject, in_pieces, tokens
+
+pytestmark = [
+    pytest.mark.gpu,
+    # torch 2.11 imports its own deprecated decorator when it compiles.
+    pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),
+    # The compiler's advice; the states' float32 is meant.
+    pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores:UserWarning"),
+]
+
+
+def test_gpu_gives_what_the_cpu_gives(subject: Subject) -> None:
+    mixer, x = subject.build(), tokens(2, subject.long)
+    moved = copy.deepcopy(mixer).cuda()
+    y, expected = moved(x.cuda()), mixer(x)
+    torch.testing.assert_close(y.cpu(), expected, rtol=1e-9, atol=1e-9)
+    expected.square().sum().backward()
+    y.square().sum().backward()
+    for ours, theirs in zip(moved.parameters(), mixer.parameters(), strict=True):
+        assert ours.grad is not None
+        torch.testing.assert_close(ours.grad.cpu(), theirs.grad, rtol=1e-8, atol=1e-8)
+
+
+@torch.no_grad()
+def test_pieces_give_what_the_whole_gives(causal_subject: Subject) -> None:
+    mixer, x = causal_subject.build().cuda(), tokens(2, causal_subject.long).cuda()
+    y, _ = in_pieces(mixer, x, [5, 1, 1, causal_subject.long - 7])
+    torch.testing.assert_close(y, mixer(x), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_mixed_precision_is_close_to_float32(subject: Subject, compiled: bool) -> None:
+    torch.compiler.reset()
+    mixer, x = subject.build(torch.float32).cuda(), tokens(2, subject.long, torch.float32).cuda()
+    expected = mixer(x)
+    function = torch.compile(mixer, fullgraph=True) if compiled else mixer
+    with torch.autocast("cuda", torch.bfloat16):
+        y = function(x)
+    y.float().square().sum().backward()
+    assert (y.float() - expected).norm() < 0.05 * expected.norm()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in mixer.parameters())
+
+
+@torch.no_grad()
+def test_pieces_in_mixed_precision(causal_subject: Subject) -> None:
+    mixer, x = causal_subject.build(torch.float32).cuda(), tokens(2, 60, torch.float32).cuda()
+    with torch.autocast("cuda", torch.bfloat16):
+        y, _ = in_pieces(mixer, x, [20, 1, 39])
+    assert (y.float() - mixer(x)).norm() < 0.05 * mixer(x).norm()

@@ -1,0 +1,75 @@
+"""What the mixers that come with hybridlab accept, refuse and start from."""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hybridlab.mixers.base import Mixer
+from hybridlab.mixers.full import Full
+from hybridlab.mixers.gated_conv import GatedConv
+from hybridlab.mixers.linear import Linear
+from hybridlab.mixers.mamba2 import Mamba2
+from hybridlab.mixers.sliding import Sliding
+from tests.mixers.subject import CONF, Subject
+
+
+@pytest.mark.parametrize(
+    ("cls", "width", "settings", "message"),
+    [
+        (Full, 64, {"heads": 5}, "heads=5: must divide the width 64"),
+        (Full, 64, {"kv_heads": 0}, "kv_heads=0: a whole number of at least 1 is needed"),
+        (Full, 64, {"kv_heads": 3}, "kv_heads=3: must divide heads, 4"),
+        (Full, 64, {"heads": True}, "heads=True: a whole number of at least 1 is needed"),
+        (Full, 64, {"rope": -1.0}, "rope=-1.0: a number above 0 is needed, or null for no positions"),
+        (Full, 12, {}, "rope=10000.0: needs heads of an even width, not 3; or null for no positions"),
+        (Sliding, 64, {"window": 0}, "window=0: a whole number of at least 1 is needed"),
+        (Sliding, 64, {"window": 2.5}, "window=2.5: a whole number of at least 1 is needed"),
+        (Linear, 64, {"chunk": 0}, "chunk=0: a whole number of at least 1 is needed"),
+        (Linear, 64, {"heads": 128}, "heads=128: must divide the width 64"),
+        (Mamba2, 128, {"head_width": 48}, "head_width=48: must divide the expanded width 256"),
+        (Mamba2, 128, {"groups": 3}, "groups=3: must divide the number of heads, 4"),
+        (GatedConv, 64, {"kernel": -4}, "kernel=-4: a whole number of at least 1 is needed"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_bad_values_are_refused_in_words(cls: type[Mixer], width: int, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        cls(width=width, **settings)
+
+
+@pytest.mark.parametrize("file", sorted(CONF.glob("*.yaml")), ids=lambda file: file.stem)
+def test_yaml_lists_every_hyper_parameter_with_its_default(file: Path) -> None:
+    subject = Subject(file)
+    assert subject.hyper_parameters == {k: p.default for k, p in subject.signature.items() if k != "width"}
+
+
+def test_mamba2_starts_with_steps_and_rates_in_their_ranges() -> None:
+    torch.manual_seed(0)
+    mixer = Mamba2(width=512, head_width=1)
+    step = torch.nn.functional.softplus(mixer.step_bias.detach())
+    rate = mixer.log_rate.detach().exp()
+    assert 1e-3 * 0.999 < step.min() < 1.1e-3
+    assert 0.09 < step.max() < 1e-1 * 1.001
+    assert step.log().mean().item() == pytest.approx(math.log(1e-2), abs=0.15)
+    assert 1 <= rate.min() < 1.2
+    assert 15.8 < rate.max() <= 16.001
+
+
+def test_mamba2_tags_what_takes_no_decay_and_keeps_its_initialisation() -> None:
+    tagged = {
+        name: (parameter.takes_weight_decay, parameter.takes_initialisation)
+        for name, parameter in Mamba2(width=64).named_parameters()
+        if hasattr(parameter, "takes_weight_decay")
+    }
+    assert tagged == {
+        "log_rate": (False, False),
+        "step_bias": (False, False),
+        "skip": (False, False),
+        "norm": (False, False),
+        "convolution.weight": (True, False),
+        "convolution.bias": (False, False),
+    }

@@ -1,0 +1,39 @@
+"""PyTorch's convolution, padded to be causal, against a sum of shifted rows."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hybridlab.ops.causal_conv import causal_conv, shifted_causal_conv
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(t=st.integers(1, 20), length=st.integers(1, 6), bias=st.booleans(), continued=st.booleans())
+def test_convolution_is_the_sum_of_shifts(t: int, length: int, bias: bool, continued: bool) -> None:
+    torch.manual_seed(t)
+    x = torch.randn(2, t, 3, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(3, length, dtype=torch.float64, requires_grad=True)
+    offset = torch.randn(3, dtype=torch.float64, requires_grad=True) if bias else None
+    past = torch.randn(2, length - 1, 3, dtype=torch.float64, requires_grad=True) if continued else None
+    found, wanted = causal_conv(x, weight, offset, past), shifted_causal_conv(x, weight, offset, past)
+    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
+    sought = [each for each in (x, weight, offset, past) if each is not None]
+    into = [torch.randn_like(each) for each in wanted]
+    torch.testing.assert_close(
+        torch.autograd.grad(found, sought, into), torch.autograd.grad(wanted, sought, into), rtol=1e-9, atol=1e-9
+    )
+
+
+def test_first_tap_is_the_oldest() -> None:
+    x = torch.tensor([1.0, 10.0, 100.0]).view(1, 3, 1)
+    y, remembered = causal_conv(x, torch.tensor([[2.0, 3.0]]))
+    assert y.flatten().tolist() == [3.0, 32.0, 320.0]
+    assert remembered.flatten().tolist() == [100.0]
+
+
+def test_dtypes_under_autocast() -> None:
+    x, weight, past = torch.randn(1, 5, 3, dtype=torch.bfloat16), torch.randn(3, 4), torch.zeros(1, 3, 3)
+    with torch.autocast("cpu", torch.float16):
+        y, remembered = causal_conv(x, weight, None, past)
+    assert y.dtype == torch.bfloat16
+    assert remembered.dtype == torch.float32

@@ -1,0 +1,82 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from hybridlab.errors import ConfigError
+from hybridlab.records import store
+from tests.records.examples import small_record
+
+
+def test_what_was_written_is_read(tmp_path):
+    record = small_record()
+    path = store.write(record, tmp_path / "demo" / record.run_id)
+    assert path == tmp_path / "demo" / record.run_id / "record.json"
+    assert store.read(path.parent) == record
+    assert sorted(os.listdir(path.parent)) == ["record.json"]
+
+
+def test_a_failed_write_leaves_the_old_record(tmp_path, monkeypatch):
+    path = store.write(small_record(), tmp_path)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ConfigError, match=r"record\.json: cannot be written \(No space left on device\)$"):
+        store.write(small_record(seed=1), tmp_path)
+    assert store.read(path.parent).seed == 0
+    assert os.listdir(tmp_path) == ["record.json"]
+
+
+def test_an_unwritable_folder_is_one_line(tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(ConfigError, match=r"cannot be written \("):
+        store.write(small_record(), tmp_path / "taken" / "run")
+    with pytest.raises(ConfigError, match=r"cannot be written \("), store.claimed(tmp_path / "taken" / "run"):
+        pytest.fail("claimed a folder that cannot be")
+
+
+def test_records_come_in_the_order_they_were_made(tmp_path):
+    made = [("c", "2025-01-02"), ("b", "2025-01-01"), ("a", "2025-01-02")]
+    for run_id, created in made:
+        store.write(small_record(run_id=run_id, created=created), tmp_path / "deep" / "er" / run_id)
+    assert [record.run_id for record in store.read_all(tmp_path)] == ["b", "a", "c"]
+
+
+def test_nothing_to_read_is_one_line(tmp_path):
+    with pytest.raises(ConfigError, match=r"no runs there \(no record\.json below it\)$"):
+        store.read_all(tmp_path)
+    with pytest.raises(ConfigError, match=r"missing: no such directory$"):
+        store.read_all(tmp_path / "missing")
+    with pytest.raises(ConfigError, match=r"record\.json: cannot be read \(No such file or directory\)$"):
+        store.read(tmp_path)
+    (tmp_path / "record.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"record\.json: damaged, not UTF-8$"):
+        store.read_all(tmp_path)
+
+
+def test_a_run_is_claimed_once(tmp_path):
+    with store.claimed(tmp_path / "run") as first, store.claimed(tmp_path / "run") as second:
+        assert (first, second) == (True, False)
+    with store.claimed(tmp_path / "run") as again:
+        assert again
+
+
+def test_another_process_sees_the_claim(tmp_path):
+    look = f"from hybridlab.records.store import claimed\nwith claimed({str(tmp_path)!r}) as mine: print(mine)"
+
+    def other():
+        return subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout.strip()
+
+    with store.claimed(tmp_path):
+        assert other() == "False"
+    assert other() == "True"
+
+
+def test_an_error_lets_go_of_the_claim(tmp_path):
+    with pytest.raises(ZeroDivisionError), store.claimed(tmp_path):
+        raise ZeroDivisionError
+    with store.claimed(tmp_path) as again:
+        assert again

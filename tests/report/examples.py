@@ -1,0 +1,154 @@
+"""Made-up records that look like those of real runs: three layer groups, five kinds of mixer, 23 long documents."""
+
+import math
+import random
+
+from hybridlab.records.measurement import BOOTSTRAP, Measurement
+from hybridlab.records.measures import MEASURES
+from hybridlab.records.record import RunRecord
+from hybridlab.records.run_id import deciding, run_id
+
+BUCKETS = ("0-63", "64-127", "128-255", "256-511", "512-1023", "1024-2047", "2048-4095")
+LAYERS = {"early": 2, "middle": 3, "deep": 2}
+SETTINGS = {
+    "full": {"heads": 4, "kv_heads": None, "rope": 10000.0},
+    "sliding": {"heads": 4, "window": 128},
+    "linear": {"heads": 4, "chunk": 64},
+    "mamba2": {"expansion": 2, "head_width": 64, "state": 64},
+    "gated_conv": {"kernel": 4},
+}
+QUALITY = {"full": 0.0, "mamba2": 0.01, "sliding": 0.03, "linear": 0.07, "gated_conv": 0.09}
+PARAMETERS = {"full": 196_736, "mamba2": 249_872, "sliding": 196_736, "linear": 196_736, "gated_conv": 197_248}
+
+
+def example(*, early="gated_conv", middle="mamba2 full mamba2", deep="sliding", seed=0, status="finished", **changes):
+    """Return a record. Quality depends on the mixers, on the group they stand in and, a little, on the seed."""
+    groups = {"early": early, "middle": middle, "deep": deep}
+    plan = _plan(groups)
+    config = {
+        "name": "hybrid",
+        "seed": seed,
+        "stack": {
+            "width": 128,
+            "groups": {
+                group: {"layers": LAYERS[group], "mixer": mixer, "settings": {m: SETTINGS[m] for m in mixer.split()}}
+                for group, mixer in groups.items()
+            },
+        },
+        "task": {"length": 512, "batch": 8},
+        "optimizer": {"lr": 0.003},
+        "trainer": {"max_steps": 400, "accelerator": "cpu"},
+    }
+    fields = {
+        "run_id": run_id(config),
+        "name": "hybrid",
+        "status": status,
+        "seed": seed,
+        "config": config,
+        "choices": _flat({key: value for key, value in deciding(config).items() if key != "seed"}),
+        "plan": plan,
+        "versions": {"python": "3.11.7", "hybridlab": "0.1.0", "torch": "2.13.0", "lightning": "2.6.6"},
+        "commit": "4f1c2a90b7d3e5f60718293a4b5c6d7e8f901234",
+        "hardware": {"machine": "x86_64", "threads": 2, "task": {"documents": {"train": 187, "test": 23}}},
+        "created": f"2025-03-0{1 + seed}T10:00:00+00:00",
+        "seconds": 151.3,
+        "evaluation": {"split": "test", "window": 512, "stride": 512, "limit": 4096, "tokens": 94_208, "documents": 23},
+        "measurements": _measurements(groups, plan, seed) if status == "finished" else [],
+    }
+    return RunRecord(**{**fields, **changes})
+
+
+def _plan(groups):
+    plan = []
+    for group, mixer in groups.items():
+        names = mixer.split()
+        for index in range(LAYERS[group]):
+            name = names[index % len(names)]
+            plan.append(
+                {
+                    "layer": len(plan),
+                    "group": group,
+                    "mixer": name,
+                    "settings": {"_target_": f"hybridlab.mixers.{name}", **SETTINGS[name]},
+                    "channel": {"_target_": "hybridlab.stack.channel.SwiGLU", "expansion": 2.667},
+                    "parameters": PARAMETERS[name],
+                    "state_bytes": {"full": 524_288, "sliding": 130_056}.get(name, 35_328),
+                    "flops": 2 * 512 * PARAMETERS[name] + (134_217_728 if name == "full" else 16_777_216),
+                }
+            )
+    return plan
+
+
+def _measurements(groups, plan, seed):
+    draw = random.Random(f"{groups} {seed}")
+    shared = random.Random(seed).gauss(0, 0.01)
+    worse = sum(QUALITY[mixer] for value in groups.values() for mixer in value.split()) / 3
+    nll = 1.52 + worse + shared + draw.gauss(0, 0.004)
+    rows = []
+
+    def scored(measure, value, spread, **where):
+        half = 1.96 * spread
+        low, high = value - half * 0.95, value + half * 1.07
+        change = {"bits_per_byte": lambda x: x / math.log(2), "perplexity": math.exp}.get(measure, float)
+        low, value, high = map(change, (low, value, high))
+        unit = MEASURES[measure].unit
+        stated = {"split": "test", "interval": BOOTSTRAP, "n": 23, "tokens": 94_208, "unit": unit}
+        rows.append(Measurement(measure=measure, value=value, low=low, high=high, **{**stated, **where}))
+
+    everywhere = [{}] + [
+        {
+            "slice": "position",
+            "bucket": bucket,
+            "tokens": 23 * (1 + int(bucket.split("-")[1]) - int(bucket.split("-")[0])),
+        }
+        for bucket in BUCKETS
+    ]
+    for place, where in enumerate(everywhere):
+        by_position = 0 if place == 0 else 0.55 * math.exp(-place / 1.6) - 0.05
+        wider = 1 + place / 3
+        for measure in ("nll", "bits_per_byte", "perplexity"):
+            scored(measure, nll + by_position, 0.011 * wider, **where)
+        for grouping, group, layers in _groupings(plan):
+            here = {"grouping": grouping, "group": group, **where}
+            depth = layers[-1]["layer"] / len(plan)
+            reach = 1 if place == 0 else 0.5 + place / 9
+            if grouping == "group":
+                scored("lens", nll + by_position + 1.6 * (1 - depth - 1 / len(plan)), 0.015 * wider, **here)
+            mixers = 0.12 + 0.11 * len(layers) * (1.2 - depth) - QUALITY[layers[0]["mixer"]] + draw.gauss(0, 0.006)
+            scored("knockout", reach * mixers, 0.009 * wider, **here, part="mixer")
+            channel = 0.25 + 0.14 * len(layers) * depth + draw.gauss(0, 0.008)
+            scored("knockout", channel, 0.012 * wider, **here, part="channel")
+    for context, bits in ((1, 3.391), (2, 2.804), (3, 2.389)):
+        where = {"split": "test", "slice": "context", "bucket": str(context)}
+        rows.append(Measurement(measure="ngram_bits_per_byte", value=bits, unit="bits/byte", **where))
+    for grouping, group, layers in [("stack", "", plan), *_groupings(plan)]:
+        where = {"grouping": grouping, "group": group, "tokens": 512}
+        for measure in ("parameters", "state_bytes", "flops"):
+            value = sum(layer[measure] for layer in layers)
+            rows.append(Measurement(measure=measure, value=value, unit=MEASURES[measure].unit, **where))
+        rows.append(Measurement(measure="milliseconds", value=2.31 * len(layers), unit="ms", **where))
+    rows.append(Measurement(measure="tokens_per_second", value=12_345 + 10 * seed, unit="tokens/s", split="train"))
+    rows.append(Measurement(measure="peak_memory_bytes", value=812_400_640, unit="bytes"))
+    for step in range(10, 401, 10):
+        smooth = nll + 4 * math.exp(-step / 45)
+        curve = {"measure": "nll", "unit": "nats/token", "step": step, "tokens": 4096 * step}
+        rows.append(Measurement(split="train", value=smooth + draw.gauss(0, 0.05), **curve))
+        if step % 50 == 0:
+            rows.append(Measurement(split="validation", value=smooth + 0.02, **curve))
+    return rows
+
+
+def _groupings(plan):
+    found = {}
+    for grouping in ("group", "mixer"):
+        for layer in plan:
+            found.setdefault((grouping, layer[grouping]), []).append(layer)
+    return [(grouping, group, layers) for (grouping, group), layers in found.items()]
+
+
+def _flat(node, path=""):
+    if not isinstance(node, dict):
+        return {path: node}
+    return {
+        name: leaf for key, value in node.items() for name, leaf in _flat(value, f"{path}.{key}".strip(".")).items()
+    }

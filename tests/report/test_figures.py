@@ -1,0 +1,80 @@
+import re
+import subprocess
+import sys
+
+import pytest
+
+from hybridlab.report.figures import figures, of_stacks
+from hybridlab.report.stack_runs import by_stack
+from hybridlab.report.style import COLOURS, GRID, INK, inline_svg
+from tests.report.examples import BUCKETS, example
+
+
+def test_a_run_has_three_figures_with_units():
+    drawn = figures(example())
+    labels = {name: (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) for name, figure in drawn.items()}
+    assert labels == {
+        "knockout": ("", "added NLL (nats/token)"),
+        "nll_by_position": ("position in the document (tokens)", "NLL (nats/token)"),
+        "learning_curve": ("tokens trained on", "NLL (nats/token)"),
+    }
+
+
+def test_lines_are_the_measured_numbers():
+    record = example()
+    by_name = {row.name: row for row in record.measurements if row.step is None}
+    lines = {line.get_label(): line for line in figures(record)["nll_by_position"].axes[0].lines}
+    intact = [by_name[f"test/nll/position/{bucket}"].value for bucket in BUCKETS]
+    added = [by_name[f"test/knockout/group/deep/mixer/position/{bucket}"].value for bucket in BUCKETS]
+    assert list(lines["intact"].get_ydata()) == intact
+    assert list(lines["deep silent"].get_ydata()) == pytest.approx([a + b for a, b in zip(intact, added, strict=True)])
+    assert set(lines) == {"intact", "early silent", "middle silent", "deep silent"}
+
+
+def test_bars_are_the_measured_knockouts():
+    record = example()
+    rows = [row for row in record.measurements if row.measure == "knockout" and row.part == "mixer" and not row.slice]
+    bars = figures(record)["knockout"].axes[0].containers[0]
+    assert [bar.get_height() for bar in bars] == [row.value for row in rows]
+
+
+def test_what_was_not_measured_is_not_drawn():
+    kept = [row for row in example().measurements if row.measure == "nll" and row.step is None]
+    assert list(figures(example(measurements=kept))) == ["nll_by_position"]
+    assert figures(example(status="failed")) == {}
+    assert of_stacks(by_stack([example(status="failed")]), by_stack([example()])[0]) == {}
+
+
+def test_stacks_are_compared_with_the_base():
+    base, other = by_stack([example(), example(early="full")])
+    drawn = of_stacks([base, other], base)
+    assert list(drawn) == ["stacks", "nll_by_position", "learning_curve"]
+    lines = {line.get_label(): line for line in drawn["nll_by_position"].axes[0].lines}
+    assert list(lines["early = gated_conv (base)"].get_ydata()) == [0.0] * len(BUCKETS)
+    assert max(lines["early = full"].get_ydata()) < 0
+
+
+def test_one_svg_serves_light_and_dark_paper():
+    svg = inline_svg(figures(example())["knockout"], "knockout")
+    assert svg == inline_svg(figures(example())["knockout"], "knockout")
+    assert not any(colour in svg for colour in (*COLOURS, INK, GRID))
+    assert {"var(--c0)", "var(--c1)", "var(--rule)"} <= set(re.findall(r"var\(--\w+\)", svg))
+    assert "<text" in svg
+    assert "early" in svg
+    assert "<svg" in svg[:5]
+    assert "<metadata" not in svg
+
+
+def test_identifiers_differ_between_the_figures_of_a_page():
+    drawn = figures(example())
+    seen = [set(re.findall(r'id="(m[0-9a-f]{6,}|p[0-9a-f]{6,})"', inline_svg(drawn[name], name))) for name in drawn]
+    assert all(seen)
+    assert sum(map(len, seen)) == len(set.union(*seen))
+
+
+def test_pyplot_and_its_global_state_stay_out():
+    look = (
+        "import sys; from tests.report.examples import example; from hybridlab.report.figures import figures\n"
+        "figures(example()); print('matplotlib.pyplot' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout == "False\n"
