@@ -16,6 +16,8 @@ def quieten() -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.ERROR)
     for message in (
         r".*does not have many workers.*",
+        r".*no `val_dataloader`.*",
+        r".*TensorFloat32 tensor cores.*",
         r".*isinstance\(treespec, LeafSpec\).*",
         r".*Checkpoint directory .* exists.*",
     ):

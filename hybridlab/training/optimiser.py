@@ -38,9 +38,9 @@ class AdamWCosine:
 
     def configure(self, module: nn.Module, steps: int) -> Any:
         """Return what Lightning's `configure_optimizers` wants: the optimiser and its schedule, moved every step."""
-        optimiser = torch.optim.AdamW(
-            parameter_groups(module, self.weight_decay), lr=self.lr, betas=(self.beta1, self.beta2), fused=True
-        )
+        # Not PyTorch's fused form: Lightning refuses to clip gradients for it in mixed precision.
+        groups = parameter_groups(module, self.weight_decay)
+        optimiser = torch.optim.AdamW(groups, lr=self.lr, betas=(self.beta1, self.beta2))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: self.rate(step, steps))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

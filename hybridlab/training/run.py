@@ -21,6 +21,7 @@ from hybridlab.records.record import RunRecord
 from hybridlab.records.run_id import deciding
 from hybridlab.records.store import FILE, claimed, read, write
 from hybridlab.tasks.ngram import baselines
+from hybridlab.training.allocator import keep_freed_memory
 from hybridlab.training.callbacks import Curve, DivergedError, Progress, RandomState
 from hybridlab.training.console import quieten, say, show_plan
 from hybridlab.training.dashboard import dashboard, publish
@@ -75,6 +76,7 @@ def train(config: Any) -> RunRecord | None:
 def run(job: Job) -> RunRecord:
     """Train, evaluate and record one claimed run."""
     started = time.perf_counter()
+    keep_freed_memory()
     stack = job.build_stack()
     checked = check_plan(job.plan, stack, job.task.length)
     record = new_record(job, plan_rows(stack, job.task.length))

@@ -1,0 +1,20 @@
+"""How freed memory is kept for the next step, on a CPU."""
+
+import ctypes
+import ctypes.util
+
+# Parameters of glibc's mallopt (malloc.h).
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+
+
+def keep_freed_memory() -> None:
+    """Let the C library reuse large blocks instead of returning each to the kernel, where it is glibc.
+
+    A step allocates and frees the same tensors again and again; above 32 MiB glibc maps and unmaps each one, and the page
+    faults cost more than the arithmetic: Mamba-2 on (2, 8192, 256) took 3.2 s so and 1.2 s without. It holds more memory.
+    """
+    library = ctypes.util.find_library("c")
+    mallopt = getattr(ctypes.CDLL(library), "mallopt", None) if library else None
+    if mallopt is not None:
+        mallopt(_MMAP_MAX, 0)
+        mallopt(_TRIM_THRESHOLD, 2**31 - 1)

@@ -1,0 +1,89 @@
+"""The commands, the YAML and the code of README.md and docs/ work as they stand."""
+
+import re
+import shlex
+import textwrap
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from hybridlab.records.measures import MEASURES
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.DOTALL)
+
+
+def commands():
+    for page in PAGES:
+        for block in blocks(page, "bash"):
+            for line in block.splitlines():
+                words = shlex.split(line, comments=True)
+                while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+                    words = words[1:]
+                if "hybridlab" in words:
+                    yield pytest.param(words[words.index("hybridlab") + 1 :], id=line.partition("#")[0].strip())
+
+
+@pytest.mark.parametrize("words", commands())
+def test_a_command_is_one_that_we_take(words, corpus, tmp_path, monkeypatch, hybridlab):
+    """Every training command is composed, expanded and built, a sweep's first job too; the others are known."""
+    from hydra import compose, initialize_config_dir
+
+    from hybridlab.config import conf_dir, register_schema
+    from hybridlab.training.job import prepare
+
+    command, *overrides = words
+    if command not in ("train", "check"):
+        assert command in ("report", "mixers", "bench", "--help")
+        return
+    unpack_docs_mixer(tmp_path, monkeypatch)
+    (tmp_path / "mine" / "stack").mkdir()
+    (tmp_path / "mine" / "stack" / "my_stack.yaml").write_text((conf_dir() / "stack" / "hybrid.yaml").read_text())
+    search = [f"hydra.searchpath=[file://{tmp_path}/mine]"] if "--config-dir" in overrides else []
+    if search:
+        at = overrides.index("--config-dir")
+        del overrides[at : at + 2]
+    first_choice = [re.sub(r"^([^=]+=[^,\[{\"']+),.*", r"\1", word) for word in overrides if word != "-m"]
+    here = [f"task.path={corpus}" if word.startswith("task.path=") else word for word in first_choice]
+    short = ["task.length=32", "evaluation.window=32", "evaluation.stride=32"] if here != first_choice else []
+    register_schema()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose("config", overrides=[*here, *short, *search], return_hydra_config=True)
+    from hydra.core.hydra_config import HydraConfig
+
+    HydraConfig.instance().set_config(config)
+    bare = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    assert prepare(bare).build_stack() is not None
+
+
+def test_the_stack_shown_is_the_one_that_trains():
+    for page in (ROOT / "README.md", ROOT / "docs" / "stacks.md"):
+        shown = [OmegaConf.create(block) for block in blocks(page, "yaml")]
+        assert OmegaConf.load(ROOT / "conf" / "stack" / "hybrid.yaml") in shown
+
+
+def test_the_mixer_of_the_docs_passes_the_shared_suite(tmp_path, monkeypatch):
+    unpack_docs_mixer(tmp_path, monkeypatch)
+    code = pytest.main(["-q", "-p", "no:cacheprovider", "-k", "running_mean", str(ROOT / "tests" / "mixers"), "--mixers", str(tmp_path / "mine" / "mixers")])
+    assert code == 0
+
+
+def test_every_measure_is_in_the_docs_as_the_records_define_it():
+    page = (ROOT / "docs" / "report.md").read_text()
+    for name, measure in MEASURES.items():
+        assert f"| `{name}` | {measure.unit} | {measure.definition} | {measure.source} |" in page
+
+
+def unpack_docs_mixer(folder, monkeypatch):
+    """Write the docs' example mixer and its YAML where a user would."""
+    page = ROOT / "docs" / "mixers.md"
+    (code, *_), (yaml, *_) = blocks(page, "python"), blocks(page, "yaml")
+    (folder / "my_mixers.py").write_text(textwrap.dedent(code))
+    (folder / "mine" / "mixers").mkdir(parents=True)
+    (folder / "mine" / "mixers" / "running_mean.yaml").write_text(yaml)
+    monkeypatch.syspath_prepend(folder)
