@@ -29,7 +29,7 @@ def commands():
                     yield pytest.param(words[words.index("hybridlab") + 1 :], id=line.partition("#")[0].strip())
 
 
-@pytest.mark.parametrize("words", commands())
+@pytest.mark.parametrize("words", list(commands()))
 def test_a_command_is_one_that_we_take(words, corpus, tmp_path, monkeypatch, hybridlab):
     """Every training command is composed, expanded and built, a sweep's first job too; the others are known."""
     from hydra import compose, initialize_config_dir

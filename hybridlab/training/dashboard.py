@@ -20,6 +20,9 @@ def dashboard(settings: dict[str, Any], record: RunRecord, folder: Path) -> Iter
         yield None
         return
     os.environ.setdefault("WANDB_SILENT", "true")
+    import wandb
+
+    wandb.setup()  # reads the line above now: W&B's first warning comes before its own set-up
     folder.mkdir(parents=True, exist_ok=True)
     mixers = list(dict.fromkeys(layer["mixer"] for layer in record.plan))
     name = "-".join([*mixers, f"s{record.seed}", record.run_id[:6]])
@@ -30,8 +33,6 @@ def dashboard(settings: dict[str, Any], record: RunRecord, folder: Path) -> Iter
         yield logger
         exit_code = 0
     finally:
-        import wandb
-
         wandb.finish(exit_code=exit_code)
 
 
