@@ -90,8 +90,8 @@ def start_table() -> Table:
 
 def _attention_ms(length: int, device: torch.device) -> float:
     shape = (BATCH, HEADS, length, HEAD_WIDTH)
-    tensors = [torch.randn(shape, device=device, requires_grad=True) for _ in range(3)]
-    return _milliseconds(lambda: F.scaled_dot_product_attention(*tensors, is_causal=True), tensors, device)
+    q, k, v = (torch.randn(shape, device=device, requires_grad=True) for _ in range(3))
+    return _milliseconds(lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True), [q, k, v], device)
 
 
 def _module_ms(module: nn.Module, width: int, length: int, device: torch.device) -> float:
@@ -131,7 +131,12 @@ def _bare_step_ms(job: Job, device: torch.device) -> float:
 def _lightning_step_ms(job: Job) -> float:
     module = StackModule(job.build_stack(), job.optimiser, job.steps)
     curve = Curve(job.task.tokens_per_step)
-    settings = {"max_steps": STEPS, "limit_val_batches": 0.0, "enable_checkpointing": False, "enable_progress_bar": False}
+    settings = {
+        "max_steps": STEPS,
+        "limit_val_batches": 0.0,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+    }
     quiet = {**job.config, "trainer": {**job.config["trainer"], **settings}}
     trainer = build_trainer(Job(**{**vars(job), "config": quiet}), curve, None, [])
     trainer.fit(module, BatchStream(job.task, STEPS))

@@ -31,6 +31,7 @@ def run_app(function: Callable[[Any], Any], arguments: Sequence[str], command: s
 
     # Hydra prints its own errors and exits with 1; asked for the full error, it raises, and the command line says it in one line.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    os.environ["HYBRIDLAB_HOME"] = str(conf_dir().parent)  # conf/config.yaml finds sweeps/ there
     register_schema()
     before, sys.argv = sys.argv, [f"hybridlab {command}", *_flags_first(arguments)]
     try:

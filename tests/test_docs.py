@@ -69,7 +69,18 @@ def test_the_stack_shown_is_the_one_that_trains():
 
 def test_the_mixer_of_the_docs_passes_the_shared_suite(tmp_path, monkeypatch):
     unpack_docs_mixer(tmp_path, monkeypatch)
-    code = pytest.main(["-q", "-p", "no:cacheprovider", "-k", "running_mean", str(ROOT / "tests" / "mixers"), "--mixers", str(tmp_path / "mine" / "mixers")])
+    code = pytest.main(
+        [
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-k",
+            "running_mean",
+            str(ROOT / "tests" / "mixers"),
+            "--mixers",
+            str(tmp_path / "mine" / "mixers"),
+        ]
+    )
     assert code == 0
 
 

@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from hybridlab.stack.model import Stack
 
@@ -27,7 +28,10 @@ def silenced(stack: Stack, layers: Iterable[int], part: Part) -> Iterator[None]:
 
 @contextmanager
 def _hook(module: torch.nn.Module) -> Iterator[None]:
-    handle = module.register_forward_hook(lambda _module, _inputs, output: torch.zeros_like(output))
+    def silence(_module: torch.nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return torch.zeros_like(output)
+
+    handle = module.register_forward_hook(silence)
     try:
         yield
     finally:

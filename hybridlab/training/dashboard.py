@@ -45,7 +45,7 @@ def publish(logger: Any, record: RunRecord) -> None:
     run = logger.experiment
     final = [row for row in record.measurements if row.step is None]
     run.summary.update({row.name: row.value for row in final})
-    columns = ["name", "value", "unit", "low", "high", "interval", "n", "tokens"]
+    columns: list[Any] = ["name", "value", "unit", "low", "high", "interval", "n", "tokens"]
     by_group = [row for row in final if row.grouping != "stack" and not row.slice]
     table = wandb.Table(columns=columns, data=[[getattr(row, column) for column in columns] for row in by_group])
     images = {f"figures/{name}": wandb.Image(figure) for name, figure in figures(record).items()}
