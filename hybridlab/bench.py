@@ -5,8 +5,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
+import lightning
 import torch
 import torch.nn.functional as F
 from rich.console import Console
@@ -130,17 +133,28 @@ def _bare_step_ms(job: Job, device: torch.device) -> float:
 
 def _lightning_step_ms(job: Job) -> float:
     module = StackModule(job.build_stack(), job.optimiser, job.steps)
-    curve = Curve(job.task.tokens_per_step)
     settings = {
         "max_steps": STEPS,
         "limit_val_batches": 0.0,
         "enable_checkpointing": False,
         "enable_progress_bar": False,
     }
-    quiet = {**job.config, "trainer": {**job.config["trainer"], **settings}}
-    trainer = build_trainer(Job(**{**vars(job), "config": quiet}), curve, None, [])
+    quiet = replace(job, config={**job.config, "trainer": {**job.config["trainer"], **settings}})
+    clock = _Clock()
+    trainer = build_trainer(quiet, Curve(job.task.tokens_per_step), None, [clock])
     trainer.fit(module, BatchStream(job.task, STEPS))
-    return 1000 * curve.seconds / curve.steps_timed
+    return 1000 * statistics.median(after - before for before, after in pairwise(clock.ends))
+
+
+class _Clock(lightning.Callback):
+    """Notes when each training step ends; between two ends lies a whole step, data and callbacks included."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        _wait(pl_module.device)
+        self.ends.append(time.perf_counter())
 
 
 def _process_seconds(arguments: list[str]) -> float:
