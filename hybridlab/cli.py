@@ -1,5 +1,6 @@
 """The command line: `hybridlab train | check | mixers | bench | report`."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -54,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ConfigError as error:
         _complain(str(error))
         code = 2
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     except OSError as error:
         _complain(_os_error(error))
         code = 2
@@ -132,6 +136,8 @@ def _run_jobs(function: Callable[[Any], Any], arguments: list[str], command: str
         except ConfigError as error:
             _complain(str(error))
             code = 2
+        except BrokenPipeError:
+            raise
         except OSError as error:
             _complain(_os_error(error))
             code = 2
