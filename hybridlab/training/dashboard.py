@@ -57,7 +57,6 @@ def _config(record: RunRecord) -> dict[str, Any]:
     derived = {
         "run_id": record.run_id,
         "layers": " ".join(layer["mixer"] for layer in record.plan),
-        "parameters": sum(layer["parameters"] for layer in record.plan),
         "commit": record.commit,
         "versions": record.versions,
     }
