@@ -44,7 +44,7 @@ def train_and_show(config: Any) -> float | None:
     if record is None:
         return None
     if HydraConfig.get().mode == RunMode.RUN:
-        print_and_write(Path(record.config["runs"]) / record.name / record.run_id)
+        print_and_write(Path(config.runs) / config.name / record.run_id)
     validated = [row.value for row in record.measurements if row.name == "validation/nll"]
     return validated[-1] if validated else None
 
@@ -55,9 +55,8 @@ def train(config: Any) -> RunRecord | None:
     None if another process is training the same run, or for Lightning's `fast_dev_run`, which leaves nothing behind.
     """
     job = prepare(config)
-    build_trainer(
-        job, Curve(job.task.tokens_per_step), None, []
-    )  # a mistake in its settings shows before a folder is made
+    # Built once to no other end: a mistake in its settings is refused before a folder is made.
+    build_trainer(job, Curve(job.task.tokens_per_step), None, [])
     if job.config["trainer"].get("fast_dev_run"):
         rehearse(job)
         return None
@@ -105,13 +104,13 @@ def run(job: Job) -> RunRecord:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         (job.directory / TRACEBACK).write_text(traceback.format_exc(), encoding="utf-8")
         seconds = time.perf_counter() - started
-        write(
-            replace(record, status=status, reason=reason, seconds=seconds, measurements=list(curve.rows)), job.directory
-        )
+        ended = replace(record, status=status, reason=reason, seconds=seconds, measurements=list(curve.rows))
+        write(ended, job.directory)
         if isinstance(error, KeyboardInterrupt):
             raise
         raise RunFailedError(f"run {job.run_id} {status}: {reason} (see {job.directory / TRACEBACK})") from error
     write(record, job.directory)
+    (job.directory / TRACEBACK).unlink(missing_ok=True)  # of an earlier try
     return record
 
 

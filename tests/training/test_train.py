@@ -48,6 +48,8 @@ def test_a_finished_run_is_skipped_and_another_seed_is_another_run(hybridlab, ti
     (first,) = read_all(tmp_path)
     again = hybridlab(*arguments)
     assert (again.code, "finished already" in again.out) == (0, True)
+    moved = hybridlab(*arguments, f"runs={tmp_path}/runs")
+    assert (moved.code, "finished already" in moved.out) == (0, True)
     assert read_all(tmp_path) == [first]
     assert hybridlab(*arguments, "seed=1").code == 0
     assert len(read_all(tmp_path)) == 2
@@ -81,6 +83,7 @@ def test_a_run_that_fails_leaves_its_reason_and_is_tried_again(hybridlab, tiny, 
     outcome = hybridlab("train", *tiny, "logger=none")
     assert outcome.code == 0
     assert "goes on from" in outcome.out
+    assert not list(tmp_path.rglob("traceback.txt"))
     assert [record.status for record in read_all(tmp_path)] == ["finished"]
 
 
@@ -90,6 +93,12 @@ def test_a_diverged_run_is_a_row_with_its_reason(hybridlab, tiny, tmp_path):
     (record,) = read_all(tmp_path)
     assert record.status == "diverged"
     assert "training loss is nan" in record.reason
+
+
+def test_mixed_precision_trains_with_clipping(hybridlab, tiny, tmp_path):
+    assert hybridlab("train", *tiny, "logger=none", "trainer.precision=bf16-mixed", "trainer.max_steps=2").code == 0
+    (record,) = read_all(tmp_path)
+    assert record.status == "finished"
 
 
 def test_fast_dev_run_runs_everything_and_leaves_nothing(hybridlab, tiny, tmp_path):
