@@ -2,7 +2,11 @@
 
 import json
 
+import pytest
+import torch
+
 from hybridlab.records.store import read_all
+from hybridlab.training.optimiser import AdamWCosine
 
 
 def test_a_run_leaves_its_record_and_prints_its_table(hybridlab, tiny, tmp_path):
@@ -144,3 +148,13 @@ def test_the_record_is_json(hybridlab, tiny, tmp_path):
     content = json.loads(next(tmp_path.rglob("record.json")).read_text())
     assert content["config"]["task"]["length"] == 32
     assert content["config"]["stack"]["groups"]["middle"]["settings"]["mamba2"]["state"] == 8
+
+
+def test_lightning_moves_the_rate_and_honours_the_tags(hybridlab, tiny, tmp_path):
+    assert hybridlab("train", *tiny, "logger=none").code == 0
+    saved = torch.load(next(tmp_path.rglob("*.ckpt")), weights_only=False)
+    decayed, kept = saved["optimizer_states"][0]["param_groups"]
+    assert saved["global_step"] == 10
+    assert decayed["lr"] == pytest.approx(4e-3 * AdamWCosine(lr=4e-3).rate(10, 10))
+    assert (decayed["weight_decay"], kept["weight_decay"]) == (0.1, 0.0)
+    assert len(kept["params"]) == 12  # seven norms of layers and stack, one of the mixer, its decays, steps, skips and bias
