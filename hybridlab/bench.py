@@ -17,8 +17,9 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from hybridlab.build import build
-from hybridlab.config import mixer_files
-from hybridlab.stack.plan import expand
+from hybridlab.config import mixer_files, resolve
+from hybridlab.evaluation.cost import wait
+from hybridlab.stack.plan import single_layer
 from hybridlab.training.allocator import keep_freed_memory
 from hybridlab.training.callbacks import Curve
 from hybridlab.training.job import Job, prepare
@@ -40,12 +41,12 @@ def bench(config: Any) -> None:
     device = torch.device("cuda" if job.config["trainer"].get("accelerator") == "gpu" else "cpu")
     keep_freed_memory()
     console.print(f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    console.print(mixer_table(config.mixers, device))
+    console.print(mixer_table(resolve(config)["mixers"], device))
     console.print(step_table(job, device))
     console.print(start_table())
 
 
-def mixer_table(overrides: Any, device: torch.device) -> Table:
+def mixer_table(overrides: dict[str, Any], device: torch.device) -> Table:
     """Time forward and backward of every named mixer, beside the bare attention operation."""
     table = Table(
         title=f"forward + backward, ms, (b {BATCH}, {HEADS} heads of {HEAD_WIDTH}, float32); × attention in brackets"
@@ -58,8 +59,7 @@ def mixer_table(overrides: Any, device: torch.device) -> Table:
     table.add_row("scaled_dot_product_attention", *(f"{reference[t]:.1f}" for t in LENGTHS), _growth(reference))
     width = HEADS * HEAD_WIDTH
     for name in mixer_files():
-        stack = {"width": width, "groups": {"all": {"mixer": name}}}
-        layer = expand(stack, dict(overrides), mixer_files(), causal=False).layers[0]
+        layer = single_layer(name, width, overrides, mixer_files())
         mixer = build(layer.settings, layer.where, width=width).to(device)
         taken = {length: _module_ms(mixer, width, length, device) for length in LENGTHS}
         table.add_row(name, *(f"{taken[t]:.1f} ({taken[t] / reference[t]:.2f}×)" for t in LENGTHS), _growth(taken))
@@ -105,11 +105,11 @@ def _module_ms(module: nn.Module, width: int, length: int, device: torch.device)
 def _milliseconds(call: Callable[[], Tensor], inputs: list[Tensor], device: torch.device) -> float:
     taken = []
     for _ in range(WARM_UP + REPEATS):
-        _wait(device)
+        wait(device)
         start = time.perf_counter()
         output = call()
         torch.autograd.grad(output, inputs, torch.ones_like(output))
-        _wait(device)
+        wait(device)
         taken.append(time.perf_counter() - start)
     return 1000 * statistics.median(taken[WARM_UP:])
 
@@ -126,7 +126,7 @@ def _bare_step_ms(job: Job, device: torch.device) -> float:
         F.cross_entropy(module.stack(inputs).flatten(0, 1).float(), targets.flatten()).backward()
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimiser.step()
-        _wait(device)
+        wait(device)
         taken.append(time.perf_counter() - start)
     return 1000 * statistics.median(taken)
 
@@ -153,7 +153,7 @@ class _Clock(lightning.Callback):
         self.ends: list[float] = []
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        _wait(pl_module.device)
+        wait(pl_module.device)
         self.ends.append(time.perf_counter())
 
 
@@ -168,8 +168,3 @@ def _process_seconds(arguments: list[str]) -> float:
 
 def _growth(taken: dict[int, float]) -> str:
     return f"{taken[8192] / taken[2048]:.2f}×"
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -9,7 +9,7 @@ from rich.table import Table
 from hybridlab.build import build
 from hybridlab.config import mixer_files, resolve
 from hybridlab.mixers.base import state_bytes
-from hybridlab.stack.plan import expand
+from hybridlab.stack.plan import single_layer
 
 WIDTH = 256
 LENGTHS = (1024, 4096)
@@ -25,8 +25,7 @@ def show_mixers(config: Any) -> None:
     table.add_column("paper")
     overrides = resolve(config)["mixers"]
     for name in mixer_files():
-        stack = {"width": WIDTH, "groups": {"all": {"mixer": name}}}
-        layer = expand(stack, overrides, mixer_files(), causal=False).layers[0]
+        layer = single_layer(name, WIDTH, overrides, mixer_files())
         with torch.device("meta"):
             mixer = build(layer.settings, layer.where, width=WIDTH)
             held = [_state_after(mixer, length) for length in LENGTHS]

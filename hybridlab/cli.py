@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hybridlab.errors import ConfigError, near_miss
+from hybridlab.errors import ConfigError, RunFailedError, near_miss
 
 USAGE = """\
 hybridlab: ablations of hybrid sequence models, with quality broken down by layer group
@@ -52,15 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     try:
         code = commands[words[0]](words[1:])
-    except ConfigError as error:
-        _complain(str(error))
-        code = 2
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    except OSError as error:
-        _complain(_os_error(error))
-        code = 2
+    except (ConfigError, OSError) as error:
+        code = _say(error)
     except KeyboardInterrupt:
         _complain("interrupted; the same command goes on from the last checkpoint")
         code = 130
@@ -129,21 +125,12 @@ def _run_jobs(function: Callable[[Any], Any], arguments: list[str], command: str
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
-        from hybridlab.errors import RunFailedError
-
         try:
             return function(config)
-        except ConfigError as error:
-            _complain(str(error))
-            code = 2
         except BrokenPipeError:
             raise
-        except OSError as error:
-            _complain(_os_error(error))
-            code = 2
-        except RunFailedError as error:
-            _complain(str(error))
-            code = 1
+        except (ConfigError, OSError, RunFailedError) as error:
+            code = _say(error)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise ReportedError(code)  # Hydra marks the job as failed and goes on with the next
         codes.append(code)
@@ -156,14 +143,14 @@ def _run_jobs(function: Callable[[Any], Any], arguments: list[str], command: str
     return max(codes, default=0)
 
 
-def _os_error(error: OSError) -> str:
-    """Say which file could not be read or written, and why: a folder without permission, a full disk."""
-    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+def _say(error: Exception) -> int:
+    """Say in one line what went wrong, and return the exit code: 1 for a run that failed, 2 for what the user can mend."""
+    if isinstance(error, OSError) and error.filename:  # a folder without permission, a full disk
+        _complain(f"{error.filename}: {error.strerror}")
+    else:
+        _complain(str(error))
+    return 1 if isinstance(error, RunFailedError) else 2
 
 
 def _complain(line: str) -> None:
     print(f"hybridlab: {line}", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    main()

@@ -23,9 +23,7 @@ class LayerCost:
     """The cost of one layer for one row of `length` tokens."""
 
     parameters: int
-    flops: (
-        int  # forward, by PyTorch's counter: matrix products, attention and convolutions; causal attention counts whole
-    )
+    flops: int  # forward, by PyTorch's counter: products, attention (causal counts whole), convolutions
     state_bytes: int  # of its mixer, after `length` tokens, as held in the weights' dtype
 
 
@@ -91,10 +89,10 @@ def layer_milliseconds(layer: nn.Module, width: int, length: int, device: torch.
     row = torch.randn(1, length, width, device=device, requires_grad=True)
     taken = []
     for _ in range(1 + REPEATS):
-        _wait(device)
+        wait(device)
         start = time.perf_counter()
         torch.autograd.grad(layer(row).sum(), [row, *layer.parameters()])
-        _wait(device)
+        wait(device)
         taken.append(time.perf_counter() - start)
     return 1000 * statistics.median(taken[1:])
 
@@ -110,6 +108,7 @@ def peak_memory_bytes(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Wait until the device has done what was asked of it: a GPU works on while Python goes on."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

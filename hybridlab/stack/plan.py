@@ -73,6 +73,11 @@ def expand(
     return plan
 
 
+def single_layer(name: str, width: int, mixers: Mapping[str, Any], files: Mapping[str, Path]) -> Layer:
+    """Return a named mixer as the only layer of a stack, causal or not, with what the node `mixers` sets of it."""
+    return expand({"width": width, "groups": {"all": {"mixer": name}}}, mixers, files, causal=False).layers[0]
+
+
 def normal_form(stack: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
     """Return the `stack` node with each group spelt out, so that two spellings of one stack are one run."""
     groups: dict[str, list[Layer]] = {}

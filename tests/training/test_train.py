@@ -157,4 +157,6 @@ def test_lightning_moves_the_rate_and_honours_the_tags(hybridlab, tiny, tmp_path
     assert saved["global_step"] == 10
     assert decayed["lr"] == pytest.approx(4e-3 * AdamWCosine(lr=4e-3).rate(10, 10))
     assert (decayed["weight_decay"], kept["weight_decay"]) == (0.1, 0.0)
-    assert len(kept["params"]) == 12  # seven norms of layers and stack, one of the mixer, its decays, steps, skips and bias
+    assert (
+        len(kept["params"]) == 12
+    )  # seven norms of layers and stack, one of the mixer, its decays, steps, skips and bias
