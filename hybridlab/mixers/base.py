@@ -24,11 +24,14 @@ class Mixer(nn.Module):
     Constructors are keyword-only, take `width` (given by the stack) and refuse what they don't know. A bad value raises
     `ValueError("<hyper-parameter>=<value>: <what is allowed>")`; the plan adds the config path. The linear map that
     writes to the residual stream, if there is one, is called `out`: the initialiser draws it smaller.
+
+    A mixer that has a causal and a bidirectional form also takes `causal: bool = True`, given by the stack as its task asks,
+    and keeps it as `self.causal`. `initial_state` and `extend` belong to causal forms: what is decoded cannot look ahead.
     """
 
     kind: ClassVar[str]  # full | sparse | linear | low-rank | ssm | recurrence | convolution | none
     paper: ClassVar[str]  # where it was published
-    causal: ClassVar[bool] = True  # position t never depends on what comes after t
+    causal: bool = True  # position t never depends on what comes after t; False on a class that has no causal form
     bounded_state: ClassVar[bool]  # the bytes of the state stop growing with t
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:

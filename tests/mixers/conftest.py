@@ -10,8 +10,9 @@ from tests.mixers.subject import CONF, Subject
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give every mixer to the tests that ask for a `subject`, and every causal one to those for a `causal_subject`."""
     folders = [CONF, Path(given)] if (given := metafunc.config.getoption("--mixers")) else [CONF]
-    subjects = [Subject(file) for folder in folders for file in sorted(folder.glob("*.yaml"))]
+    files = [file for folder in folders for file in sorted(folder.glob("*.yaml"))]
+    subjects = [form for file in files for form in Subject.forms(file)]
     assert subjects, f"no mixers in {', '.join(map(str, folders))}"
-    for name, wanted in (("subject", subjects), ("causal_subject", [each for each in subjects if each.cls.causal])):
+    for name, wanted in (("subject", subjects), ("causal_subject", [each for each in subjects if each.causal])):
         if name in metafunc.fixturenames:
-            metafunc.parametrize(name, wanted, ids=lambda each: each.file.stem)
+            metafunc.parametrize(name, wanted, ids=lambda each: each.name)

@@ -4,7 +4,7 @@ import inspect
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from hydra.utils import get_class, instantiate
@@ -20,9 +20,26 @@ LONGEST = 600
 
 @dataclass(frozen=True)
 class Subject:
-    """A mixer as its YAML declares it."""
+    """A mixer as its YAML declares it, in its causal or its bidirectional form."""
 
     file: Path
+    causal: bool
+
+    @classmethod
+    def forms(cls, file: Path) -> list[Self]:
+        """Return the mixer of a YAML once for each form that it has."""
+        causal = cls(file, True)
+        has_both = "causal" in causal.signature
+        return [causal, cls(file, False)] if has_both else [cls(file, causal.cls.causal)]
+
+    @property
+    def name(self) -> str:
+        return self.file.stem if self.causal or not self.cls.causal else f"{self.file.stem}-bidirectional"
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What the stack gives to its constructor."""
+        return {"width": WIDTH, "causal": self.causal} if "causal" in self.signature else {"width": WIDTH}
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -43,7 +60,7 @@ class Subject:
     def build(self, dtype: torch.dtype = torch.float64, seed: int = 0) -> Mixer:
         """Build it with weights large enough that every path of it matters."""
         torch.manual_seed(seed)
-        mixer = instantiate(self.settings, width=WIDTH).to(dtype)
+        mixer = instantiate(self.settings, **self.given).to(dtype)
         with torch.no_grad():
             for parameter in mixer.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))

@@ -44,7 +44,7 @@ def test_mixed_precision_is_close_to_float32(subject: Subject, compiled: bool) -
     with torch.autocast("cuda", torch.bfloat16):
         y = function(x)
     y.float().square().sum().backward()
-    assert (y.float() - expected).norm() < 0.05 * expected.norm()
+    assert (y.float() - expected).norm() <= 0.05 * expected.norm()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in mixer.parameters())
 
 
@@ -53,4 +53,4 @@ def test_pieces_in_mixed_precision(causal_subject: Subject) -> None:
     mixer, x = causal_subject.build(torch.float32).cuda(), tokens(2, 60, torch.float32).cuda()
     with torch.autocast("cuda", torch.bfloat16):
         y, _ = in_pieces(mixer, x, [20, 1, 39])
-    assert (y.float() - mixer(x)).norm() < 0.05 * mixer(x).norm()
+    assert (y.float() - mixer(x)).norm() <= 0.05 * mixer(x).norm()

@@ -115,4 +115,4 @@ def test_bfloat16_pieces_are_close_and_keep_the_dtypes_of_the_state(
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.float32):
         y, state = in_pieces(mixer, x, [20, 1, 39])
     assert [part.dtype for part in state] == [part.dtype for part in start]
-    assert (y.float() - expected).square().mean() < 0.05**2 * expected.square().mean()
+    assert (y.float() - expected).square().mean() <= 0.05**2 * expected.square().mean()

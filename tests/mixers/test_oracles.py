@@ -1,21 +1,16 @@
 """Each mixer against its slow and obvious form, in outputs and gradients."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
-from torch import Tensor
 
-from hybridlab.mixers.base import Mixer
 from hybridlab.mixers.full import Full
 from hybridlab.mixers.gated_conv import GatedConv
 from hybridlab.mixers.linear import Linear
 from hybridlab.mixers.mamba2 import Mamba2
 from hybridlab.mixers.sliding import Sliding
 from tests.mixers import oracles
-
-WIDTH = 32
+from tests.mixers.agree import WIDTH, agree
 
 
 @pytest.mark.parametrize("t", [1, 9, 130])
@@ -60,21 +55,3 @@ def test_mamba2(settings: dict[str, Any], t: int) -> None:
 @pytest.mark.parametrize("kernel", [1, 2, 4, 9])
 def test_gated_conv(kernel: int, t: int) -> None:
     agree(GatedConv(width=WIDTH, kernel=kernel), oracles.gated_conv, t)
-
-
-def agree(mixer: Mixer, oracle: Callable[[Any, Tensor], Tensor], t: int) -> None:
-    torch.manual_seed(t)
-    mixer = mixer.double()
-    with torch.no_grad():
-        for parameter in mixer.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    x = torch.randn(2, t, WIDTH, dtype=torch.float64, requires_grad=True)
-    sought = [x, *mixer.parameters()]
-    y, expected = mixer(x), oracle(mixer, x)
-    torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-9)
-    weights = torch.randn_like(y)
-    # One token alone leaves decays and positions without effect: the oracle's graph may not contain them at all.
-    found, wanted = (
-        torch.autograd.grad((each * weights).sum(), sought, materialize_grads=True) for each in (y, expected)
-    )
-    torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-8)
