@@ -20,7 +20,7 @@ class Probe(NamedTuple):
     """What was done to the stack when a token was scored."""
 
     measure: str  # nll | lens | knockout
-    grouping: str  # stack | group | mixer
+    grouping: str  # stack | group | mixer | part
     group: str
     part: str  # "" | mixer | channel
 
@@ -124,6 +124,9 @@ def _nll_by_probe(stack: Stack, batch: Batch, device: torch.device, by_group: bo
                 with silenced(stack, layers, part):
                     silent[layers, part] = nll(stack.run(residuals[layers[0]], first=layers[0]))
             yield Probe("knockout", grouping, group, part), silent[layers, part]
+    for name, (layers, only) in stack.plan.part_groupings().items():
+        with silenced(stack, layers, "mixer", only):
+            yield Probe("knockout", "part", name, "mixer"), nll(stack.run(residuals[layers[0]], first=layers[0]))
 
 
 def _rows(probe: Probe, found: Interval, bucket: int | None, split: str, unit: str) -> list[Measurement]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,14 +13,16 @@ Part = Literal["mixer", "channel"]
 
 
 @contextmanager
-def silenced(stack: Stack, layers: Iterable[int], part: Part) -> Iterator[None]:
+def silenced(stack: Stack, layers: Iterable[int], part: Part, only: str | None = None) -> Iterator[None]:
     """Make the mixers (or the channel mixers) of the given layers add nothing to the residual stream.
 
+    `only` names a part of parallel mixers: the others go on.
     The hooks work on the eager stack only: a compiled one ignores hooks that come after its compilation.
     """
     with ExitStack() as hooks:
         for index in layers:
-            module = getattr(stack.layers[index], part)
+            module: Any = getattr(stack.layers[index], part)
+            module = module if only is None else module.parts[only]
             if module is not None:
                 hooks.enter_context(_hook(module))
         yield

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from hybridlab.build import build
 from hybridlab.mixers.base import State
+from hybridlab.stack.layer import build_mixer
+from hybridlab.stack.packing import Packing
 from hybridlab.stack.plan import Plan
 
 
@@ -20,9 +22,10 @@ class Block(nn.Module):
         self.channel_norm = None if channel is None else nn.RMSNorm(width)
         self.channel = channel
 
-    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Run a whole row from an empty past."""
-        return self._mix_channels(x + self.mixer(self.mixer_norm(x)))
+    def forward(self, x: Float[Tensor, "b t d"], packing: Packing | None = None) -> Float[Tensor, "b t d"]:
+        """Run a whole row from an empty past, or each of the documents that it holds."""
+        normed = self.mixer_norm(x)
+        return self._mix_channels(x + (self.mixer(normed) if packing is None else packing.mix(self.mixer, normed)))
 
     def extend(self, x: Float[Tensor, "b n d"], state: State) -> tuple[Float[Tensor, "b n d"], State]:
         """Run the next n tokens after those in `state`."""
@@ -36,37 +39,51 @@ class Block(nn.Module):
 
 
 class Stack(nn.Module):
-    """The whole model: tokens in, logits out. The head shares the embedding's weights."""
+    """The whole model: tokens in, logits out.
 
-    def __init__(self, plan: Plan, vocabulary: int) -> None:
+    Without `classes` it is a decoder: it predicts a token at every position, and its head shares the embedding's weights.
+    With them it is an encoder: it reads the mean of the row's residual stream, and tells which class the row is of.
+    """
+
+    def __init__(self, plan: Plan, vocabulary: int, classes: int | None = None) -> None:
         super().__init__()
         self.plan = plan
+        self.classes = classes
         self.embedding = nn.Embedding(vocabulary, plan.width)
         self.layers = nn.ModuleList(
             Block(
-                build(layer.settings, layer.where, width=plan.width),
+                build_mixer(layer, plan.width, plan.causal),
                 None if plan.channel is None else build(plan.channel, "stack.channel", width=plan.width),
                 plan.width,
             )
             for layer in plan.layers
         )
         self.norm = nn.RMSNorm(plan.width)
-        self.head = nn.Linear(plan.width, vocabulary, bias=False)
-        self.head.weight = self.embedding.weight
+        self.head = nn.Linear(plan.width, vocabulary if classes is None else classes, bias=False)
+        if classes is None:
+            self.head.weight = self.embedding.weight
         initialise(self)
 
-    def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t v"]:
-        """Return the logits of the next token at every position."""
-        return self.read(self.run(self.embedding(tokens)))
+    def forward(
+        self, tokens: Int[Tensor, "b t"], documents: Int[Tensor, "b t"] | None = None
+    ) -> Float[Tensor, "b t v"] | Float[Tensor, "b c"]:
+        """Return the logits of the next token at every position, or of the row's class.
 
-    def run(self, x: Float[Tensor, "b t d"], first: int = 0) -> Float[Tensor, "b t d"]:
+        `documents` numbers the document of each token where a row holds several, of which none sees another, and marks
+        padding by numbers below 0. Without it a row is one document.
+        """
+        packing = None if documents is None else Packing.of(documents)
+        x = self.run(self.embedding(tokens), packing=packing)
+        return self.read(x) if self.classes is None else self.head(self.norm(_mean(x, documents)))
+
+    def run(self, x: Float[Tensor, "b t d"], first: int = 0, packing: Packing | None = None) -> Float[Tensor, "b t d"]:
         """Carry the residual stream through the layers from `first` to the last."""
         for layer in list(self.layers)[first:]:
-            x = layer(x)
+            x = layer(x, packing)
         return x
 
     def read(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t v"]:
-        """Read the residual stream by the final norm and the head."""
+        """Read the residual stream at every position by the final norm and the head."""
         return self.head(self.norm(x))
 
     def initial_state(self, batch: int) -> tuple[State, ...]:
@@ -84,6 +101,14 @@ class Stack(nn.Module):
             x, past = layer.extend(x, past)  # type: ignore[operator]
             states.append(past)
         return self.read(x), tuple(states)
+
+
+def _mean(x: Float[Tensor, "b t d"], documents: Int[Tensor, "b t"] | None) -> Float[Tensor, "b d"]:
+    """Average over the tokens of each row, padding left out."""
+    if documents is None:
+        return x.mean(1)
+    real = (documents >= 0).to(x.dtype)[..., None]
+    return (x * real).sum(1) / real.sum(1).clamp(min=1)
 
 
 def initialise(stack: Stack) -> None:

@@ -8,18 +8,10 @@ from typing import Any
 
 from hybridlab.build import build, find_target
 from hybridlab.errors import ConfigError, near_miss
+from hybridlab.stack.layer import Layer, build_mixer
 from hybridlab.stack.pattern import expand_pattern
 
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer of the expanded stack."""
-
-    index: int
-    group: str
-    mixer: str  # the mixer's name: a file of conf/mixers/
-    settings: dict[str, Any]  # its `_target_` and hyper-parameters, without the width
-    where: str  # the configuration path that a message about it should name
+PARALLEL = {"_target_": "hybridlab.mixers.parallel.Parallel", "combine": "mean"}
 
 
 @dataclass(frozen=True)
@@ -29,6 +21,7 @@ class Plan:
     width: int
     layers: tuple[Layer, ...]
     channel: dict[str, Any] | None  # the channel mixer of every layer, or none
+    causal: bool = True  # no position sees what comes after it; else mixers take their bidirectional form
 
     def groupings(self) -> dict[tuple[str, str], tuple[int, ...]]:
         """Return the layers of each group of the report: the declared ones, then one for each kind of mixer.
@@ -42,11 +35,23 @@ class Plan:
                 found[key] = (*found.get(key, ()), layer.index)
         return found
 
+    def part_groupings(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Return the layers that hold each part of a parallel mixer, and the part's name in them.
+
+        Keys are spelt as in "full in full+mamba2".
+        """
+        found: dict[str, tuple[tuple[int, ...], str]] = {}
+        for layer in self.layers:
+            for part in layer.part_names():
+                key = f"{part} in {layer.mixer}"
+                found[key] = (*found.get(key, ((), part))[0], layer.index), part
+        return found
+
     def distinct_mixers(self) -> list[Layer]:
         """Return the first layer of each distinct mixer: same name, same hyper-parameters."""
         first: dict[str, Layer] = {}
         for layer in self.layers:
-            first.setdefault(f"{layer.mixer} {sorted(layer.settings.items(), key=str)}", layer)
+            first.setdefault(f"{layer.mixer} {sorted(_all_settings(layer).items(), key=str)}", layer)
         return list(first.values())
 
 
@@ -68,14 +73,19 @@ def expand(
     layers: list[Layer] = []
     for group, declared in groups.items():
         layers += _expand_group(str(group), declared, mixers, files, first=len(layers))
-    plan = Plan(width, tuple(layers), _channel(stack.get("channel")))
-    _check_by_building(plan, causal)
+    plan = Plan(width, tuple(layers), _channel(stack.get("channel")), causal)
+    _check_by_building(plan, files)
     return plan
 
 
 def single_layer(name: str, width: int, mixers: Mapping[str, Any], files: Mapping[str, Path]) -> Layer:
-    """Return a named mixer as the only layer of a stack, causal or not, with what the node `mixers` sets of it."""
+    """Return a named mixer as the only layer of a stack, with what the node `mixers` sets of it."""
     return expand({"width": width, "groups": {"all": {"mixer": name}}}, mixers, files, causal=False).layers[0]
+
+
+def has_causal_form(layer: Layer) -> bool:
+    """Say whether the mixer of a layer can be built so that it never sees the future."""
+    return bool(find_target(layer.settings, layer.where).causal)
 
 
 def normal_form(stack: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
@@ -91,10 +101,18 @@ def _spelt_out(layers: list[Layer]) -> dict[str, Any]:
     names = [layer.mixer for layer in layers]
     settings: dict[str, Any] = {}
     for name in dict.fromkeys(names):
-        by_layer = [layer.settings for layer in layers if layer.mixer == name]
+        by_layer = [_all_settings(layer) for layer in layers if layer.mixer == name]
         settings[name] = by_layer[0] if all(each == by_layer[0] for each in by_layer) else by_layer
     mixer = names[0] if len(set(names)) == 1 else " ".join(names)
     return {"layers": len(layers), "mixer": mixer, "settings": settings}
+
+
+def _all_settings(layer: Layer) -> dict[str, Any]:
+    """Return the settings of a mixer, and of its parts if it has some."""
+    if not layer.parts:
+        return layer.settings
+    parts = zip(layer.part_names(), layer.parts, strict=True)
+    return {**layer.settings, "parts": {name: part.settings for name, part in parts}}
 
 
 def _expand_group(
@@ -110,12 +128,34 @@ def _expand_group(
     _check_count(count, f"stack.groups.{group}.layers")
     layers = []
     for index, entry in enumerate(islice(cycle(entries), count), start=first):
-        name, inline = _name_and_settings(entry, where)
-        _check_mixer_name(name, where, files)
-        path = where if inline else f"mixers.{name}"
-        settings = {**_load(files[name]), **mixers.get(name, {}), **inline}
-        layers.append(Layer(index, group, name, settings, path))
+        layers.append(_layer(entry, index, group, where, mixers, files))
     return layers
+
+
+def _layer(
+    entry: Any, index: int, group: str, where: str, mixers: Mapping[str, Any], files: Mapping[str, Path]
+) -> Layer:
+    """Return the layer that one entry of a mixer list stands for."""
+    if isinstance(entry, Mapping) and "parallel" in entry:
+        return _parallel_layer(entry, index, group, where, mixers, files)
+    name, inline = _name_and_settings(entry, where)
+    _check_mixer_name(name, where, files)
+    path = where if inline else f"mixers.{name}"
+    return Layer(index, group, name, {**_load(files[name]), **mixers.get(name, {}), **inline}, path)
+
+
+def _parallel_layer(
+    entry: Mapping[str, Any], index: int, group: str, where: str, mixers: Mapping[str, Any], files: Mapping[str, Path]
+) -> Layer:
+    """Return the layer of `{parallel: [full, mamba2], combine: mean}`."""
+    named = entry["parallel"]
+    if not isinstance(named, list) or len(named) < 2:
+        raise ConfigError(f"`{where}.parallel={named}`: a list of two or more mixers is needed")
+    if any(isinstance(part, Mapping) and "parallel" in part for part in named):
+        raise ConfigError(f"`{where}.parallel={named}`: a part is a mixer, not again a parallel layer")
+    parts = tuple(_layer(part, index, group, f"{where}.parallel", mixers, files) for part in named)
+    combination = {str(key): value for key, value in entry.items() if key != "parallel"}
+    return Layer(index, group, "+".join(part.mixer for part in parts), {**PARALLEL, **combination}, where, parts)
 
 
 def _entries(mixer: Any, where: str) -> list[Any]:
@@ -137,7 +177,9 @@ def _name_and_settings(entry: Any, where: str) -> tuple[str, dict[str, Any]]:
         return entry, {}
     if isinstance(entry, Mapping) and isinstance(entry.get("name"), str):
         return entry["name"], {key: value for key, value in entry.items() if key != "name"}
-    raise ConfigError(f"`{where}={entry}`: a mixer's name is needed, or {{name: ..., its settings}}")
+    raise ConfigError(
+        f"`{where}={entry}`: a mixer's name is needed, or {{name: ..., its settings}}, or {{parallel: [...]}}"
+    )
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -155,22 +197,19 @@ def _channel(channel: Any) -> dict[str, Any] | None:
     raise ConfigError(f"`stack.channel={channel}`: null, or a `_target_` and its settings")
 
 
-def _check_by_building(plan: Plan, causal: bool) -> None:
+def _check_by_building(plan: Plan, files: Mapping[str, Path]) -> None:
     """Build each distinct mixer and the channel mixer on the meta device: no memory, milliseconds, all refusals."""
     import torch
 
-    from hybridlab.mixers.base import Mixer
-
     with torch.device("meta"):
         for layer in plan.distinct_mixers():
-            mixer = build(layer.settings, layer.where, width=plan.width)
-            if not isinstance(mixer, Mixer):
-                target = find_target(layer.settings, layer.where).__name__
-                raise ConfigError(f"`{layer.where}`: {target} is not a hybridlab.mixers.base.Mixer")
-            if causal and not mixer.causal:
+            if plan.causal and not build_mixer(layer, plan.width, causal=True).causal:
                 raise ConfigError(
                     f"`stack.groups.{layer.group}.mixer={layer.mixer}`: sees the future, and the task is causal"
+                    + (f"; did you mean `{layer.mixer}_causal`?" if f"{layer.mixer}_causal" in files else "")
                 )
+            if not plan.causal:
+                build_mixer(layer, plan.width, causal=False)
         if plan.channel is not None:
             build(plan.channel, "stack.channel", width=plan.width)
 

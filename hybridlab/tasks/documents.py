@@ -9,7 +9,7 @@ import numpy as np
 from hybridlab.errors import ConfigError, near_miss
 from hybridlab.tasks.batch import Batch
 from hybridlab.tasks.corpus import read_corpus
-from hybridlab.tasks.split import VOCABULARY, Rows, divide
+from hybridlab.tasks.split import VOCABULARY, Rows, divide, joined
 from hybridlab.tasks.windows import windows
 
 
@@ -18,11 +18,13 @@ class Documents:
 
     `path` is a folder of .txt files (searched recursively), a .jsonl, .jsonl.gz or .jsonl.xz file of objects with a
     "text", or None for the State of the Union addresses that come with the package. Exact duplicates and empty
-    documents are dropped, and the rest is split by document. A training step sees `batch` rows of `length` tokens.
+    documents are dropped, and the rest is split by document. A training step sees `batch` rows of `length` tokens. A row is
+    from one document, padded where that is shorter; `packed` rows go on with the next document, which cannot see the last.
     """
 
     vocabulary = VOCABULARY
     causal = True
+    classes = None  # it is the next token that is predicted, at every position
     unit = "byte"
 
     def __init__(
@@ -32,6 +34,7 @@ class Documents:
         length: int,
         batch: int,
         path: str | None = None,
+        packed: bool = False,
         validation_share: float = 0.1,
         test_share: float = 0.1,
     ):
@@ -42,6 +45,7 @@ class Documents:
         self.seed = seed
         self.length = length
         self.batch = batch
+        self.packed = packed
         self.tokens_per_step = batch * length
         corpus = read_corpus(path)
         if len(corpus.documents) < 3:
@@ -56,17 +60,32 @@ class Documents:
         self._ends_of_starts = np.cumsum(np.maximum(lengths - length + 1, 1))
 
     def train_batch(self, step: int) -> Batch:
-        """Draw the rows of a step, each within one document; a pure function of (seed, step).
+        """Draw the rows of a step; a pure function of (seed, step).
 
         Every start at which a whole row fits is equally likely; a document shorter than a row has one start, its first.
         """
         generator = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(step,)))
-        start = generator.integers(self._ends_of_starts[-1], size=self.batch)
+        training = self.splits["training"]
+        if not self.packed:
+            return training.rows(self._draw(generator, self.batch), self.length)
+        return joined([self._packed_row(generator) for _ in range(self.batch)], training)
+
+    def _draw(self, generator: np.random.Generator, rows: int) -> Rows:
+        start = generator.integers(self._ends_of_starts[-1], size=rows)
         document = np.searchsorted(self._ends_of_starts, start, side="right")
         first = start - np.where(document == 0, 0, self._ends_of_starts[document - 1])
-        training = self.splits["training"]
-        end = np.minimum(first + self.length, training.num_bytes[document])
-        return training.rows(Rows(document, first, first, end), self.length)
+        end = np.minimum(first + self.length, self.splits["training"].num_bytes[document])
+        return Rows(document, first, first, end)
+
+    def _packed_row(self, generator: np.random.Generator) -> list[Rows]:
+        """Draw pieces of documents until a row is full; the last is cut off."""
+        pieces, left = [], self.length
+        while left:
+            piece = self._draw(generator, 1)
+            piece = piece._replace(end=np.minimum(piece.end, piece.first + left))
+            left -= int(piece.end[0] - piece.first[0])
+            pieces.append(piece)
+        return pieces
 
     def evaluation_batches(
         self, split: str, *, window: int, stride: int, limit: int | None, batch: int

@@ -53,6 +53,23 @@ class Split(NamedTuple):
         )
 
 
+def joined(rows: Sequence[Sequence[Rows]], split: Split) -> Batch:
+    """Fill each row with several pieces, one after another, each a document of its own; the rows are of one length."""
+
+    def cut(number: int, piece: Rows) -> Batch:
+        batch = split.rows(piece, int(piece.end[0] - piece.first[0]))
+        return batch._replace(documents=torch.full_like(batch.inputs, number))
+
+    filled = [_concatenated([cut(*numbered) for numbered in enumerate(pieces)], dim=1) for pieces in rows]
+    return _concatenated(filled, dim=0)
+
+
+def _concatenated(batches: Sequence[Batch], dim: int) -> Batch:
+    inputs, targets, slices, documents = zip(*batches, strict=True)
+    each = {key: torch.cat([facts[key] for facts in slices], dim) for key in slices[0]}
+    return Batch(torch.cat(inputs, dim), torch.cat(targets, dim), each, torch.cat(documents, dim))
+
+
 def divide(documents: Sequence[bytes], validation_share: float, test_share: float) -> dict[str, Split]:
     """Divide distinct documents, at least three, by the order of their SHA-256: test first, then validation.
 

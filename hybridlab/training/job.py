@@ -41,7 +41,7 @@ class Job:
         import torch
 
         torch.manual_seed(self.config["seed"])
-        return Stack(self.plan, self.task.vocabulary)
+        return Stack(self.plan, self.task.vocabulary, self.task.classes)
 
 
 def prepare(config: Any) -> Job:

@@ -26,14 +26,14 @@ class StackModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the mean NLL of the batch's supervised tokens."""
-        loss = _nll(self.logits(batch.inputs), batch.targets, "mean")
+        loss = _nll(self.logits(batch.inputs, batch.documents), batch.targets, "mean")
         self.last_nll = loss.detach()
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Log the mean NLL of all supervised tokens of the validation split."""
         scored = int((batch.targets != IGNORED).sum())
-        total = _nll(self.stack.forward(batch.inputs), batch.targets, "sum")
+        total = _nll(self.stack.forward(batch.inputs, batch.documents), batch.targets, "sum")
         self.log("validation_nll", total / scored, batch_size=scored, logger=False, on_epoch=True, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
@@ -42,4 +42,4 @@ class StackModule(lightning.LightningModule):
 
 
 def _nll(logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
-    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction=reduction)
+    return F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORED, reduction=reduction)

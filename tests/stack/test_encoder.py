@@ -1,0 +1,65 @@
+"""The encoder mode: mixers look both ways, the readout is the mean of the row, padding counts for nothing."""
+
+import pytest
+import torch
+
+from hybridlab.config import mixer_files
+from hybridlab.errors import ConfigError
+from hybridlab.stack.model import Stack
+from hybridlab.stack.plan import expand
+
+
+def encoder(mixer, mixers=None):
+    stack = {"width": 32, "groups": {"all": {"layers": 2, "mixer": mixer}}}
+    torch.manual_seed(0)
+    return Stack(expand(stack, mixers or {}, mixer_files(), causal=False), 20, classes=5).double()
+
+
+def test_a_row_gets_the_logits_of_its_classes():
+    assert encoder("full")(torch.arange(14).view(2, 7)).shape == (2, 5)
+
+
+def test_mixers_take_their_bidirectional_form_and_causal_ones_stay_as_they_are():
+    both, one = (encoder(name).layers[0].mixer for name in ("full", "mamba2"))
+    assert not both.causal
+    assert one.causal
+
+
+def test_a_mixer_may_be_kept_causal():
+    assert encoder("full", {"full": {"causal": True}}).layers[0].mixer.causal
+
+
+def test_every_position_sees_the_whole_row():
+    stack, x = encoder("full"), torch.randn(1, 9, 32, dtype=torch.float64)
+    other = torch.cat([x[:, :8], torch.randn(1, 1, 32, dtype=torch.float64)], dim=1)
+    assert ((stack.run(other) - stack.run(x)).abs().amax(-1) > 1e-9).all()
+
+
+@pytest.mark.parametrize("mixer", ["full", "mamba2", "sliding"])
+def test_padding_changes_nothing(mixer):
+    stack, row = encoder(mixer), torch.arange(9)[None]
+    padded = torch.cat([row, torch.full((1, 6), 19)], dim=1)
+    documents = torch.tensor([[0] * 9 + [-1] * 6])
+    torch.testing.assert_close(stack(padded, documents), stack(row))
+
+
+def test_bidirectional_settings_are_refused_in_a_causal_task():
+    stack = {"width": 32, "groups": {"all": {"mixer": {"name": "full", "causal": False}}}}
+    with pytest.raises(ConfigError, match="sees the future, and the task is causal"):
+        expand(stack, {}, mixer_files())
+    with pytest.raises(ConfigError, match=r"mixer=linformer`: sees the future.*did you mean `linformer_causal`"):
+        expand({"width": 32, "groups": {"all": {"mixer": "linformer"}}}, {}, mixer_files())
+
+
+def test_an_encoder_learns_what_only_the_whole_row_tells():
+    """The class is whether the row's first token is its last: a mean of tokens alone cannot know."""
+    stack = encoder("full").float()
+    optimiser = torch.optim.AdamW(stack.parameters(), lr=3e-3)
+    for step in range(150):
+        generator = torch.Generator().manual_seed(step)
+        tokens = torch.randint(4, (64, 8), generator=generator)
+        loss = torch.nn.functional.cross_entropy(stack(tokens), (tokens[:, 0] == tokens[:, -1]).long())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert loss.item() < 0.3
