@@ -56,7 +56,7 @@ def plan_rows(stack: Stack, length: int) -> list[dict[str, Any]]:
             "layer": layer.index,
             "group": layer.group,
             "mixer": layer.mixer,
-            "settings": layer.settings,
+            "settings": layer.all_settings(),
             "channel": stack.plan.channel,
             **asdict(cost),
         }

@@ -5,7 +5,7 @@ of the input.
 """
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -49,18 +49,26 @@ def probe_lengths(settings: dict[str, Any], row: int) -> list[int]:
 
     A leak may show only where a block begins, ends or is complete, and block sizes are hyper-parameters.
     """
-    sizes = {
-        value for value in settings.values() if isinstance(value, int) and not isinstance(value, bool) and value > 1
-    }
-    around = {near for size in sizes for near in (size - 1, size, size + 1, 2 * size + 1)}
+    around = {near for size in _sizes(settings) for near in (size - 1, size, size + 1, 2 * size + 1)}
     return sorted(length for length in around | {*LENGTHS, min(row, LONGEST)} if 1 <= length <= LONGEST)
+
+
+def _sizes(settings: Mapping[str, Any]) -> set[int]:
+    """Return the whole numbers above 1 among the hyper-parameters, those of parallel parts too."""
+    found = set()
+    for value in settings.values():
+        if isinstance(value, Mapping):
+            found |= _sizes(value)
+        elif isinstance(value, int) and not isinstance(value, bool) and value > 1:
+            found.add(value)
+    return found
 
 
 def check_plan(plan: Plan, stack: Stack, row: int) -> list[str]:
     """Probe every distinct mixer of the plan and the whole stack; return a line for each, or refuse with ConfigError."""
     lines = []
     for layer in plan.distinct_mixers():
-        lengths = probe_lengths(layer.settings, row)
+        lengths = probe_lengths(layer.all_settings(), row)
         refuse(mixer_leak(_mixer_of(stack, layer), plan.width, lengths), f"mixer `{layer.mixer}` ({layer.where})")
         lines.append(f"{layer.mixer}: no leak at {len(lengths)} lengths up to {lengths[-1]}")
     lengths = [1, 7, 33, 65]

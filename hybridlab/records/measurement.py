@@ -10,14 +10,14 @@ OVER_SEEDS = "over seeds"
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One number, of the whole stack, of one declared layer group, or of all layers of one mixer kind."""
+    """One number, of the whole stack, of a declared layer group, of all layers of a mixer, or of a part of parallel layers."""
 
     measure: str  # a key of MEASURES
     value: float
     unit: str
     split: str = ""  # "" where no data are involved | test | validation | train
-    grouping: str = "stack"  # stack | group | mixer
-    group: str = ""  # the layer group's or mixer's name
+    grouping: str = "stack"  # stack | group | mixer | part
+    group: str = ""  # the layer group's or mixer's name; a part's is spelt `full in full+mamba2`
     part: str = ""  # what was knocked out: mixer | channel
     slice: str = ""  # what the bucket is a range of: position | context
     bucket: str = ""  # e.g. 256-511
@@ -32,7 +32,7 @@ class Measurement:
         assert self.measure in MEASURES, self.measure
         assert self.unit == MEASURES[self.measure].unit, (self.measure, self.unit)
         assert self.split in ("", "test", "validation", "train"), self.split
-        assert self.grouping in ("stack", "group", "mixer"), self.grouping
+        assert self.grouping in ("stack", "group", "mixer", "part"), self.grouping
         assert (self.grouping == "stack") == (not self.group), (self.grouping, self.group)
         assert self.part in ("", "mixer", "channel"), self.part
         assert bool(self.slice) == bool(self.bucket), (self.slice, self.bucket)

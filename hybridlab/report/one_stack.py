@@ -4,8 +4,8 @@ from typing import Any
 
 from hybridlab.records.record import RunRecord
 from hybridlab.report.content import Fact, LayerBox, Picture, Section, Table
-from hybridlab.report.facts import facts
-from hybridlab.report.numbers import NOT_MEASURED, count, how, setting, significant, with_interval
+from hybridlab.report.facts import facts, flat
+from hybridlab.report.numbers import NOT_MEASURED, count, how, significant, with_interval
 from hybridlab.report.positions import position_tables
 from hybridlab.report.stack_runs import StackRuns
 
@@ -80,6 +80,7 @@ def quality_table(stack: StackRuns) -> Table:
             significant(time.value if time else None, 3),
         )
         bodies[grouping].append(row)
+    parts = [(part, *_knocked_out(stack, part)) for part in stack.parts]
     numbers = (
         "Params",
         "FLOPs",
@@ -93,9 +94,15 @@ def quality_table(stack: StackRuns) -> Table:
         caption=f"Quality by layer group, then by kind of mixer. {how(stack.find('nll'))}",
         text=("Layer\ngroup", "Layers", "Mixers"),
         numbers=numbers,
-        bodies=tuple(tuple(body) for body in bodies.values() if body),
+        bodies=tuple(tuple(body) for body in (*bodies.values(), parts) if body),
         note=f"{DIFFERENCE} Lens: NLL read off the residual stream after the group. Both in nats/token.{_row_length(stack)}",
     )
+
+
+def _knocked_out(stack: StackRuns, part: str) -> tuple[str, ...]:
+    """Return the cells of a part of parallel layers: its costs and lens are not measured apart from its layers'."""
+    effect = with_interval(stack.find("knockout", grouping="part", group=part, part="mixer"), signed=True)
+    return "", "part", *[NOT_MEASURED] * 4, effect, NOT_MEASURED, NOT_MEASURED
 
 
 def ngram_table(stack: StackRuns) -> Table | None:
@@ -123,7 +130,8 @@ def plan_section(stack: StackRuns) -> Section:
     """Return the expanded plan, a row per layer."""
     rows: dict[str, list[tuple[str, ...]]] = {}
     for layer in stack.first.plan:
-        settings = ", ".join(f"{key}={setting(v)}" for key, v in layer.get("settings", {}).items() if key[0] != "_")
+        named = flat(layer.get("settings", {}))
+        settings = ", ".join(f"{key}={value}" for key, value in named.items() if not key.endswith("_target_"))
         costs = (count(layer.get(name)) for name in ("parameters", "flops", "state_bytes"))
         row = (str(layer["layer"]), layer["group"], layer["mixer"], settings, _channel(layer.get("channel")), *costs)
         rows.setdefault(layer["group"], []).append(row)

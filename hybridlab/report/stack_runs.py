@@ -46,6 +46,12 @@ class StackRuns:
         return found
 
     @property
+    def parts(self) -> list[str]:
+        """The parts of parallel layers that were knocked out apart."""
+        rows = self.first.measurements
+        return list(dict.fromkeys(row.group for row in rows if row.grouping == "part"))
+
+    @property
     def groups(self) -> list[str]:
         """The declared layer groups, nearest to the embedding first."""
         return [group for grouping, group in self.groupings if grouping == "group"]

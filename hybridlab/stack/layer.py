@@ -27,6 +27,13 @@ class Layer:
             names.append(part.mixer if number == 1 else f"{part.mixer}_{number}")
         return names
 
+    def all_settings(self) -> dict[str, Any]:
+        """Return the settings of the mixer, with those of its parts if it has some."""
+        if not self.parts:
+            return self.settings
+        parts = zip(self.part_names(), self.parts, strict=True)
+        return {**self.settings, "parts": {name: part.settings for name, part in parts}}
+
 
 def build_mixer(layer: Layer, width: int, causal: bool) -> Any:
     """Build the mixer of a layer, in its causal form or, where it has one and the task allows it, its bidirectional one.

@@ -51,7 +51,7 @@ class Plan:
         """Return the first layer of each distinct mixer: same name, same hyper-parameters."""
         first: dict[str, Layer] = {}
         for layer in self.layers:
-            first.setdefault(f"{layer.mixer} {sorted(_all_settings(layer).items(), key=str)}", layer)
+            first.setdefault(f"{layer.mixer} {sorted(layer.all_settings().items(), key=str)}", layer)
         return list(first.values())
 
 
@@ -101,18 +101,10 @@ def _spelt_out(layers: list[Layer]) -> dict[str, Any]:
     names = [layer.mixer for layer in layers]
     settings: dict[str, Any] = {}
     for name in dict.fromkeys(names):
-        by_layer = [_all_settings(layer) for layer in layers if layer.mixer == name]
+        by_layer = [layer.all_settings() for layer in layers if layer.mixer == name]
         settings[name] = by_layer[0] if all(each == by_layer[0] for each in by_layer) else by_layer
     mixer = names[0] if len(set(names)) == 1 else " ".join(names)
     return {"layers": len(layers), "mixer": mixer, "settings": settings}
-
-
-def _all_settings(layer: Layer) -> dict[str, Any]:
-    """Return the settings of a mixer, and of its parts if it has some."""
-    if not layer.parts:
-        return layer.settings
-    parts = zip(layer.part_names(), layer.parts, strict=True)
-    return {**layer.settings, "parts": {name: part.settings for name, part in parts}}
 
 
 def _expand_group(

@@ -63,28 +63,32 @@ class Documents:
         """Draw the rows of a step; a pure function of (seed, step).
 
         Every start at which a whole row fits is equally likely; a document shorter than a row has one start, its first.
+        Packed rows are cut out of shuffled documents laid end to end.
         """
         generator = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(step,)))
         training = self.splits["training"]
         if not self.packed:
-            return training.rows(self._draw(generator, self.batch), self.length)
+            start = generator.integers(self._ends_of_starts[-1], size=self.batch)
+            document = np.searchsorted(self._ends_of_starts, start, side="right")
+            first = start - np.where(document == 0, 0, self._ends_of_starts[document - 1])
+            end = np.minimum(first + self.length, training.num_bytes[document])
+            return training.rows(Rows(document, first, first, end), self.length)
         return joined([self._packed_row(generator) for _ in range(self.batch)], training)
 
-    def _draw(self, generator: np.random.Generator, rows: int) -> Rows:
-        start = generator.integers(self._ends_of_starts[-1], size=rows)
-        document = np.searchsorted(self._ends_of_starts, start, side="right")
-        first = start - np.where(document == 0, 0, self._ends_of_starts[document - 1])
-        end = np.minimum(first + self.length, self.splits["training"].num_bytes[document])
-        return Rows(document, first, first, end)
-
     def _packed_row(self, generator: np.random.Generator) -> list[Rows]:
-        """Draw pieces of documents until a row is full; the last is cut off."""
-        pieces, left = [], self.length
+        """Cut a row out of shuffled documents laid end to end, at a byte of one, each byte equally likely."""
+        lengths = self.splits["training"].num_bytes
+        ends = lengths.cumsum()
+        start = generator.integers(ends[-1])
+        document = int(np.searchsorted(ends, start, side="right"))
+        first, left = int(start - ends[document] + lengths[document]), self.length
+        pieces = []
         while left:
-            piece = self._draw(generator, 1)
-            piece = piece._replace(end=np.minimum(piece.end, piece.first + left))
-            left -= int(piece.end[0] - piece.first[0])
-            pieces.append(piece)
+            end = min(int(lengths[document]), first + left)
+            piece = (np.array([each]) for each in (document, first, first, end))
+            pieces.append(Rows(*piece))
+            left -= end - first
+            document, first = int(generator.integers(len(lengths))), 0
         return pieces
 
     def evaluation_batches(

@@ -4,6 +4,7 @@ import lzma
 from collections import Counter
 from collections.abc import Callable
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -197,3 +198,30 @@ def test_a_folder_without_texts_is_refused(tmp_path: Path):
     with pytest.raises(ConfigError) as caught:
         Documents(path=str(tmp_path), seed=0, length=2, batch=1)
     assert str(caught.value) == f"path={tmp_path}: holds no documents"
+
+
+def test_packed_rows_are_full_and_number_their_documents(documents: Callable[..., Documents]):
+    task = documents(packed=True, length=150, batch=8)
+    splits = 0
+    for step in range(6):
+        batch = task.train_batch(step)
+        assert batch.inputs.shape == batch.targets.shape == (8, 150)
+        assert batch.documents is not None
+        assert (batch.targets != IGNORED).all(), "no padding"
+        training = task.splits["training"]
+        for row in range(8):
+            starts = [0, *(1 + batch.documents[row].diff().nonzero()[:, 0]).tolist(), 150]
+            splits += len(starts) - 2
+            for start, end in pairwise(starts):
+                document = set(batch.slices["document"][row, start:end].tolist())
+                assert len(document) == 1
+                offset = training.offsets[document.pop()] + batch.slices["position"][row, start:end].numpy()
+                assert (training.tokens[offset] == batch.inputs[row, start:end].numpy()).all()
+                assert (training.tokens[offset + 1] == batch.targets[row, start:end].numpy()).all()
+    assert splits > 8, "rows hold several documents"
+
+
+def test_packed_rows_follow_from_seed_and_step(documents: Callable[..., Documents]):
+    first, second = (documents(packed=True, length=150).train_batch(3) for _ in range(2))
+    assert first.inputs.equal(second.inputs)
+    assert not first.inputs.equal(documents(packed=True, length=150).train_batch(4).inputs)

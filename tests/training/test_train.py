@@ -160,3 +160,14 @@ def test_lightning_moves_the_rate_and_honours_the_tags(hybridlab, tiny, tmp_path
     assert (
         len(kept["params"]) == 12
     )  # seven norms of layers and stack, one of the mixer, its decays, steps, skips and bias
+
+
+def test_a_parallel_layer_trains_on_packed_rows_and_its_parts_are_knocked_out_apart(hybridlab, tiny, tmp_path):
+    parallel = "stack.groups.early.mixer={parallel:[full,{name:mamba2,head_width:16}],combine:gate}"
+    outcome = hybridlab("train", *tiny, parallel, "task.packed=true", "task.length=300")
+    assert outcome.code == 0, outcome.err
+    assert "full in full+mamba2" in outcome.out
+    (record,) = read_all(tmp_path / "runs")
+    found = {(row.group, row.part) for row in record.measurements if row.grouping == "part"}
+    assert found == {("full in full+mamba2", "mixer"), ("mamba2 in full+mamba2", "mixer")}
+    assert record.plan[0]["settings"]["parts"]["mamba2"]["head_width"] == 16
