@@ -6,37 +6,45 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from hybridlab.build import build
 from hybridlab.config import mixer_files, resolve
-from hybridlab.mixers.base import state_bytes
-from hybridlab.stack.plan import single_layer
+from hybridlab.evaluation.growth import LONG, SHORT, Cost, exponent, training_cost
+from hybridlab.mixers.base import Mixer
+from hybridlab.stack.layer import build_mixer
+from hybridlab.stack.plan import has_causal_form, single_layer
 
 WIDTH = 256
-LENGTHS = (1024, 4096)
 
 
 def show_mixers(config: Any) -> None:
-    """Print every mixer that the search path names: kind, causality, parameters, state after 1,024 and 4,096 tokens, paper."""
-    table = Table(title=f"mixers at width {WIDTH}")
-    for column in ("name", "kind", "causal"):
+    """Print every mixer that the search path names, with what a token of training costs and what decoding remembers."""
+    table = Table(title=f"mixers at width {WIDTH}, t {SHORT:,}; growth: p of t^p from t {SHORT:,} to {LONG:,}")
+    for column in ("name", "kind", "looks"):
         table.add_column(column)
-    for column in ("parameters", *(f"state bytes, t {length:,}" for length in LENGTHS)):
+    for column in ("params", "train\nMFLOP/token", "train\nKB/token", "growth", "state\nbytes", "growth"):
         table.add_column(column, justify="right")
     table.add_column("paper")
     overrides = resolve(config)["mixers"]
     for name in mixer_files():
         layer = single_layer(name, WIDTH, overrides, mixer_files())
         with torch.device("meta"):
-            mixer = build(layer.settings, layer.where, width=WIDTH)
-            held = [_state_after(mixer, length) for length in LENGTHS]
-        parameters = sum(parameter.numel() for parameter in mixer.parameters())
-        numbers = [f"{number:,}" for number in (parameters, *held)]
-        table.add_row(name, mixer.kind, "yes" if mixer.causal else "no", *numbers, mixer.paper)
+            mixer = build_mixer(layer, WIDTH, has_causal_form(layer))
+            short, long = (training_cost(mixer, WIDTH, length) for length in (SHORT, LONG))
+            both = mixer.causal and not build_mixer(layer, WIDTH, causal=False).causal
+        table.add_row(name, mixer.kind, _looks(mixer, both), *_numbers(mixer, short, long), mixer.paper)
     Console().print(table)
 
 
-def _state_after(mixer: Any, length: int) -> int:
-    row = torch.empty(1, length, WIDTH)
-    with torch.no_grad():
-        _, state = mixer.extend(row, mixer.initial_state(1, row))
-    return state_bytes(state)
+def _looks(mixer: Mixer, both: bool) -> str:
+    return "back or both ways" if both else "back" if mixer.causal else "both ways"
+
+
+def _numbers(mixer: Mixer, short: Cost, long: Cost) -> list[str]:
+    training = max(exponent(short.flops, long.flops), exponent(short.written, long.written))
+    return [
+        f"{sum(parameter.numel() for parameter in mixer.parameters()):,}",
+        f"{short.flops / SHORT / 1e6:.2f}",
+        f"{short.written / SHORT / 1e3:,.0f}",
+        f"{training:.2f}",
+        "–" if short.state is None else f"{short.state:,}",
+        "–" if short.state is None else f"{exponent(short.state, long.state):.2f}",
+    ]

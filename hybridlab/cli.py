@@ -14,6 +14,7 @@ hybridlab: ablations of hybrid sequence models, with quality broken down by laye
   hybridlab check [OVERRIDE ...]      the leak gate alone: does any mixer, or the stack, see the future?
   hybridlab mixers [OVERRIDE ...]     the named mixers, with kind, paper, parameters and state
   hybridlab bench [OVERRIDE ...]      forward + backward of each mixer beside attention, and the cost of a training step
+                  --mixers[=A,B]      the mixers alone (or some); on a GPU also beside flash-linear-attention's kernels
   hybridlab report DIR [--base TEXT]  the table of the runs under DIR; writes report.md and report.html there
 
 An OVERRIDE is Hydra's: stack.groups.deep.mixer=mamba2, mixers.sliding.window=128, task.length=1024, trainer=gpu, seed=1.
@@ -94,12 +95,15 @@ def _mixers(arguments: list[str]) -> int:
 
 
 def _bench(arguments: list[str]) -> int:
+    chosen = [word for word in arguments if word.partition("=")[0] == "--mixers"]
+    names = [name for word in chosen for name in word.partition("=")[2].split(",") if name]
+
     def job(config: Any) -> None:
-        from hybridlab.bench import bench
+        from hybridlab.bench import bench, bench_mixers
 
-        bench(config)
+        bench_mixers(config, names) if chosen else bench(config)
 
-    return _run_jobs(job, arguments, "bench")
+    return _run_jobs(job, [word for word in arguments if word not in chosen], "bench")
 
 
 def _report(arguments: list[str]) -> int:

@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from hybridlab.errors import ConfigError
-from hybridlab.mixers.base import state_bytes
 from hybridlab.records.measurement import Measurement
+from hybridlab.stack.measure import forward_flops, parameters, state_after
 from hybridlab.stack.model import Stack
 
 REPEATS = 5
@@ -28,24 +27,16 @@ class LayerCost:
 
 
 def layer_costs(stack: Stack, length: int) -> list[LayerCost]:
-    """Measure every layer on the meta device, where shapes and dtypes are real and nothing is computed.
-
-    PyTorch's counter misses the CPU's attention kernel; on the meta device attention falls to matrix products, which it sees.
-    """
+    """Measure every layer on the meta device; a layer that looks both ways has no state."""
     costs = []
     for planned, layer in zip(stack.plan.layers, stack.layers, strict=True):
         shadow: Any = copy.deepcopy(layer).to("meta")
-        like = next(shadow.parameters())
-        row = torch.empty(1, length, stack.plan.width, device="meta", dtype=like.dtype)
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            shadow(row)
+        flops = forward_flops(shadow, stack.plan.width, length)
         try:
-            with torch.no_grad():
-                _, state = shadow.mixer.extend(row, shadow.mixer.initial_state(1, like))
+            state = state_after(shadow.mixer, stack.plan.width, length) if shadow.mixer.causal else 0
         except NotImplementedError as error:
             raise ConfigError(f"mixer `{planned.mixer}`: `initial_state` and `extend` are missing") from error
-        parameters = sum(p.numel() for p in layer.parameters())
-        costs.append(LayerCost(parameters, counter.get_total_flops(), state_bytes(state)))
+        costs.append(LayerCost(parameters(layer), flops, state))
     return costs
 
 

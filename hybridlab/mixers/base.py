@@ -33,6 +33,7 @@ class Mixer(nn.Module):
     paper: ClassVar[str]  # where it was published
     causal: bool = True  # position t never depends on what comes after t; False on a class that has no causal form
     bounded_state: ClassVar[bool]  # the bytes of the state stop growing with t
+    free_sizes: ClassVar[tuple[str, ...]] = ()  # hyper-parameters that `stack.match` may move, the coarsest first
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         """Mix a whole row at once, from an empty past, for any t >= 1."""

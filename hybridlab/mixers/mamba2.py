@@ -34,6 +34,7 @@ class Mamba2(Mixer):
     kind = "ssm"
     paper = "Dao & Gu 2024, 2405.21060"
     bounded_state = True
+    free_sizes = ("expansion", "state")
 
     def __init__(
         self,

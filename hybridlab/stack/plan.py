@@ -63,7 +63,7 @@ def expand(
     Every mixer is built once on the `meta` device, so that its own refusals come here too. `causal` says whether the task
     forbids to look ahead.
     """
-    _check_keys(stack, "stack", required=("width", "groups"), optional=("channel",))
+    _check_keys(stack, "stack", required=("width", "groups"), optional=("channel", "match"))
     width = stack["width"]
     _check_count(width, "stack.width")
     _check_overrides(mixers, files, width)
@@ -93,7 +93,8 @@ def normal_form(stack: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
     groups: dict[str, list[Layer]] = {}
     for layer in plan.layers:
         groups.setdefault(layer.group, []).append(layer)
-    return {**stack, "groups": {name: _spelt_out(layers) for name, layers in groups.items()}}
+    spelt_out = {name: _spelt_out(layers) for name, layers in groups.items()}
+    return {**stack, "channel": plan.channel, "groups": spelt_out}
 
 
 def _spelt_out(layers: list[Layer]) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from hybridlab.config import mixer_files, resolve
 from hybridlab.errors import ConfigError
 from hybridlab.evaluation.quality import Quality
 from hybridlab.records.run_id import run_id
+from hybridlab.stack.match import REFERENCE, matched
 from hybridlab.stack.model import Stack
-from hybridlab.stack.plan import Plan, expand, normal_form
+from hybridlab.stack.plan import Plan, expand, normal_form, single_layer
 from hybridlab.training.optimiser import AdamWCosine
 
 
@@ -25,6 +26,7 @@ class Job:
     evaluation: Quality
     run_id: str
     folder: Path  # of the sweep: runs/<name>
+    matching: tuple[str, ...]  # what `stack.match` changed, a line each
 
     @property
     def directory(self) -> Path:
@@ -49,13 +51,17 @@ def prepare(config: Any) -> Job:
     plain = resolve(config)
     task = build(plain["task"], "task", seed=plain["seed"])
     plan = expand(plain["stack"], plain["mixers"], mixer_files(), causal=task.causal)
+    matching: list[str] = []
+    if plain["stack"].get("match") is not None:
+        reference = single_layer(REFERENCE, plan.width, plain["mixers"], mixer_files())
+        plan, matching = matched(plan, plain["stack"]["match"], task.length, reference)
     optimiser = build(plain["optimizer"], "optimizer")
     evaluation = build(plain["evaluation"], "evaluation")
     _check_trainer(plain["trainer"])
     resolved = {**plain, "stack": normal_form(plain["stack"], plan)}
     del resolved["mixers"]  # their settings stand in the stack's groups now
     folder = Path(plain["runs"]) / plain["name"]
-    return Job(resolved, plan, task, optimiser, evaluation, run_id(resolved), folder)
+    return Job(resolved, plan, task, optimiser, evaluation, run_id(resolved), folder, tuple(matching))
 
 
 def _check_trainer(trainer: dict[str, Any]) -> None:

@@ -80,6 +80,8 @@ def run(job: Job) -> RunRecord:
     checked = check_plan(job.plan, stack, job.task.length)
     record = new_record(job, plan_rows(stack, job.task.length))
     show_plan(record)
+    for line in job.matching:
+        say(f"match: {line}")
     for line in checked:
         say(f"leak gate: {line}")
     write(record, job.directory)

@@ -1,0 +1,44 @@
+"""`hybridlab bench`: what the mixers, a training step and the start cost on this machine."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from hybridlab.bench.mixers import Setting, check_names, mixer_table
+from hybridlab.bench.peers import installed, peer_table
+from hybridlab.bench.start import start_table
+from hybridlab.bench.step import step_table
+from hybridlab.config import resolve
+from hybridlab.training.allocator import keep_freed_memory
+from hybridlab.training.job import prepare
+
+console = Console()
+
+
+def bench(config: Any) -> None:
+    """Print three tables: mixers beside attention, a training step inside and outside the model, the start."""
+    job = prepare(config)
+    device = _device(job.config)
+    console.print(mixer_table(console, resolve(config)["mixers"], Setting.on(device)))
+    console.print(step_table(job, device))
+    console.print(start_table())
+
+
+def bench_mixers(config: Any, names: Sequence[str]) -> None:
+    """Print the table of the named mixers, or of all; on a GPU also their ops beside flash-linear-attention's."""
+    check_names(names)
+    plain = resolve(config)
+    device = _device(plain)
+    console.print(mixer_table(console, plain["mixers"], Setting.on(device), names))
+    if device.type == "cuda" and installed():
+        console.print(peer_table(console, Setting.on(device), names))
+
+
+def _device(config: dict[str, Any]) -> torch.device:
+    keep_freed_memory()
+    device = torch.device("cuda" if config["trainer"].get("accelerator") == "gpu" else "cpu")
+    hardware = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    console.print(f"{hardware}, torch {torch.__version__}")
+    return device

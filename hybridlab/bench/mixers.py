@@ -1,0 +1,124 @@
+"""What each mixer costs to train, beside the bare attention operation, at lengths that show how it grows."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from hybridlab.bench.timing import Timing, time_training
+from hybridlab.config import mixer_files
+from hybridlab.errors import ConfigError, near_miss
+from hybridlab.stack.layer import build_mixer
+from hybridlab.stack.plan import has_causal_form, single_layer
+
+HEAD_WIDTH = 64
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The sizes and the precision at which mixers are compared."""
+
+    device: torch.device
+    heads: int
+    lengths: tuple[int, ...]
+    tokens: int | None  # in all rows together; else `batch` rows of every length
+    batch: int
+    half: bool  # bfloat16 by autocast, compiled
+    growth: tuple[int, int] = (2048, 8192)
+
+    @classmethod
+    def on(cls, device: torch.device) -> "Setting":
+        """Return the setting of a GPU or of a CPU."""
+        if device.type == "cuda":
+            return cls(device, 16, (2048, 8192, 32768), 32768, 0, True, (8192, 32768))
+        return cls(device, 4, (512, 2048, 8192), None, 2, False)
+
+    @property
+    def width(self) -> int:
+        """The width of the stream."""
+        return self.heads * HEAD_WIDTH
+
+    def rows(self, length: int) -> int:
+        """Return how many rows of a length are mixed at once."""
+        return self.batch if self.tokens is None else max(self.tokens // length, 1)
+
+    def title(self) -> str:
+        """Say what is timed."""
+        rows = f"b {self.batch}" if self.tokens is None else f"{self.tokens:,} tokens"
+        how = "bfloat16 by autocast, compiled" if self.half else "float32"
+        return f"forward + backward, ms ({rows}, width {self.width}: {self.heads} heads of {HEAD_WIDTH}, {how})"
+
+
+def mixer_table(console: Console, overrides: dict[str, Any], setting: Setting, names: Sequence[str] = ()) -> Table:
+    """Time every named mixer in its causal form, if it has one, beside the attention operation."""
+    table = Table(title=f"{setting.title()}; × attention in brackets")
+    table.add_column("mixer")
+    for length in setting.lengths:
+        table.add_column(f"t {length:,}", justify="right")
+    few, many = setting.growth
+    table.add_column(f"growth {few:,} → {many:,}", justify="right")
+    if setting.device.type == "cuda":
+        table.add_column("first call, s", justify="right")
+        for length in setting.lengths:
+            table.add_column(f"peak MiB, t {length:,}", justify="right")
+    reference = {length: _attention(setting, length) for length in setting.lengths}
+    table.add_row("scaled_dot_product_attention", *_cells(reference, None, setting))
+    for name, found in _timings(overrides, setting, names):
+        table.add_row(name, *_cells(found, reference, setting))
+        console.print(f"{name}: {found[setting.lengths[-1]].milliseconds:.1f} ms at t {setting.lengths[-1]:,}")
+    return table
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse a name that no mixer has."""
+    for name in names:
+        if name not in mixer_files():
+            raise ConfigError(f"`--mixers={name}`: no such mixer; {near_miss(name, mixer_files())}")
+
+
+def _timings(
+    overrides: dict[str, Any], setting: Setting, names: Sequence[str]
+) -> Iterator[tuple[str, dict[int, Timing]]]:
+    for name in names or mixer_files():
+        layer = single_layer(name, setting.width, overrides, mixer_files())
+        mixer = build_mixer(layer, setting.width, has_causal_form(layer)).to(setting.device)
+        torch.compiler.reset()
+        call = torch.compile(mixer, dynamic=False) if setting.half else mixer
+        yield name, {length: _mixer(mixer, call, setting, length) for length in setting.lengths}
+
+
+def _mixer(mixer: torch.nn.Module, call: Any, setting: Setting, length: int) -> Timing:
+    row = torch.randn(setting.rows(length), length, setting.width, device=setting.device, requires_grad=True)
+
+    def run() -> Tensor:
+        with torch.autocast("cuda", torch.bfloat16) if setting.half else nullcontext():
+            return call(row)
+
+    return time_training(run, [row, *mixer.parameters()], setting.device)
+
+
+def _attention(setting: Setting, length: int) -> Timing:
+    shape = (setting.rows(length), setting.heads, length, HEAD_WIDTH)
+    dtype = torch.bfloat16 if setting.half else torch.float32
+    q, k, v = (torch.randn(shape, device=setting.device, dtype=dtype, requires_grad=True) for _ in range(3))
+    return time_training(lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True), [q, k, v], setting.device)
+
+
+def _cells(found: dict[int, Timing], reference: dict[int, Timing] | None, setting: Setting) -> list[str]:
+    cells = []
+    for length in setting.lengths:
+        taken = found[length].milliseconds
+        share = "" if reference is None else f" ({taken / reference[length].milliseconds:.2f}×)"
+        cells.append(f"{taken:.1f}{share}")
+    few, many = (found[length].milliseconds for length in setting.growth)
+    cells.append(f"{many / few:.2f}×")
+    if setting.device.type == "cuda":
+        cells.append(f"{found[setting.lengths[0]].first:.1f}")
+        cells += [f"{(found[length].peak_bytes or 0) / 2**20:,.0f}" for length in setting.lengths]
+    return cells

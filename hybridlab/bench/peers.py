@@ -1,0 +1,149 @@
+"""Our compiled ops beside the kernels of flash-linear-attention, where that is installed: same inputs, same machine."""
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from hybridlab.bench.mixers import HEAD_WIDTH, Setting
+from hybridlab.bench.timing import Timing, time_training
+from hybridlab.ops.delta_rule import chunked_delta_rule
+from hybridlab.ops.linear_attention import chunked_linear_attention
+
+Inputs = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One op in both libraries. Inputs are [b, h, t, ...] for ours and [b, t, h, ...] for theirs."""
+
+    mixers: tuple[str, ...]  # what is built on the op
+    draw: Callable[["Shape"], Inputs]
+    ours: Callable[[Inputs], Tensor]
+    module: str
+    function: str
+    theirs: Callable[[Any, Inputs], Tensor]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The size of the inputs."""
+
+    rows: int
+    heads: int
+    length: int
+    device: torch.device
+
+    def vectors(self) -> Tensor:
+        """Draw one vector per head and token."""
+        shape = (self.rows, self.heads, self.length, HEAD_WIDTH)
+        return torch.randn(shape, device=self.device, dtype=torch.bfloat16)
+
+    def units(self) -> Tensor:
+        """Draw vectors of length 1."""
+        return F.normalize(self.vectors(), dim=-1)
+
+    def numbers(self) -> Tensor:
+        """Draw one number between 0 and 1 per head and token."""
+        return torch.rand((self.rows, self.heads, self.length), device=self.device).to(torch.bfloat16)
+
+
+def installed() -> bool:
+    """Say whether there is something to compare with."""
+    return importlib.util.find_spec("fla") is not None
+
+
+def peer_table(console: Console, setting: Setting, names: Sequence[str] = ()) -> Table:
+    """Time each op beside its peer; a peer that refuses or fails is shown with its reason."""
+    table = Table(title=f"ops, forward + backward, ms, ours compiled / flash-linear-attention's ({setting.title()})")
+    for column in ("op of", *(f"t {length:,}" for length in setting.lengths), "first call, s", "relative difference"):
+        table.add_column(column)
+    for peer in PEERS:
+        if names and not set(names) & set(peer.mixers):
+            continue
+        cells = [_compare(peer, Shape(setting.rows(t), setting.heads, t, setting.device)) for t in setting.lengths]
+        times = [f"{ours.milliseconds:.2f} / {_milliseconds(theirs)}" for ours, theirs, _ in cells]
+        ours, theirs, difference = cells[0]
+        first = f"{ours.first:.1f} / {theirs.first:.1f}" if isinstance(theirs, Timing) else f"{ours.first:.1f}"
+        table.add_row(", ".join(peer.mixers), *times, first, difference)
+        console.print(f"{peer.function}: {'; '.join(times)}; first call {first}; {theirs if not difference else ''}")
+    return table
+
+
+def _compare(peer: Peer, shape: Shape) -> tuple[Timing, Timing | str, str]:
+    torch.manual_seed(0)
+    inputs = {name: x.requires_grad_() for name, x in peer.draw(shape).items()}
+    turned = {name: x.detach().transpose(1, 2).contiguous().requires_grad_() for name, x in inputs.items()}
+    torch.compiler.reset()
+    compiled = torch.compile(peer.ours, dynamic=False)
+    ours = time_training(lambda: compiled(inputs), list(inputs.values()), shape.device)
+    try:
+        function = getattr(importlib.import_module(peer.module), peer.function)
+        theirs = time_training(lambda: peer.theirs(function, turned), list(turned.values()), shape.device)
+        expected, found = peer.theirs(function, turned).transpose(1, 2).float(), compiled(inputs).float()
+        return ours, theirs, f"{(found - expected).norm() / expected.norm():.1e}"
+    except Exception as error:  # a kernel library may refuse this machine, or fail on it, in any way
+        return ours, (str(error).strip().splitlines() or [type(error).__name__])[0][:60], ""
+
+
+def _milliseconds(timing: Timing | str) -> str:
+    return timing if isinstance(timing, str) else f"{timing.milliseconds:.2f}"
+
+
+def _qkv(shape: Shape) -> Inputs:
+    return {"q": shape.vectors(), "k": shape.vectors(), "v": shape.vectors()}
+
+
+def _decayed(shape: Shape) -> Inputs:
+    return {**_qkv(shape), "g": F.logsigmoid(4 + 4 * shape.numbers())}
+
+
+def _delta(shape: Shape) -> Inputs:
+    return {"q": shape.units(), "k": shape.units(), "v": shape.vectors(), "beta": shape.numbers()}
+
+
+def _gated_delta(shape: Shape) -> Inputs:
+    return {**_delta(shape), "g": F.logsigmoid(4 + 4 * shape.numbers()).float()}
+
+
+PEERS = (
+    Peer(
+        ("linear", "performer"),
+        _qkv,
+        lambda x: chunked_linear_attention(x["q"], x["k"], x["v"])[0],
+        "fla.ops.linear_attn",
+        "chunk_linear_attn",
+        lambda f, x: f(x["q"], x["k"], x["v"], scale=1.0, normalize=False)[0],
+    ),
+    Peer(
+        ("mamba2", "retention"),
+        _decayed,
+        lambda x: chunked_linear_attention(x["q"], x["k"], x["v"], x["g"])[0],
+        "fla.ops.simple_gla",
+        "chunk_simple_gla",
+        lambda f, x: f(x["q"], x["k"], x["v"], g=x["g"], scale=1.0)[0],
+    ),
+    Peer(
+        ("delta",),
+        _delta,
+        lambda x: chunked_delta_rule(x["q"], x["k"], x["v"], x["beta"])[0],
+        "fla.ops.delta_rule",
+        "chunk_delta_rule",
+        lambda f, x: f(x["q"], x["k"], x["v"], x["beta"], scale=1.0)[0],
+    ),
+    Peer(
+        ("gated_delta",),
+        _gated_delta,
+        lambda x: chunked_delta_rule(x["q"], x["k"], x["v"], x["beta"], x["g"])[0],
+        "fla.ops.gated_delta_rule",
+        "chunk_gated_delta_rule",
+        lambda f, x: f(x["q"], x["k"], x["v"], g=x["g"], beta=x["beta"], scale=1.0)[0],
+    ),
+)

@@ -1,0 +1,55 @@
+"""How the cost of a mixer grows with the length of a row: measured on the meta device, where nothing is computed."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from hybridlab.mixers.base import Mixer, state_bytes
+
+SHORT, LONG = 1024, 16384
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of one row of a length: a training step's forward and backward, and the state after it."""
+
+    flops: int  # by PyTorch's counter: matrix products, attention, convolutions
+    written: int  # bytes of the results of all operations: what element-wise work, scans and transforms cost
+    state: int | None  # bytes; None for a mixer that is not decoded
+
+
+def training_cost(mixer: Mixer, width: int, length: int) -> Cost:
+    """Count forward and backward of one row by a mixer that is on the meta device."""
+    row = torch.empty(1, length, width, device="meta", requires_grad=True)
+    with FlopCounterMode(display=False) as flops, _Written() as written:
+        y = mixer(row)
+        y.backward(torch.ones_like(y))  # not `torch.autograd.grad`, which PyTorch's counter cannot follow
+    state = None
+    if mixer.causal:
+        with torch.no_grad():
+            state = state_bytes(mixer.extend(row, mixer.initial_state(1, row))[1])
+    return Cost(flops.get_total_flops(), written.bytes, state)
+
+
+def exponent(short: float | None, long: float | None) -> float:
+    """Return p where a cost grows as t^p from the short row to the long one: 0 constant, 1 linear, 2 quadratic."""
+    return math.log(long / short) / math.log(LONG / SHORT) if short and long else 0.0
+
+
+class _Written(TorchDispatchMode):
+    """Adds up the bytes of every operation's results; views write nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = function(*args, **(kwargs or {}))
+        if not function.is_view:
+            self.bytes += sum(x.numel() * x.element_size() for x in tree_leaves(found) if isinstance(x, torch.Tensor))
+        return found
