@@ -1,0 +1,154 @@
+"""The convolutions against direct sums over taps, from their own weights."""
+
+import math
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from hybridlab.mixers.base import Mixer
+from hybridlab.mixers.gated_conv import GatedConv
+from hybridlab.mixers.h3 import H3
+from hybridlab.mixers.hyena import Hyena
+from hybridlab.mixers.implicit_filter import ImplicitFilter
+from hybridlab.mixers.long_conv import LongConv
+from hybridlab.mixers.short_conv import ShortConv
+from tests.mixers.agree import WIDTH, agree
+from tests.mixers.oracles import convolved, silu
+
+
+def gelu(x: Tensor) -> Tensor:
+    return x * (1 + torch.erf(x / math.sqrt(2))) / 2
+
+
+def summed(x: Tensor, taps: Tensor, ahead: Tensor | None = None) -> Tensor:
+    """Return Σ_j taps_j x_{t-j} + Σ_j ahead_j x_{t+1+j}, one token at a time."""
+    t = x.shape[1]
+    outputs = []
+    for i in range(t):
+        y = sum((taps[:, j] * x[:, i - j] for j in range(min(taps.shape[1], i + 1))), torch.zeros_like(x[:, 0]))
+        if ahead is not None:
+            y = y + sum(ahead[:, j] * x[:, i + 1 + j] for j in range(min(ahead.shape[1], t - i - 1)))
+        outputs.append(y)
+    return torch.stack(outputs, dim=1)
+
+
+def from_both_sides(x: Tensor, weight: Tensor) -> Tensor:
+    """Convolve with taps of which the last ones stand ahead of the token."""
+    ahead = weight.shape[1] // 2
+    taps = weight.flip(-1)  # from the furthest ahead to the furthest back
+    return summed(x, taps[:, ahead:], taps[:, :ahead].flip(-1) if ahead else None)
+
+
+def short_conv(mixer: ShortConv, x: Tensor) -> Tensor:
+    u, weight = x @ mixer.in_projection.weight.mT, mixer.convolution.weight
+    y = convolved(u, weight) if mixer.causal else from_both_sides(u, weight)
+    assert mixer.convolution.bias is not None
+    return silu(y + mixer.convolution.bias) @ mixer.out.weight.mT
+
+
+@pytest.mark.parametrize("t", [1, 3, 20])
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4])
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "both ways"])
+def test_short_conv(kernel: int, t: int, causal: bool) -> None:
+    agree(ShortConv(width=WIDTH, kernel=kernel, causal=causal), short_conv, t)
+
+
+def long_conv(mixer: LongConv, x: Tensor) -> Tensor:
+    u = x @ mixer.in_projection.weight.mT
+    return gelu(summed(u, mixer.filter, mixer.filter_ahead) + mixer.skip * u) @ mixer.out.weight.mT
+
+
+@pytest.mark.parametrize("t", [1, 7, 40])
+@pytest.mark.parametrize("length", [1, 8, 64])
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "both ways"])
+def test_long_conv(length: int, t: int, causal: bool) -> None:
+    agree(LongConv(width=WIDTH, length=length, causal=causal), long_conv, t)
+
+
+def taps(made: ImplicitFilter, length: int) -> Tensor:
+    """Compute the filter one distance at a time."""
+    found = []
+    for distance in range(length):
+        share = distance / made.horizon
+        turns = [2 * math.pi * share * band for band in range(1, made.bands + 1)]
+        x = torch.tensor([share, *map(math.cos, turns), *map(math.sin, turns)], dtype=torch.float64)
+        for layer in (made.first, made.second):
+            x = torch.sin(made.sine_frequency * (layer.weight @ x + layer.bias))
+        rate = made.decay.exp()
+        window = torch.exp(-share * rate) * torch.sqrt(torch.clamp(2 * rate / made.horizon, max=1))
+        found.append((made.last.weight @ x) * window)
+    return torch.stack(found, dim=-1)
+
+
+def hyena(mixer: Hyena, x: Tensor) -> Tensor:
+    projected, weight = x @ mixer.in_projection.weight.mT, mixer.convolution.weight
+    projected = convolved(projected, weight) if mixer.causal else from_both_sides(projected, weight)
+    assert mixer.convolution.bias is not None
+    gate, before, value = (projected + mixer.convolution.bias).split(WIDTH, dim=-1)
+    u, t = before * value, x.shape[1]
+    ahead = None if mixer.filter_ahead is None else taps(mixer.filter_ahead, t)
+    return (gate * (summed(u, taps(mixer.filter, t), ahead) + mixer.skip * u)) @ mixer.out.weight.mT
+
+
+@pytest.mark.parametrize("t", [1, 7, 40])
+@pytest.mark.parametrize("settings", [{}, {"conv": 1, "hidden": 8, "bands": 2, "horizon": 16}], ids=str)
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "both ways"])
+def test_hyena(settings: dict[str, Any], t: int, causal: bool) -> None:
+    agree(Hyena(width=WIDTH, causal=causal, **settings), hyena, t)
+
+
+def h3(mixer: H3, x: Tensor) -> Tensor:
+    """Step through each channel's modes as complex numbers."""
+    q, k, v = (x @ mixer.in_projection.weight[i * WIDTH : (i + 1) * WIDTH].mT for i in range(3))
+    u = convolved(k, mixer.convolution.weight) * v
+    step = torch.exp(mixer.log_step.anchor + mixer.log_step.offset)[:, None]
+    a = torch.complex(-mixer.log_rate.exp(), mixer.frequency.anchor + mixer.frequency.offset)
+    c = torch.complex(*mixer.readout.chunk(2, dim=-1))
+    h = torch.zeros(x.shape[0], WIDTH, a.shape[1], dtype=torch.complex128)
+    outputs = []
+    for t in range(x.shape[1]):
+        h = torch.exp(step * a) * h + (torch.exp(step * a) - 1) / a * u[:, t, :, None]
+        outputs.append(2 * (c * h).sum(-1).real + mixer.skip * u[:, t])
+    return (q * torch.stack(outputs, dim=1)) @ mixer.out.weight.mT
+
+
+@pytest.mark.parametrize("t", [1, 7, 40])
+@pytest.mark.parametrize("settings", [{}, {"shift": 1, "state": 2}], ids=str)
+def test_h3(settings: dict[str, Any], t: int) -> None:
+    agree(H3(width=WIDTH, **settings), h3, t)
+
+
+def test_a_filter_does_not_depend_on_how_much_of_it_is_asked_for() -> None:
+    made = ImplicitFilter(width=8, hidden=16, bands=4, horizon=32, sine_frequency=10.0).double()
+    like = torch.zeros(1, dtype=torch.float64)
+    torch.testing.assert_close(made(100, like)[:, :10], made(10, like))
+
+
+def test_long_filters_start_with_norm_one_and_different_reaches() -> None:
+    torch.manual_seed(0)
+    energy = LongConv(width=64, length=256).filter.detach().square()
+    assert energy.sum(-1).mean().item() == pytest.approx(1, abs=0.1)
+    centre = (energy * torch.arange(256)).sum(-1) / energy.sum(-1)
+    assert centre[:8].mean() < 6
+    assert centre[-8:].mean() > 40
+
+
+@pytest.mark.parametrize(
+    ("cls", "settings", "message"),
+    [
+        (ShortConv, {"kernel": 0}, "kernel=0: a whole number of at least 1 is needed"),
+        (LongConv, {"length": 2.5}, "length=2.5: a whole number of at least 1 is needed"),
+        (Hyena, {"horizon": 0}, "horizon=0: a whole number of at least 1 is needed"),
+        (Hyena, {"sine_frequency": 0.0}, "sine_frequency=0.0: a number above 0 is needed"),
+        (H3, {"state": 7}, "state=7: must be even, for it is pairs of real and imaginary parts"),
+        (H3, {"shortest_step": 0.0}, "shortest_step=0.0: a number above 0 is needed"),
+        (GatedConv, {"kernel": True}, "kernel=True: a whole number of at least 1 is needed"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_bad_values_are_refused_in_words(cls: type[Mixer], settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        cls(width=WIDTH, **settings)
