@@ -1,6 +1,4 @@
-"""Full causal softmax attention."""
-
-from typing import NamedTuple
+"""Full softmax attention."""
 
 import torch
 from jaxtyping import Float
@@ -8,18 +6,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hybridlab.mixers.base import Mixer
+from hybridlab.mixers.key_values import KeyValues
 from hybridlab.mixers.projections import QueryKeyValue, join_heads
 
 
-class FullState(NamedTuple):
-    """The keys (turned to their positions) and values of all past tokens."""
-
-    keys: Float[Tensor, "b g past k"]
-    values: Float[Tensor, "b g past k"]
-
-
 class Full(Mixer):
-    """o_t = Σ_{j≤t} softmax_j(q_t·k_j / √k) v_j, over several heads.
+    """o_t = Σ_{j≤t} softmax_j(q_t·k_j / √k) v_j, over several heads; bidirectional: the sum is over all j.
 
     Keys and values may be shared by groups of heads (`kv_heads`); positions are rotary, or none (`rope` null).
     """
@@ -29,33 +21,37 @@ class Full(Mixer):
     bounded_state = False
 
     def __init__(
-        self, *, width: int, heads: int = 4, kv_heads: int | None = None, rope: float | None = 10000.0
+        self,
+        *,
+        width: int,
+        causal: bool = True,
+        heads: int = 4,
+        kv_heads: int | None = None,
+        rope: float | None = 10000.0,
+        qk_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.projections = QueryKeyValue(width=width, heads=heads, kv_heads=kv_heads, rope=rope)
+        self.causal = causal
+        self.projections = QueryKeyValue(width=width, heads=heads, kv_heads=kv_heads, rope=rope, qk_norm=qk_norm)
         self.shared = self.projections.kv_heads != heads
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Attend from each token to itself and to all before it."""
+        """Attend from each token to itself and to all before it; if not causal, to all."""
         q, k, v = self.projections(x)
-        return self.out(join_heads(F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.shared)))
+        o = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal, enable_gqa=self.shared)
+        return self.out(join_heads(o))
 
-    def initial_state(self, batch: int, like: Tensor) -> FullState:
+    def initial_state(self, batch: int, like: Tensor) -> KeyValues:
         """Return no keys and no values."""
-        empty = like.new_empty(batch, self.projections.kv_heads, 0, self.projections.head_width)
-        return FullState(empty, empty)
+        return self.projections.no_past(batch, like)
 
-    def extend(self, x: Float[Tensor, "b n d"], state: FullState) -> tuple[Float[Tensor, "b n d"], FullState]:
+    def extend(self, x: Float[Tensor, "b n d"], state: KeyValues) -> tuple[Float[Tensor, "b n d"], KeyValues]:
         """Attend from each new token to the past and to the piece up to itself."""
-        past, n = state.keys.shape[2], x.shape[1]
+        past, n = state.past, x.shape[1]
         q, k, v = self.projections(x, past)
-        state = FullState(
-            torch.cat([state.keys, k.to(state.keys.dtype)], dim=2),
-            torch.cat([state.values, v.to(state.values.dtype)], dim=2),
-        )
+        state = state.and_then(k, v)
         # `is_causal` lines the first query up with the first key, but these stand at the last keys. One alone sees all.
         mask = None if n == 1 else torch.ones(n, past + n, dtype=torch.bool, device=x.device).tril(past)
-        k, v = state.keys.to(q.dtype), state.values.to(q.dtype)
-        o = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=self.shared)
+        o = F.scaled_dot_product_attention(q, *state.like(q), attn_mask=mask, enable_gqa=self.shared)
         return self.out(join_heads(o)), state

@@ -1,19 +1,32 @@
 """What mixers with heads share: the way from the stream to queries, keys and values, and back."""
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, arange, nn
+from torch.nn import functional as F
 
-from hybridlab.mixers.base import check_counts
+from hybridlab.mixers.base import check_counts, tag
+from hybridlab.mixers.key_values import KeyValues
+from hybridlab.ops.precision import accumulation_dtype
 from hybridlab.ops.rotary import rotary_turns, rotate
 
 
 class QueryKeyValue(nn.Module):
     """Linear maps to `heads` queries and `kv_heads` keys and values, turned to their positions if `rope` gives a base.
 
-    Fewer `kv_heads` than `heads`: each key and value serves several queries (GQA, 2305.13245).
+    Fewer `kv_heads` than `heads`: each key and value serves several queries (GQA, 2305.13245). `qk_norm` divides each query
+    and each key by its root mean square, times a learned scale that all heads share (after 2302.05442).
     """
 
-    def __init__(self, *, width: int, heads: int, kv_heads: int | None = None, rope: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        width: int,
+        heads: int,
+        kv_heads: int | None = None,
+        rope: float | None = None,
+        qk_norm: bool = False,
+    ) -> None:
         super().__init__()
         kv_heads = heads if kv_heads is None else kv_heads
         check_counts(heads=heads, kv_heads=kv_heads)
@@ -33,16 +46,37 @@ class QueryKeyValue(nn.Module):
         self.query = nn.Linear(width, width, bias=False)
         self.key = nn.Linear(width, kv_heads * self.head_width, bias=False)
         self.value = nn.Linear(width, kv_heads * self.head_width, bias=False)
+        self.query_norm = HeadNorm(self.head_width) if qk_norm else nn.Identity()
+        self.key_norm = HeadNorm(self.head_width) if qk_norm else nn.Identity()
 
     def forward(
         self, x: Float[Tensor, "b t d"], past: int | Int[Tensor, "b 1"] = 0
     ) -> tuple[Float[Tensor, "b h t k"], Float[Tensor, "b g t k"], Float[Tensor, "b g t k"]]:
         """Return queries, keys and values of a piece that `past` tokens go before."""
         q, k, v = (split_heads(project(x), self.head_width) for project in (self.query, self.key, self.value))
+        q, k = self.query_norm(q), self.key_norm(k)
         if self.rope is not None:
             turns = rotary_turns(past + arange(x.shape[1], device=x.device), q, self.rope)
             q, k = rotate(q, turns), rotate(k, turns)
         return q, k, v
+
+    def no_past(self, batch: int, like: Tensor) -> KeyValues:
+        """Return no keys and no values."""
+        empty = like.new_empty(batch, self.kv_heads, 0, self.head_width)
+        return KeyValues(empty, empty)
+
+
+class HeadNorm(nn.Module):
+    """Divide each head by its root mean square, times a learned scale that all heads share."""
+
+    def __init__(self, head_width: int) -> None:
+        super().__init__()
+        self.scale = tag(nn.Parameter(torch.ones(head_width)), decay=False, initialise=False)
+
+    def forward(self, x: Float[Tensor, "b h t k"]) -> Float[Tensor, "b h t k"]:
+        """Normalise in float32 at least."""
+        wide = x.to(accumulation_dtype(x))
+        return (F.rms_norm(wide, wide.shape[-1:], eps=1e-6) * self.scale).to(x.dtype)
 
 
 def split_heads(x: Float[Tensor, "b t h*k"], head_width: int) -> Float[Tensor, "b h t k"]:

@@ -6,8 +6,8 @@ Letters: b batch, h heads, g groups of heads that share queries and keys (h is a
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
+from hybridlab.ops.chunks import in_chunks
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.prefix_sum import decayed_prefix_sum
 
@@ -47,16 +47,17 @@ def chunked_linear_attention(
     Within a chunk: masked attention. Between chunks: the state at each chunk's start, by a prefix sum. Matrix products
     are in the dtype of the inputs; decays, prefix sums and the state in float32 at least (Mamba-2's SSD, 2405.21060).
     """
+    # Zeros, which fill the last chunk, leave the recurrence as it is.
     with autocast_off(v):
         (b, h, t, _), groups, dtype = v.shape, q.shape[1], accumulation_dtype(v)
         chunk, sharing = min(chunk, t), (groups, h // groups)
-        q, k = _in_chunks(q, chunk)[:, :, None], _in_chunks(k, chunk)[:, :, None]  # b g 1 n c k
-        v = _in_chunks(v, chunk).unflatten(1, sharing)  # b g h/g n c v
+        q, k = in_chunks(q, chunk)[:, :, None], in_chunks(k, chunk)[:, :, None]  # b g 1 n c k
+        v = in_chunks(v, chunk).unflatten(1, sharing)  # b g h/g n c v
         start = None if state is None else state.to(dtype).unflatten(1, sharing).flatten(-2)
         if log_decay is None:
             o, last = _without_decay(q, k, v, start)
         else:
-            log_decay = _in_chunks(log_decay.to(dtype)[..., None], chunk).squeeze(-1).unflatten(1, sharing)
+            log_decay = in_chunks(log_decay.to(dtype)[..., None], chunk).squeeze(-1).unflatten(1, sharing)
             o, last = _with_decay(q, k, v, log_decay, start)
         return o.reshape(b, h, -1, o.shape[-1])[:, :, :t], last.reshape(b, h, q.shape[-1], v.shape[-1])
 
@@ -78,13 +79,6 @@ def _with_decay(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, start: Tenso
     until_end = (left[..., -1:] - left).exp()[..., None].to(v.dtype)
     starts, last = decayed_prefix_sum(_flat(k.mT @ (v * until_end)), left[..., -1], start)
     return torch.addcmul(within, q @ _matrices(starts, q, v), left.exp()[..., None].to(v.dtype)), last
-
-
-def _in_chunks(x: Float[Tensor, "b h t f"], chunk: int) -> Float[Tensor, "b h n c f"]:
-    """Cut time into chunks; a last chunk that is not full is filled with zeros, which leave the recurrence as it is."""
-    missing = -x.shape[2] % chunk
-    x = F.pad(x, (0, 0, 0, missing)) if missing else x.contiguous()
-    return x.unflatten(2, (-1, chunk))
 
 
 def _flat(states: Float[Tensor, "*b k v"]) -> Float[Tensor, "*b k*v"]:

@@ -1,7 +1,11 @@
-"""Causal softmax attention in which each token sees a fixed number of tokens: itself and those just before it."""
+"""Softmax attention in which each token sees a fixed number of tokens: those near it and, perhaps, the first of the row.
+
+Letters: b batch, h heads, g heads that have keys of their own (h is a multiple of g), n queries, that stand at the last
+n of t keys, k width.
+"""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -10,58 +14,137 @@ SMALLEST_BLOCK = 64
 
 
 def dense_sliding_attention(
-    q: Float[Tensor, "b h n k"], k: Float[Tensor, "b g t k"], v: Float[Tensor, "b g t k"], window: int
+    q: Float[Tensor, "b h n k"],
+    k: Float[Tensor, "b g t k"],
+    v: Float[Tensor, "b g t k"],
+    window: int,
+    *,
+    causal: bool = True,
+    sinks: int = 0,
+    missing: Int[Tensor, " b"] | None = None,
 ) -> Float[Tensor, "b h n k"]:
     """Attend under one (n, t) mask: query i stands at key t-n+i and sees the `window` keys that end there.
 
-    The obvious form, O(n·t); heads h are a multiple of g, the heads that have keys of their own.
+    It also sees the first `sinks` keys that are not ahead of it (StreamingLLM, 2309.17453). If not `causal`, n is t, the
+    window reaches as far ahead as behind, and the first `sinks` tokens are seen by all and see all (the symmetric global
+    attention of Longformer, 2004.05150). The first `missing` keys of a row are not there. The obvious form, O(n·t).
     """
     n, t = q.shape[2], k.shape[2]
-    if n == 1 and window >= t:
-        return _attend(q, k, v)
-    if n == t and window >= t:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
-    return _attend(q, k, v, _band(n, t, window, q.device))
+    visible = _visible(t - n, n, 0, t, window, causal, sinks, q.device)
+    if not causal:
+        visible = visible | (torch.arange(n, device=q.device) < sinks)[:, None]
+    return _attend(q, k, v, _without(missing, visible))
 
 
 def sliding_attention(
-    q: Float[Tensor, "b h n k"], k: Float[Tensor, "b g t k"], v: Float[Tensor, "b g t k"], window: int
+    q: Float[Tensor, "b h n k"],
+    k: Float[Tensor, "b g t k"],
+    v: Float[Tensor, "b g t k"],
+    window: int,
+    *,
+    causal: bool = True,
+    sinks: int = 0,
+    missing: Int[Tensor, " b"] | None = None,
 ) -> Float[Tensor, "b h n k"]:
-    """Give what `dense_sliding_attention` gives, exactly, in O(n·window) time and memory.
+    """Give what `dense_sliding_attention` gives, exactly, in O(n·(window + sinks)) time and memory.
 
-    Queries are cut into blocks at least as long as the window, so that each needs its own block of keys and the one
-    before, under one mask for all; the first block also sees what came before the piece (Longformer, 2004.05150).
+    Queries are cut into blocks at least as long as the window, so that each needs its own block of keys, the one before
+    and, if not `causal`, the one after, under one mask for all (Longformer, 2004.05150). The first block also sees what
+    came before the piece: no more than sinks + window - 1 keys of it, or else none may be `missing`.
     """
-    n = q.shape[2]
-    earliest = max(k.shape[2] - n - window + 1, 0)
-    k, v = k[:, :, earliest:], v[:, :, earliest:]
+    n, past = q.shape[2], k.shape[2] - q.shape[2]
+    if (unseen := past - sinks - window + 1) > 0:
+        k, v, past = _drop(k, sinks, unseen), _drop(v, sinks, unseen), past - unseen
     block = max(window, SMALLEST_BLOCK)
-    if n <= block:
-        return dense_sliding_attention(q, k, v, window)
-    past = k.shape[2] - n
-    head = dense_sliding_attention(q[:, :, :block], k[:, :, : past + block], v[:, :, : past + block], window)
-    tail = _attend_in_blocks(q[:, :, block:], k[:, :, past:], v[:, :, past:], window, block)
-    return torch.cat([head, tail], dim=2)
+    # A window that ends at `first` or later begins after all sinks: blocks see nothing twice.
+    first = min(max(-(-(window + sinks - 1) // block), 1) * block, n)
+    num_blocks = -(-(n - first) // block) if causal else max((n - first) // block - 1, 0)
+    last = min(first + num_blocks * block, n)
+    parts = [_attend_at_start(q[:, :, :first], k, v, past, window, causal, sinks, missing)]
+    if num_blocks:
+        seen = slice(past + first - block, past + last + (0 if causal else block))
+        parts.append(
+            _attend_in_blocks(
+                q[:, :, first:last],
+                k[:, :, seen],
+                v[:, :, seen],
+                k[:, :, :sinks],
+                v[:, :, :sinks],
+                window,
+                block,
+                causal,
+            )
+        )
+    if last < n:
+        parts.append(_attend_at_end(q[:, :, last:], k, v, window, sinks))
+    o = torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
+    # Sinks see all the row. What they found in the window alone is put aside.
+    return o if causal or not sinks else torch.cat([_attend(q[:, :, :sinks], k, v), o[:, :, sinks:]], dim=2)
+
+
+def _drop(x: Float[Tensor, "b g t k"], first: int, count: int) -> Float[Tensor, "b g t-count k"]:
+    """Return all keys but `count` from `first` on."""
+    rest = x[:, :, first + count :]
+    return torch.cat([x[:, :, :first], rest], dim=2) if first else rest
+
+
+def _attend_at_start(
+    q: Tensor, k: Tensor, v: Tensor, past: int, window: int, causal: bool, sinks: int, missing: Tensor | None
+) -> Tensor:
+    """Attend from the first queries of the piece to the past and to the piece."""
+    n = q.shape[2]
+    t = past + n if causal else min(past + n + window - 1, k.shape[2])
+    k, v = k[:, :, :t], v[:, :, :t]
+    if missing is None and window >= t and (not causal or n == 1):
+        return _attend(q, k, v)
+    if missing is None and window >= t and n == t:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
+    return _attend(q, k, v, _without(missing, _visible(past, n, 0, t, window, causal, sinks, q.device)))
 
 
 def _attend_in_blocks(
-    q: Float[Tensor, "b h n k"], k: Float[Tensor, "b g t k"], v: Float[Tensor, "b g t k"], window: int, block: int
+    q: Float[Tensor, "b h n k"],
+    k: Float[Tensor, "b g t k"],
+    v: Float[Tensor, "b g t k"],
+    sink_keys: Float[Tensor, "b g s k"],
+    sink_values: Float[Tensor, "b g s k"],
+    window: int,
+    block: int,
+    causal: bool,
 ) -> Float[Tensor, "b h n k"]:
-    """Attend from each block of queries to two blocks of keys; the keys start one block before the queries."""
+    """Attend from each block of queries to the blocks of keys around it; the keys start one block before the queries."""
     b, h, n, _ = q.shape
-    g = k.shape[1]
+    g, seen = k.shape[1], 2 if causal else 3
     q, k, v = (_pad_to_blocks(x, block) for x in (q, k, v))
     # The heads that share keys become more queries of the same block: nothing is repeated.
     queries = q.unflatten(2, (-1, block)).unflatten(1, (g, h // g)).transpose(2, 3)  # b g blocks h/g block k
-    mask = _band(block, 2 * block, window, q.device).repeat(h // g, 1)
-    o = _attend(queries.flatten(3, 4).flatten(0, 1), _pairs_of_blocks(k, block), _pairs_of_blocks(v, block), mask)
+    keys, values = _neighbours(k, sink_keys, block, seen), _neighbours(v, sink_values, block, seen)
+    mask = _visible(block, block, 0, seen * block, window, causal, 0, q.device)
+    mask = F.pad(mask, (sink_keys.shape[2], 0), value=True).repeat(h // g, 1)
+    o = _attend(queries.flatten(3, 4).flatten(0, 1), keys, values, mask)
     o = o.unflatten(2, (h // g, block)).unflatten(0, (b, g)).transpose(2, 3)  # b g h/g blocks block k
     return o.reshape(b, h, -1, o.shape[-1])[:, :, :n]
 
 
-def _pairs_of_blocks(x: Float[Tensor, "b g t k"], block: int) -> Float[Tensor, "b*g blocks-1 2*block k"]:
+def _attend_at_end(q: Tensor, k: Tensor, v: Tensor, window: int, sinks: int) -> Tensor:
+    """Attend from the last queries of a row to the keys in their windows, which stop at its end, and to the sinks."""
+    n, t = q.shape[2], k.shape[2]
+    start = t - n - window + 1
+    k, v = (torch.cat([x[:, :, :sinks], x[:, :, start:]], dim=2) if sinks else x[:, :, start:] for x in (k, v))
+    mask = _visible(t - n, n, start, t, window, False, 0, q.device)
+    return _attend(q, k, v, F.pad(mask, (sinks, 0), value=True))
+
+
+def _neighbours(
+    x: Float[Tensor, "b g t k"], sinks: Float[Tensor, "b g s k"], block: int, seen: int
+) -> Float[Tensor, "b*g blocks s+seen*block k"]:
+    """Return, for each block of queries, the sinks and the blocks of keys around it."""
     blocks = x.unflatten(2, (-1, block)).flatten(0, 1)
-    return torch.cat([blocks[:, :-1], blocks[:, 1:]], dim=2)
+    num_blocks = blocks.shape[1] - seen + 1
+    parts = [blocks[:, i : i + num_blocks] for i in range(seen)]
+    if sinks.shape[2]:
+        parts.insert(0, sinks.flatten(0, 1)[:, None].expand(-1, num_blocks, -1, -1))
+    return torch.cat(parts, dim=2)
 
 
 def _pad_to_blocks(x: Float[Tensor, "b h t k"], block: int) -> Float[Tensor, "b h t+pad k"]:
@@ -69,8 +152,22 @@ def _pad_to_blocks(x: Float[Tensor, "b h t k"], block: int) -> Float[Tensor, "b 
     return F.pad(x, (0, 0, 0, missing)) if missing else x
 
 
-def _band(n: int, t: int, window: int, device: torch.device) -> Bool[Tensor, "n t"]:
-    return torch.ones(n, t, dtype=torch.bool, device=device).tril(t - n).triu(t - n - window + 1)
+def _visible(
+    first: int, n: int, start: int, end: int, window: int, causal: bool, sinks: int, device: torch.device
+) -> Bool[Tensor, "n t"]:
+    """Say which of the keys `start` to `end` each of the n queries from `first` on sees."""
+    keys = torch.arange(start, end, device=device)
+    distance = torch.arange(first, first + n, device=device)[:, None] - keys
+    near = (distance < window) | (keys < sinks)
+    return near & (distance >= 0) if causal else near & ((distance > -window) | (keys < sinks))
+
+
+def _without(missing: Int[Tensor, " b"] | None, visible: Bool[Tensor, "n t"]) -> Bool[Tensor, "*b n t"]:
+    """Hide the first `missing` keys of each row."""
+    if missing is None:
+        return visible
+    keys = torch.arange(visible.shape[1], device=visible.device)
+    return visible & (keys >= missing[:, None])[:, None, None]
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -1,0 +1,78 @@
+"""The delta rule with a decay per channel of the key: S_t = (I - β_t k_t k_tᵀ) Diag(exp(g_t)) S_{t-1} + β_t k_t v_tᵀ.
+
+o_t = S_tᵀ q_t; the op of Kimi Delta Attention (2510.26692). Letters: b batch, h heads, t time, k and v widths, n chunks
+of c tokens.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hybridlab.ops.affine_scan import affine_scan
+from hybridlab.ops.channel_decay import channel_decay, in_chunks
+from hybridlab.ops.precision import accumulation_dtype, autocast_off
+from hybridlab.ops.triangular import solve_unit_lower
+
+
+def recurrent_channel_delta_rule(
+    q: Float[Tensor, "b h t k"],
+    k: Float[Tensor, "b h t k"],
+    v: Float[Tensor, "b h t v"],
+    beta: Float[Tensor, "b h t"],
+    log_decay: Float[Tensor, "b h t k"],
+    state: Float[Tensor, "b h k v"] | None = None,
+) -> tuple[Float[Tensor, "b h t v"], Float[Tensor, "b h k v"]]:
+    """Step through the recurrence: the definition of the op."""
+    with autocast_off(v):
+        dtype = accumulation_dtype(v)
+        queries, keys, values, strengths = (x.to(dtype) for x in (q, k, v, beta))
+        decay = log_decay.to(dtype).exp()
+        if state is None:
+            state = values.new_zeros(*v.shape[:2], k.shape[-1], v.shape[-1])
+        outputs = []
+        for i in range(v.shape[2]):
+            state, key = decay[:, :, i, :, None] * state, keys[:, :, i, :, None]
+            change = strengths[:, :, i, None] * (values[:, :, i] - (key * state).sum(-2))
+            state = state + key * change[:, :, None, :]
+            outputs.append((queries[:, :, i, :, None] * state).sum(-2))
+        return torch.stack(outputs, dim=2).to(v.dtype), state
+
+
+def chunked_channel_delta_rule(
+    q: Float[Tensor, "b h t k"],
+    k: Float[Tensor, "b h t k"],
+    v: Float[Tensor, "b h t v"],
+    beta: Float[Tensor, "b h t"],
+    log_decay: Float[Tensor, "b h t k"],
+    state: Float[Tensor, "b h k v"] | None = None,
+    chunk: int = 64,
+) -> tuple[Float[Tensor, "b h t v"], Float[Tensor, "b h k v"]]:
+    """Give what `recurrent_channel_delta_rule` gives in O(t·chunk), for any t and log_decay <= 0; chunk a power of two.
+
+    Token i writes β_i k_i u_iᵀ, where u_i is v_i less what the decayed state returns for k_i. Within a chunk that starts
+    from S these are (I + A) U = V - K S, with A the decayed products of keys and earlier written ones, and K the keys as
+    decayed since the chunk's start. So a chunk is an affine map of its state, and its outputs are one too: what their
+    matrices need is batched over all chunks, and a scan of the maps gives the states between them (the WY form,
+    2406.06484). Matrix products are in the dtype of the inputs; decays, A and its inverse, the scan and the state in
+    float32 at least.
+    """
+    with autocast_off(v):
+        t, width, dtype = v.shape[2], k.shape[-1], accumulation_dtype(v)
+        q, k, v, beta, log_decay = in_chunks(chunk, q, k, v, beta.to(dtype)[..., None], log_decay.to(dtype))
+        # Of keys that are alike, the inverse is made of small differences: its products are not rounded.
+        written = k * beta
+        readers = torch.stack([q, k], dim=-2) * log_decay.exp()[..., None, :]  # what they see of the state before them
+        scores, readers, writers, total = channel_decay(readers, written[..., None, :], log_decay)
+        of_query, of_key = scores.squeeze(-3).unbind(-3)
+        own = (q * written).sum(-1).to(v.dtype)
+        query, key = readers.unbind(-2)
+        changes = solve_unit_lower(of_key, torch.cat([key, v.to(dtype)], dim=-1)).to(v.dtype)
+        in_state = writers.squeeze(-2).to(v.dtype).mT @ changes  # what a chunk's tokens write into its last state
+        in_outputs = (of_query.to(v.dtype) + torch.diag_embed(own)) @ changes  # and what its queries read of them
+        states, last = affine_scan(
+            torch.diag_embed(total.exp()) - in_state[..., :width],
+            in_state[..., width:].to(dtype),
+            None if state is None else state.to(dtype),
+        )
+        o = (query.to(v.dtype) - in_outputs[..., :width]) @ states.to(v.dtype) + in_outputs[..., width:]
+        return o.flatten(2, 3)[:, :, :t], last

@@ -1,0 +1,108 @@
+"""The delta rule, with or without decay: S_t = exp(g_t) (I - β_t k_t k_tᵀ) S_{t-1} + β_t k_t v_tᵀ, o_t = S_tᵀ q_t.
+
+Before k_t v_tᵀ is added, the share β_t of what the state returns for k_t is taken away (DeltaNet, 2406.06484; with
+decay Gated DeltaNet, 2412.06464). Letters: b batch, h heads, t time, k and v widths, n chunks of c tokens.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from hybridlab.ops.affine_scan import affine_scan
+from hybridlab.ops.precision import accumulation_dtype, autocast_off
+from hybridlab.ops.triangular_inverse import unit_lower_inverse
+
+
+def recurrent_delta_rule(
+    q: Float[Tensor, "b h t k"],
+    k: Float[Tensor, "b h t k"],
+    v: Float[Tensor, "b h t v"],
+    beta: Float[Tensor, "b h t"],
+    log_decay: Float[Tensor, "b h t"] | None = None,
+    state: Float[Tensor, "b h k v"] | None = None,
+) -> tuple[Float[Tensor, "b h t v"], Float[Tensor, "b h k v"]]:
+    """Step through the recurrence: the definition of the op. A log_decay of None is 0: nothing is forgotten."""
+    with autocast_off(v):
+        dtype = accumulation_dtype(v)
+        queries, keys, values, strengths = (x.to(dtype) for x in (q, k, v, beta))
+        decay = torch.ones_like(strengths) if log_decay is None else log_decay.to(dtype).exp()
+        if state is None:
+            state = values.new_zeros(*v.shape[:2], k.shape[-1], v.shape[-1])
+        outputs = []
+        for i in range(v.shape[2]):
+            state, key = decay[:, :, i, None, None] * state, keys[:, :, i, :, None]
+            returned = (key * state).sum(-2)
+            change = strengths[:, :, i, None] * (values[:, :, i] - returned)
+            state = state + key * change[:, :, None, :]
+            outputs.append((queries[:, :, i, :, None] * state).sum(-2))
+        return torch.stack(outputs, dim=2).to(v.dtype), state
+
+
+def chunked_delta_rule(
+    q: Float[Tensor, "b h t k"],
+    k: Float[Tensor, "b h t k"],
+    v: Float[Tensor, "b h t v"],
+    beta: Float[Tensor, "b h t"],
+    log_decay: Float[Tensor, "b h t"] | None = None,
+    state: Float[Tensor, "b h k v"] | None = None,
+    chunk: int = 64,
+) -> tuple[Float[Tensor, "b h t v"], Float[Tensor, "b h k v"]]:
+    """Give what `recurrent_delta_rule` gives in O(t·chunk), for any t; |k_t|² β_t <= 2 and log_decay <= 0.
+
+    A chunk from a state S adds Kᵀ(U - W S), with [W | U] = (I + A)⁻¹ diag(β) [K | V] and A the strictly lower part of
+    diag(β) K Kᵀ (the WY form, 2406.06484). So it is an affine map of the state, and its outputs one too: what their
+    matrices need is batched over all chunks, and a scan of the maps gives the states between them. With decay, each
+    product of two tokens is weighted by what is left of the earlier one at the later.
+
+    Matrix products are in the dtype of the inputs; decays, the inverse and K Kᵀ in it, the scan and the state in
+    float32 at least.
+    """
+    with autocast_off(v):
+        t, dtype = v.shape[2], accumulation_dtype(v)
+        chunk = min(chunk, t)
+        q, k, v = (_in_chunks(x, chunk) for x in (q, k, v))
+        beta = _in_chunks(beta.to(dtype)[..., None], chunk)
+        left = None if log_decay is None else _in_chunks(log_decay.to(dtype)[..., None], chunk).cumsum(-2)
+        weights = _weights(left, chunk, dtype, q.device)
+        # Of keys that are alike, the inverse is made of small differences: rounded products would double its error.
+        keys = k.to(dtype)
+        inverse = unit_lower_inverse(beta * (keys @ keys.mT) * weights)
+        wu = (inverse * beta.mT).to(v.dtype) @ torch.cat([_decayed(k, left), v], dim=-1)
+        until_end, end = (None, None) if left is None else (left[..., -1:, :] - left, left[..., -1:, :])
+        sizes = (k.shape[-1], v.shape[-1])
+        # What a chunk's tokens write into the state at its end, and what its queries read of them: of the state at its
+        # start, and without it.
+        forgotten, added = (_decayed(k, until_end).mT @ wu).to(dtype).split(sizes, dim=-1)
+        unread, read = (((q @ k.mT) * weights).to(v.dtype) @ wu).split(sizes, dim=-1)
+        kept = _decayed(torch.eye(sizes[0], dtype=dtype, device=q.device), end)
+        states, last = affine_scan(kept - forgotten, added, None if state is None else state.to(dtype))
+        o = (_decayed(q, left) - unread) @ states.to(v.dtype) + read
+        return o.flatten(2, 3)[:, :, :t], last
+
+
+def _weights(left: Tensor | None, chunk: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return what is left of each token of a chunk at each later one (and at itself); above the diagonal 0."""
+    if left is None:
+        return torch.ones(chunk, chunk, dtype=dtype, device=device).tril()
+    future = torch.ones(chunk, chunk, dtype=torch.bool, device=device).triu(1)
+    # Masked before the exponential: what lies above the diagonal may overflow, and inf · 0 is no gradient.
+    # In place, because this is the largest tensor of the op.
+    return (left - left.mT).masked_fill_(future, -torch.inf).exp_()
+
+
+def _decayed(x: Tensor, log: Tensor | None) -> Tensor:
+    return x if log is None else (x * log.exp()).to(x.dtype)
+
+
+def _in_chunks(x: Float[Tensor, "b h t f"], chunk: int) -> Float[Tensor, "b h n c f"]:
+    """Cut time into chunks; a last chunk that is not full is filled with zeros, which leave the state as it is."""
+    missing = -x.shape[2] % chunk
+    x = F.pad(x, (0, 0, 0, missing)) if missing else x.contiguous()
+    return x.unflatten(2, (-1, chunk))
+
+
+def unit_vectors(x: Float[Tensor, "*b k"]) -> Float[Tensor, "*b k"]:
+    """Return x / √(|x|² + 1e-6), reckoned in float32 at least: keys of length 1 make β the share that is replaced."""
+    wide = x.to(accumulation_dtype(x))
+    return (wide * (wide.square().sum(-1, keepdim=True) + 1e-6).rsqrt()).to(x.dtype)

@@ -1,0 +1,36 @@
+"""Random features of the softmax kernel: exp(q·k / √d) is the mean of φ(q)·φ(k) over random directions.
+
+FAVOR+ (Choromanski et al. 2020, 2009.14794, Lemma 1 and Section 2.4).
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hybridlab.ops.precision import accumulation_dtype, autocast_off
+
+
+def draw_orthogonal_directions(features: int, width: int) -> Float[Tensor, "f d"]:
+    """Draw Gaussian directions that are orthogonal within each block of `width`.
+
+    Each alone is an independent Gaussian vector's direction with another one's norm, so the estimate stays unbiased; its
+    variance falls.
+    """
+    blocks = -(-features // width)
+    matrices, triangles = torch.linalg.qr(torch.randn(blocks, width, width))
+    # The factorisation chooses the signs; undone, the directions are uniform on the sphere.
+    signs = triangles.diagonal(dim1=-2, dim2=-1).sign()
+    norms = torch.randn(blocks * width, width).norm(dim=-1, keepdim=True)
+    return ((matrices * signs[:, None, :]).mT.flatten(0, 1) * norms)[:features].clone()
+
+
+def log_positive_features(x: Float[Tensor, "b h t d"], directions: Float[Tensor, "f d"]) -> Float[Tensor, "b h t f"]:
+    """Return log φ(x) = w·y - ‖y‖²/2 - log(f)/2 with y = x / d^¼, in float32 at least."""
+    with autocast_off(x):
+        features, width = directions.shape
+        dtype = accumulation_dtype(x)
+        y = x.to(dtype) * width**-0.25
+        offset = 0.5 * y.square().sum(-1, keepdim=True) + 0.5 * math.log(features)
+        return y @ directions.to(dtype).mT - offset

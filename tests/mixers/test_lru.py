@@ -1,0 +1,107 @@
+"""The LRU against its recurrence, stepped through in complex numbers; what it starts from and refuses."""
+
+import math
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from hybridlab.mixers.lru import LRU
+from tests.mixers.agree import WIDTH, agree
+
+
+def oracle(mixer: LRU, x: Tensor) -> Tensor:
+    """Complex λ, B and C, and one token at a time."""
+    n = mixer.state
+    angle = (mixer.log_angle.anchor + mixer.log_angle.offset).exp()
+    transition = torch.exp(torch.complex(-mixer.log_rate.exp(), angle))
+    b = torch.complex(mixer.drive.weight[0::2], mixer.drive.weight[1::2])
+    c = torch.complex(mixer.readout.weight[:, 0::2], -mixer.readout.weight[:, 1::2])
+    h, outputs = torch.zeros(len(x), n, dtype=b.dtype), []
+    for token in x.unbind(1):
+        h = transition * h + mixer.log_gain.exp() * (token.to(b.dtype) @ b.mT)
+        outputs.append((h @ c.mT).real + mixer.skip * token)
+    y = torch.stack(outputs, dim=1)
+    y = y * 0.5 * (1 + torch.erf(y / math.sqrt(2)))
+    return (y @ mixer.out.weight.mT) / (1 + torch.exp(-(y @ mixer.gate.weight.mT + mixer.gate.bias)))
+
+
+@pytest.mark.parametrize("t", [1, 2, 9, 33, 70])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"state": 1},
+        {"state": 5, "r_min": 0.9, "r_max": 0.999, "max_phase": 0.3},
+        {"state": 24, "chunk": 1},
+        {"chunk": 7},
+    ],
+    ids=str,
+)
+def test_mixer_is_its_recurrence(settings: dict[str, Any], t: int) -> None:
+    torch.manual_seed(0)
+    agree(LRU(width=WIDTH, **settings), oracle, t)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"state": 0}, "state=0: a whole number of at least 1 is needed"),
+        ({"chunk": 2.0}, "chunk=2.0: a whole number of at least 1 is needed"),
+        ({"r_min": -0.1}, "r_min=-0.1: a number from 0 to below 1 is needed"),
+        ({"r_min": 1.0}, "r_min=1.0: a number from 0 to below 1 is needed"),
+        ({"r_max": 1.1}, "r_max=1.1: a number from r_min, 0.0, to 1 is needed"),
+        ({"r_min": 0.5, "r_max": 0.4}, "r_max=0.4: a number from r_min, 0.5, to 1 is needed"),
+        ({"max_phase": 0}, "max_phase=0: a number above 0 is needed"),
+    ],
+    ids=str,
+)
+def test_bad_values_are_refused_in_words(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        LRU(width=64, **settings)
+
+
+@pytest.mark.parametrize(("r_min", "r_max", "max_phase"), [(0.0, 1.0, 6.28), (0.4, 0.8, 0.5)])
+def test_eigenvalues_start_uniform_on_the_ring(r_min: float, r_max: float, max_phase: float) -> None:
+    torch.manual_seed(0)
+    mixer = LRU(width=8, state=20000, r_min=r_min, r_max=r_max, max_phase=max_phase)
+    radius = (-mixer.log_rate.detach().double().exp()).exp()
+    angle = mixer.log_angle(torch.float64).detach().exp()
+    assert r_min - 1e-6 <= radius.min() < r_min + 0.02
+    assert r_max - 0.02 < radius.max() <= r_max + 1e-6
+    # Uniform in area: a quarter of the ring's area holds a quarter of the draws.
+    inner = math.sqrt(r_min**2 + (r_max**2 - r_min**2) / 4)
+    assert (radius < inner).double().mean().item() == pytest.approx(0.25, abs=0.015)
+    assert (angle < max_phase / 4).double().mean().item() == pytest.approx(0.25, abs=0.015)
+    assert angle.min() > 0
+    assert angle.max() <= max_phase * (1 + 1e-6)
+    torch.testing.assert_close(
+        mixer.log_gain.detach().double().exp(), (1 - radius.square()).sqrt(), rtol=1e-2, atol=1e-3
+    )
+
+
+def test_states_start_with_the_size_of_white_inputs() -> None:
+    """γ keeps E|h|² at that of B x, whatever |λ| is: 1 for inputs of variance 1, half of it in each part."""
+    torch.manual_seed(0)
+    mixer, x = LRU(width=32, state=256, r_min=0.5, r_max=0.99), torch.randn(64, 400, 32)
+    _, state = mixer.extend(x, mixer.initial_state(64, x))
+    assert state.state.detach().square().sum(-1).mean().item() == pytest.approx(1.0, rel=0.1)
+    assert LRU(width=32, state=400).readout.weight.std().item() == pytest.approx(400**-0.5, rel=0.05)
+
+
+def test_tags_say_what_takes_no_decay_and_keeps_its_initialisation() -> None:
+    tagged = {
+        name: (parameter.takes_weight_decay, parameter.takes_initialisation)
+        for name, parameter in LRU(width=64).named_parameters()
+        if hasattr(parameter, "takes_weight_decay")
+    }
+    assert tagged == {
+        "log_rate": (False, False),
+        "log_angle.offset": (False, False),
+        "log_gain": (False, False),
+        "drive.weight": (False, False),
+        "readout.weight": (True, False),
+        "skip": (False, False),
+    }

@@ -1,0 +1,124 @@
+"""S4 against its recurrence with dense complex matrices; what it starts from and refuses."""
+
+import math
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from hybridlab.mixers.s4 import S4
+from hybridlab.ops.hippo import legs
+from tests.mixers.agree import WIDTH, agree
+
+
+def oracle(mixer: S4, x: Tensor) -> Tensor:
+    """All modes and their conjugates, a dense A per channel, a solved system, one token at a time."""
+    step = (mixer.log_step.anchor + mixer.log_step.offset).exp()[:, None, None]
+    frequency = mixer.frequency.anchor + mixer.frequency.offset
+    eigenvalues = with_conjugates(torch.complex(-mixer.log_rate.exp(), frequency))
+    p = with_conjugates(complex_of(mixer.low_rank.anchor + mixer.low_rank.offset))
+    b = with_conjugates(complex_of(mixer.drive))
+    a = torch.diag_embed(eigenvalues) - p[:, :, None] * p.conj()[:, None, :]
+    identity = torch.eye(mixer.state, dtype=a.dtype)
+    advance = torch.linalg.inv(identity - step / 2 * a) @ (identity + step / 2 * a)
+    drive = torch.linalg.inv(identity - step / 2 * a) @ (step * b[:, :, None])
+    y = run(x, advance, drive.squeeze(-1), mixer.readout)
+    if mixer.readout_ahead is not None:
+        later = run(x.flip(1), advance, drive.squeeze(-1), mixer.readout_ahead).flip(1)
+        y = y + torch.cat([later[:, 1:], torch.zeros_like(later[:, :1])], dim=1)
+    y = y + mixer.skip * x
+    y = y * 0.5 * (1 + torch.erf(y / math.sqrt(2)))
+    return (y @ mixer.out.weight.mT) / (1 + torch.exp(-(y @ mixer.gate.weight.mT + mixer.gate.bias)))
+
+
+def run(x: Tensor, advance: Tensor, drive: Tensor, readout: Tensor) -> Tensor:
+    c = with_conjugates(complex_of(readout))
+    h, outputs = torch.zeros(len(x), *drive.shape, dtype=drive.dtype), []
+    for token in x.unbind(1):
+        h = torch.einsum("dnk,bdk->bdn", advance, h) + drive * token[:, :, None]
+        y = (c * h).sum(-1)
+        assert y.imag.abs().max() < 1e-9
+        outputs.append(y.real)
+    return torch.stack(outputs, dim=1)
+
+
+def complex_of(halves: Tensor) -> Tensor:
+    half = halves.shape[1] // 2
+    return halves[:, :half] + 1j * halves[:, half:]
+
+
+def with_conjugates(half: Tensor) -> Tensor:
+    return torch.cat([half, half.conj()], dim=-1)
+
+
+@pytest.mark.parametrize("t", [1, 2, 9, 64, 70])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("settings", [{"state": 16}, {"state": 2}, {"state": 6, "longest_step": 1.0}], ids=str)
+def test_mixer_is_its_recurrence(settings: dict[str, Any], causal: bool, t: int) -> None:
+    torch.manual_seed(0)
+    agree(S4(width=WIDTH, causal=causal, **settings), oracle, t)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"state": 0}, "state=0: a whole number of at least 1 is needed"),
+        ({"state": 7}, "state=7: must be even, for it is pairs of real and imaginary parts"),
+        ({"shortest_step": -1.0}, "shortest_step=-1.0: a number above 0 is needed"),
+        ({"longest_step": 0.0005}, "longest_step=0.0005: must not be below shortest_step, 0.001"),
+    ],
+    ids=str,
+)
+def test_bad_values_are_refused_in_words(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        S4(width=64, **settings)
+
+
+def test_every_channel_starts_from_hippo() -> None:
+    """B* (s - A)⁻¹ B, which no change of basis changes, is that of the dense HiPPO-LegS."""
+    mixer, dtype = S4(width=3, state=12), torch.float64
+    diagonal = torch.complex(-mixer.log_rate.detach().to(dtype).exp(), mixer.frequency(dtype).detach())
+    p, b = (with_conjugates(complex_of(each.detach().to(dtype))) for each in (mixer.low_rank(dtype), mixer.drive))
+    a = torch.diag_embed(with_conjugates(diagonal)) - p[:, :, None] * p.conj()[:, None, :]
+    matrix, drive = (each.to(a.dtype) for each in legs(12))
+    identity = torch.eye(12, dtype=a.dtype)
+    for s in (0.5, 3.0 + 2.0j, 20.0j):
+        found = (b.conj() * torch.linalg.solve(s * identity - a, b)).sum(-1)
+        expected = drive @ torch.linalg.solve(s * identity - matrix, drive)
+        # The parameters are float32 numbers.
+        torch.testing.assert_close(found, expected.expand(3), rtol=1e-4, atol=1e-4)
+
+
+def test_steps_and_readouts_start_in_their_ranges() -> None:
+    torch.manual_seed(0)
+    mixer = S4(width=1000, state=8)
+    step = mixer.log_step(torch.float64).detach().exp()
+    assert 1e-3 * 0.999 < step.min() < 1.1e-3
+    assert 0.09 < step.max() < 1e-1 * 1.001
+    assert step.log().mean().item() == pytest.approx(math.log(1e-2), abs=0.15)
+    assert mixer.readout.detach().square().sum(-1).mean().item() == pytest.approx(4, rel=0.05)
+
+
+def test_tags_say_what_takes_no_decay_and_keeps_its_initialisation() -> None:
+    tagged = {
+        name: (parameter.takes_weight_decay, parameter.takes_initialisation)
+        for name, parameter in S4(width=64, causal=False).named_parameters()
+        if hasattr(parameter, "takes_weight_decay")
+    }
+    assert tagged == {
+        "log_step.offset": (False, False),
+        "log_rate": (False, False),
+        "frequency.offset": (False, False),
+        "low_rank.offset": (False, False),
+        "drive": (False, False),
+        "readout": (True, False),
+        "readout_ahead": (True, False),
+        "skip": (False, False),
+    }
+
+
+def test_only_the_bidirectional_form_has_a_kernel_ahead() -> None:
+    assert "readout_ahead" not in dict(S4(width=8).named_parameters())
+    assert "readout_ahead" in dict(S4(width=8, causal=False).named_parameters())

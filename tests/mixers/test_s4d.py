@@ -1,0 +1,109 @@
+"""S4D against its recurrence, stepped through in complex numbers; what it starts from and refuses."""
+
+import math
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from hybridlab.mixers.s4d import S4D
+from tests.mixers.agree import WIDTH, agree
+
+
+def oracle(mixer: S4D, x: Tensor) -> Tensor:
+    """One channel, one token, one mode at a time, each with its conjugate left out."""
+    step = (mixer.log_step.anchor + mixer.log_step.offset).exp()
+    frequency = mixer.frequency.anchor + mixer.frequency.offset
+    a = torch.complex(-mixer.log_rate.exp(), frequency)
+    y = run(x, a, step, mixer.readout)
+    if mixer.readout_ahead is not None:
+        later = run(x.flip(1), a, step, mixer.readout_ahead).flip(1)
+        y = y + torch.cat([later[:, 1:], torch.zeros_like(later[:, :1])], dim=1)
+    y = y + mixer.skip * x
+    y = y * 0.5 * (1 + torch.erf(y / math.sqrt(2)))
+    return (y @ mixer.out.weight.mT) / (1 + torch.exp(-(y @ mixer.gate.weight.mT + mixer.gate.bias)))
+
+
+def run(x: Tensor, a: Tensor, step: Tensor, readout: Tensor) -> Tensor:
+    half = readout.shape[1] // 2
+    c = readout[:, :half] + 1j * readout[:, half:]
+    advance = torch.exp(step[:, None] * a)
+    held = (advance - 1) / a
+    h, outputs = torch.zeros(len(x), *a.shape, dtype=a.dtype), []
+    for token in x.unbind(1):
+        h = advance * h + held * token[:, :, None]
+        outputs.append((c * h).sum(-1).real * 2)
+    return torch.stack(outputs, dim=1)
+
+
+@pytest.mark.parametrize("t", [1, 2, 9, 70])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(
+    "settings", [{}, {"state": 2}, {"state": 10, "init": "inv"}, {"init": "legs", "longest_step": 1.0}], ids=str
+)
+def test_mixer_is_its_recurrence(settings: dict[str, Any], causal: bool, t: int) -> None:
+    torch.manual_seed(0)
+    agree(S4D(width=WIDTH, causal=causal, **settings), oracle, t)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"state": 0}, "state=0: a whole number of at least 1 is needed"),
+        ({"state": 7}, "state=7: must be even, for it is pairs of real and imaginary parts"),
+        ({"init": "hippo"}, "init=hippo: lin, inv or legs is needed"),
+        ({"shortest_step": 0.0}, "shortest_step=0.0: a number above 0 is needed"),
+        ({"shortest_step": 0.2}, "longest_step=0.1: must not be below shortest_step, 0.2"),
+    ],
+    ids=str,
+)
+def test_bad_values_are_refused_in_words(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        S4D(width=64, **settings)
+
+
+def test_steps_and_rates_start_in_their_ranges() -> None:
+    torch.manual_seed(0)
+    mixer = S4D(width=1000)
+    step = mixer.log_step(torch.float64).detach().exp()
+    assert 1e-3 * 0.999 < step.min() < 1.1e-3
+    assert 0.09 < step.max() < 1e-1 * 1.001
+    assert step.log().mean().item() == pytest.approx(math.log(1e-2), abs=0.15)
+    torch.testing.assert_close(mixer.log_rate.detach().exp(), torch.full((1000, 32), 0.5))
+    assert mixer.readout.detach().square().sum(-1).mean().item() == pytest.approx(32, rel=0.02)
+
+
+def test_frequencies_start_by_the_rule() -> None:
+    starts = {
+        init: S4D(width=3, state=64, init=init).frequency(torch.float32).detach() for init in ("lin", "inv", "legs")
+    }
+    assert all(torch.equal(each[0], each[2]) for each in starts.values())
+    torch.testing.assert_close(starts["lin"][0], math.pi * torch.arange(32))
+    expected = torch.tensor([64 / math.pi * (64 / (2 * n + 1) - 1) for n in range(32)])
+    torch.testing.assert_close(starts["inv"][0], expected)
+    # The formula follows the exact eigenvalues where they are large; they come in the opposite order.
+    exact = starts["legs"][0].flip(0)
+    torch.testing.assert_close(exact[:5], expected[:5], rtol=0.15, atol=0)
+
+
+def test_tags_say_what_takes_no_decay_and_keeps_its_initialisation() -> None:
+    tagged = {
+        name: (parameter.takes_weight_decay, parameter.takes_initialisation)
+        for name, parameter in S4D(width=64, causal=False).named_parameters()
+        if hasattr(parameter, "takes_weight_decay")
+    }
+    assert tagged == {
+        "log_step.offset": (False, False),
+        "log_rate": (False, False),
+        "frequency.offset": (False, False),
+        "readout": (True, False),
+        "readout_ahead": (True, False),
+        "skip": (False, False),
+    }
+
+
+def test_only_the_bidirectional_form_has_a_kernel_ahead() -> None:
+    assert "readout_ahead" not in dict(S4D(width=8).named_parameters())
+    assert "readout_ahead" in dict(S4D(width=8, causal=False).named_parameters())
