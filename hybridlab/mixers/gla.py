@@ -47,7 +47,9 @@ class GLA(Mixer):
         check_chunk(chunk)
         for name, share in (("expand_k", expand_k), ("expand_v", expand_v)):
             if not share > 0 or share * width % heads:
-                raise ValueError(f"{name}={share}: times the width {width} must be a multiple of heads, {heads}, above 0")
+                raise ValueError(
+                    f"{name}={share}: times the width {width} must be a multiple of heads, {heads}, above 0"
+                )
         if not temperature > 0:
             raise ValueError(f"temperature={temperature}: a number above 0 is needed")
         keys, values = round(expand_k * width), round(expand_v * width)

@@ -73,9 +73,7 @@ class KDA(Mixer):
     def initial_state(self, batch: int, like: Tensor) -> KDAState:
         """Return inputs and states of zero."""
         shape = (batch, self.strength.out_features, self.head_width, self.head_width)
-        return KDAState(
-            self.convolution.empty_past(batch, like), like.new_zeros(shape, dtype=accumulation_dtype(like))
-        )
+        return KDAState(self.convolution.empty_past(batch, like), like.new_zeros(shape, dtype=accumulation_dtype(like)))
 
     def extend(self, x: Float[Tensor, "b n d"], state: KDAState) -> tuple[Float[Tensor, "b n d"], KDAState]:
         """Carry the recurrence on through the piece."""

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hybridlab.ops.affine_scan import affine_scan
+from hybridlab.ops.affine_scan import diagonal_affine_scan
 from hybridlab.ops.channel_decay import channel_decay, in_chunks
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.triangular import solve_unit_lower
@@ -69,10 +69,6 @@ def chunked_channel_delta_rule(
         changes = solve_unit_lower(of_key, torch.cat([key, v.to(dtype)], dim=-1)).to(v.dtype)
         in_state = writers.squeeze(-2).to(v.dtype).mT @ changes  # what a chunk's tokens write into its last state
         in_outputs = (of_query.to(v.dtype) + torch.diag_embed(own)) @ changes  # and what its queries read of them
-        states, last = affine_scan(
-            torch.diag_embed(total.exp()) - in_state[..., :width],
-            in_state[..., width:].to(dtype),
-            None if state is None else state.to(dtype),
-        )
+        states, last = diagonal_affine_scan(total.exp(), -in_state[..., :width], in_state[..., width:], state)
         o = (query.to(v.dtype) - in_outputs[..., :width]) @ states.to(v.dtype) + in_outputs[..., width:]
         return o.flatten(2, 3)[:, :, :t], last

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hybridlab.ops.affine_scan import affine_scan
+from hybridlab.ops.affine_scan import diagonal_affine_scan
 from hybridlab.ops.channel_decay import channel_decay, in_chunks
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.triangular import solve_unit_lower
@@ -73,11 +73,7 @@ def chunked_diagonal_plus_low_rank(
         in_outputs, from_outputs = ((query_b.to(v.dtype) + torch.diag_embed(own_b)) @ read).split(
             (width, v.shape[-1]), dim=-1
         )
-        states, last = affine_scan(
-            torch.diag_embed(total.exp()) + in_state,
-            (from_state + k_end.mT @ v).to(dtype),
-            None if state is None else state.to(dtype),
-        )
+        states, last = diagonal_affine_scan(total.exp(), in_state, from_state + k_end.mT @ v, state)
         within = from_outputs + (query_k.to(v.dtype) + torch.diag_embed(own_k)) @ v
         o = (query.to(v.dtype) + in_outputs) @ states.to(v.dtype) + within
         return o.flatten(2, 3)[:, :, :t], last

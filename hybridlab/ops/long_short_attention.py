@@ -11,9 +11,7 @@ from torch.nn import functional as F
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 
 
-def block_slots(
-    x: Float[Tensor, "b h t k"], scores: Float[Tensor, "b h t r"], block: int
-) -> Float[Tensor, "b h s k"]:
+def block_slots(x: Float[Tensor, "b h t k"], scores: Float[Tensor, "b h t r"], block: int) -> Float[Tensor, "b h s k"]:
     """Return r weighted means of each finished block, the weights a softmax of the scores over the block's own tokens.
 
     The dynamic projection of 2107.02192, which in causal form never crosses a border between blocks. A last block that

@@ -33,8 +33,7 @@ def dense_nystrom_attention(
             for x in (queries, keys)
         )
         first, middle, last = (
-            (left @ right.mT * scale).softmax(-1)
-            for left, right in ((queries, few_k), (few_q, few_k), (few_q, keys))
+            (left @ right.mT * scale).softmax(-1) for left, right in ((queries, few_k), (few_q, few_k), (few_q, keys))
         )
         return (first @ iterative_pseudo_inverse(middle, iterations) @ last @ values).to(v.dtype)
 

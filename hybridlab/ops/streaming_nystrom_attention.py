@@ -101,7 +101,11 @@ def extend_streaming_nystrom(
         own = past.position % block
         places = torch.arange(block * (1 + (2 * block - 2 + n) // block), device=q.device)
         source = (places + block - 1 - own).clamp(max=kept + n - 1)
-        moved = (_take(q, (source - kept).clamp(min=0)), _take(keys, source).to(q.dtype), _take(values, source).to(v.dtype))
+        moved = (
+            _take(q, (source - kept).clamp(min=0)),
+            _take(keys, source).to(q.dtype),
+            _take(values, source).to(v.dtype),
+        )
         q, k, v = (x.unflatten(2, (-1, block)) for x in moved)
         o, few, sums = _attend(q, k, v, past.position // block - 1, past.landmarks, past.sums, ridge)
         position = past.position + n
@@ -142,7 +146,7 @@ def _attend(
     added = (added * exists[:, None, :, :, None]).flatten(-2)
     start = None if sums is None else sums.flatten(-2)
     starts, last = decayed_prefix_sum(added, torch.zeros_like(added[..., 0]), start)
-    starts, last = (each.unflatten(-1, landmarks.shape[2:3] + (-1,)) for each in (starts, last))
+    starts, last = (each.unflatten(-1, (*landmarks.shape[2:3], -1)) for each in (starts, last))
 
     of_query = _features(q[:, :, 1:], landmarks, whitening)
     sums, sizes = starts.split((v.shape[-1], 1), dim=-1)
@@ -154,9 +158,7 @@ def _attend(
     return (numerator / mass).flatten(2, 3), landmarks, torch.cat([starts, last[:, :, None]], dim=2)
 
 
-def _window_weights(
-    q: Float[Tensor, "b h n c k"], k: Float[Tensor, "b h n c k"]
-) -> Float[Tensor, "b h n-1 c 2*c"]:
+def _window_weights(q: Float[Tensor, "b h n c k"], k: Float[Tensor, "b h n c k"]) -> Float[Tensor, "b h n-1 c 2*c"]:
     """Return exp(q·k / √k) for the keys of the block before and, up to the query, of its own; 0 for those after it."""
     block = q.shape[3]
     scores = (q[:, :, 1:] * q.shape[-1] ** -0.5) @ torch.cat([k[:, :, :-1], k[:, :, 1:]], dim=3).mT

@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from hybridlab.ops.bidirectional_linear_attention import bidirectional_linear_attention
 from hybridlab.ops.chunks import in_chunks
 from hybridlab.ops.normalised_attention import (
     ALIGNMENT,

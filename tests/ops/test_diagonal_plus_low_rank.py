@@ -47,9 +47,7 @@ def test_the_delta_rule_is_the_case_of_reading_and_writing_along_the_key() -> No
     beta = torch.rand(2, 3, 50, dtype=torch.float64)
     written = beta[..., None] * -a
     found = recurrent_diagonal_plus_low_rank(q, written, v, a * decay.exp(), written, decay, start)
-    torch.testing.assert_close(
-        found, recurrent_channel_delta_rule(q, -a, v, beta, decay, start), rtol=1e-9, atol=1e-9
-    )
+    torch.testing.assert_close(found, recurrent_channel_delta_rule(q, -a, v, beta, decay, start), rtol=1e-9, atol=1e-9)
 
 
 def test_bfloat16_keeps_the_state_in_float32_and_ignores_autocast() -> None:

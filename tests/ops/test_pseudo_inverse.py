@@ -9,9 +9,7 @@ def test_it_converges_to_the_pseudo_inverse() -> None:
     torch.manual_seed(0)
     matrices = torch.randn(3, 2, 20, 20, dtype=torch.float64).mul(2).softmax(-1)
     exact = exact_pseudo_inverse(matrices)
-    errors = [
-        ((iterative_pseudo_inverse(matrices, n) - exact).norm() / exact.norm()).item() for n in (2, 6, 12, 20)
-    ]
+    errors = [((iterative_pseudo_inverse(matrices, n) - exact).norm() / exact.norm()).item() for n in (2, 6, 12, 20)]
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 1e-8
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from hybridlab.ops import streaming_nystrom_attention
 from hybridlab.ops.streaming_nystrom_attention import (
     FLOOR,
     NystromPast,
@@ -119,13 +120,20 @@ def test_the_largest_value_bounds_the_output(dtype: torch.dtype, alike: bool) ->
     assert all(each.isfinite().all() for each in (o, *gradients))
 
 
-def test_far_mass_below_the_floor_is_raised_to_it() -> None:
-    # The approximation for q is negative as a whole: with landmarks around it, a key between them gets a weight below 0.
+@torch.no_grad()
+def test_far_mass_that_is_negative_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two similar landmarks and a hundred keys on one side of them: to a query on the other side, these weigh less than 0.
     torch.manual_seed(0)
-    q, k, v = (5 * torch.randn(1, 64, 60, 2, dtype=torch.float64) for _ in range(3))
-    q, k = (x / x.norm(dim=-1, keepdim=True) * 2 for x in (q, k))
-    with_floor = streaming_nystrom(q, k, v, 2, 20, 1e-5)
-    torch.testing.assert_close(with_floor, dense_streaming_nystrom(q, k, v, 2, 20, 1e-5), rtol=1e-7, atol=1e-7)
+    first, second, later, q = torch.randn(4, 400, 1, 1, 4, dtype=torch.float64)
+    k = torch.cat([first, first + 0.3 * second, later.expand(-1, -1, 100, -1)], dim=2)
+    q, k = (F.rms_norm(x, (4,)) for x in (q.expand_as(k), k))
+    v = torch.randn(400, 1, 102, 4, dtype=torch.float64)
+    found = streaming_nystrom(q, k, v, 1, 2, RIDGE)
+    torch.testing.assert_close(found, dense_streaming_nystrom(q, k, v, 1, 2, RIDGE), rtol=1e-9, atol=1e-9)
+    assert found.abs().max() <= v.abs().max() / FLOOR
+    monkeypatch.setattr(streaming_nystrom_attention, "FLOOR", 0.0)
+    raised = (streaming_nystrom(q, k, v, 1, 2, RIDGE) - found).abs().amax((1, 2, 3)) > 1e-6
+    assert 0 < raised.sum() < 100
 
 
 def test_nothing_grows_faster_than_the_row() -> None:
