@@ -87,8 +87,8 @@ class SelectiveStateSpace(nn.Module):
         self.convolution = ShortConvolution(width=expanded, length=conv, bias=True)
         self.parameter_projection = nn.Linear(expanded, sum(self.sizes), bias=False)
         self.step_projection = nn.Linear(rank, expanded, bias=False)
-        tag(self.step_projection.weight, initialise=False)
-        nn.init.uniform_(self.step_projection.weight, -(rank**-0.5), rank**-0.5)
+        drawn = torch.empty(expanded, rank).uniform_(-(rank**-0.5), rank**-0.5)
+        self.step_projection.weight = tag(nn.Parameter(drawn), initialise=False)
         self.step_bias = tag(nn.Parameter(_draw_step_bias(expanded)), decay=False, initialise=False)
         # A = -1, ..., -n in every channel: the real form of S4D's initialisation.
         rates = torch.arange(1.0, state + 1)[:, None].expand(state, expanded)

@@ -66,31 +66,34 @@ def chunked_delta_rule(
         beta = _in_chunks(beta.to(dtype)[..., None], chunk)
         left = None if log_decay is None else _in_chunks(log_decay.to(dtype)[..., None], chunk).cumsum(-2)
         weights = _weights(left, chunk, dtype, q.device)
-        wu = _wy_form(k, v, beta, left, weights)
+        w, u = _wy_form(k, v, beta, left, weights)
         until_end, end = (None, None) if left is None else (left[..., -1:, :] - left, left[..., -1:, :])
-        sizes = (k.shape[-1], v.shape[-1])
+        writers, scores = _decayed(k, until_end).mT, ((q @ k.mT) * weights).to(v.dtype)
         # What a chunk's tokens write into the state at its end, and what its queries read of them: of the state at its
         # start, and without it.
-        forgotten, added = (_decayed(k, until_end).mT @ wu).split(sizes, dim=-1)
-        unread, read = (((q @ k.mT) * weights).to(v.dtype) @ wu).split(sizes, dim=-1)
+        forgotten, added = writers @ w, writers @ u
+        unread, read = scores @ w, scores @ u
         kept = torch.ones_like(beta[..., 0, :]) if end is None else end.squeeze(-2).exp()
         states, last = diagonal_affine_scan(kept, -forgotten, added, state)
         o = (_decayed(q, left) - unread) @ states.to(v.dtype) + read
         return o.flatten(2, 3)[:, :, :t], last
 
 
-def _wy_form(k: Tensor, v: Tensor, beta: Tensor, left: Tensor | None, weights: Tensor) -> Float[Tensor, "b h n c k+v"]:
-    """Return [W | U]."""
+def _wy_form(
+    k: Tensor, v: Tensor, beta: Tensor, left: Tensor | None, weights: Tensor
+) -> tuple[Float[Tensor, "b h n c k"], Float[Tensor, "b h n c v"]]:
+    """Return W and U."""
     if k.shape[-2] == 64 and kernel_serves(v, k.shape[-1], v.shape[-1]):
         from hybridlab.ops.wy_form_triton import wy_form
 
         left = torch.zeros_like(beta) if left is None else left
         w, u, _ = wy_form(k.flatten(0, 2), v.flatten(0, 2), beta.flatten(0, 2)[..., 0], left.flatten(0, 2)[..., 0])
-        return torch.cat([w.view_as(k), u.view_as(v)], dim=-1)
+        return w.view_as(k), u.view_as(v)
     # Of keys that are alike, the inverse is made of small differences: rounded products would double its error.
     keys = k.to(beta.dtype)
     inverse = unit_lower_inverse(beta * (keys @ keys.mT) * weights)
-    return (inverse * beta.mT).to(v.dtype) @ torch.cat([_decayed(k, left), v], dim=-1)
+    both = (inverse * beta.mT).to(v.dtype) @ torch.cat([_decayed(k, left), v], dim=-1)
+    return both[..., : k.shape[-1]], both[..., k.shape[-1] :]
 
 
 def _weights(left: Tensor | None, chunk: int, dtype: torch.dtype, device: torch.device) -> Tensor:

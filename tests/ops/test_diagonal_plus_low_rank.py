@@ -43,7 +43,7 @@ def test_strong_decays_keep_everything_finite(strength: float, safe: int, dtype:
 
 
 def test_the_delta_rule_is_the_case_of_reading_and_writing_along_the_key() -> None:
-    q, k, v, a, _, decay, start = draw(50, 0.3, True)
+    q, _, v, a, _, decay, start = draw(50, 0.3, True)
     beta = torch.rand(2, 3, 50, dtype=torch.float64)
     written = beta[..., None] * -a
     found = recurrent_diagonal_plus_low_rank(q, written, v, a * decay.exp(), written, decay, start)

@@ -55,7 +55,7 @@ def test_an_encoder_learns_what_only_the_whole_row_tells():
     """The class is whether the row's first token is its last: a mean of tokens alone cannot know."""
     stack = encoder("full").float()
     optimiser = torch.optim.AdamW(stack.parameters(), lr=3e-3)
-    for step in range(150):
+    for step in range(400):
         generator = torch.Generator().manual_seed(step)
         tokens = torch.randint(4, (64, 8), generator=generator)
         loss = torch.nn.functional.cross_entropy(stack(tokens), (tokens[:, 0] == tokens[:, -1]).long())

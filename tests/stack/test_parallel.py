@@ -81,7 +81,7 @@ def test_normal_form_spells_out_the_parts():
     [
         ({"parallel": ["full"]}, r"mixer.parallel=\['full'\]`: a list of two or more mixers is needed"),
         ({"parallel": "full"}, "mixer.parallel=full`: a list of two or more mixers is needed"),
-        ({"parallel": ["full", "mamba3"]}, "mixer.parallel=mamba3`: no such mixer; did you mean `mamba2`"),
+        ({"parallel": ["full", "mambo2"]}, "mixer.parallel=mambo2`: no such mixer; did you mean `mamba2`"),
         ({**HYBRID, "combine": "sum"}, "mixer.combine=sum`: one of mean, gate is needed"),
         ({**HYBRID, "combined": "mean"}, "mixer.combined=mean`: Parallel has no such setting; did you mean `combine`"),
         ({"parallel": ["full", HYBRID]}, "a part is a mixer, not again a parallel layer"),

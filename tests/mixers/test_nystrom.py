@@ -1,0 +1,194 @@
+"""Nyströmformer and its causal form against one token at a time, and what they accept and start from."""
+
+import math
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from hybridlab.mixers.base import Mixer
+from hybridlab.mixers.nystrom import Nystrom
+from hybridlab.mixers.nystrom_causal import NystromCausal
+from tests.mixers.agree import WIDTH, agree
+
+
+def nystrom(mixer: Nystrom, x: Tensor) -> Tensor:
+    """Each row and head on its own: landmarks, three matrices, the iteration, and the convolution tap by tap."""
+    heads = mixer.projections.kv_heads
+    rows = [
+        torch.cat([nystrom_head(mixer, head, row) for head in range(heads)], dim=-1) @ mixer.out.weight.mT for row in x
+    ]
+    return torch.stack(rows)
+
+
+def nystrom_head(mixer: Nystrom, head: int, x: Tensor) -> Tensor:
+    q, k, v = one_head(mixer, head, x)
+    (t, width), m = q.shape, mixer.landmarks
+    if t <= m:
+        o = weights(q, k) @ v
+    else:
+        longer, length = t % m, t // m
+        ends = [(i + 1) * length + min(i + 1, longer) for i in range(m)]
+        starts = [0, *ends[:-1]]
+        few_q, few_k = (
+            torch.stack([sum(each[start:end]) / (end - start) for start, end in zip(starts, ends, strict=True)])
+            for each in (q, k)
+        )
+        a = weights(few_q, few_k)
+        eye = torch.eye(m, dtype=x.dtype)
+        z = a.T / max(float(column) for column in a.sum(0).detach())
+        # The scale of the start is a function of the matrix too, and has a gradient.
+        z = a.T / a.sum(0)[a.sum(0).argmax()] if m > 1 else z
+        for _ in range(mixer.iterations):
+            z = z @ (13 * eye - a @ z @ (15 * eye - a @ z @ (7 * eye - a @ z))) / 4
+        o = weights(q, few_k) @ z @ weights(few_q, k) @ v
+    taps = mixer.conv.shape[1]
+    around = [
+        sum(mixer.conv[head, j] * v[i + j - taps // 2] for j in range(taps) if 0 <= i + j - taps // 2 < t)
+        for i in range(t)
+    ]
+    return o + torch.stack(around)  # type: ignore[arg-type]
+
+
+def weights(q: Tensor, k: Tensor) -> Tensor:
+    scores = (q @ k.T / math.sqrt(q.shape[-1])).exp()
+    return scores / scores.sum(-1, keepdim=True)
+
+
+def one_head(mixer: Any, head: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    projections = mixer.projections
+    own = slice(head * projections.head_width, (head + 1) * projections.head_width)
+    q, k, v = (x @ project.weight[own].T for project in (projections.query, projections.key, projections.value))
+    return q, k, v
+
+
+def nystrom_causal(mixer: NystromCausal, x: Tensor) -> Tensor:
+    """For each token, the weight of each earlier one: its exponential, or Nyström's with the landmarks of its time."""
+    heads = mixer.projections.kv_heads
+    rows = [
+        torch.cat([nystrom_causal_head(mixer, head, row) for head in range(heads)], dim=-1) @ mixer.out.weight.mT
+        for row in x
+    ]
+    return torch.stack(rows)
+
+
+def nystrom_causal_head(mixer: NystromCausal, head: int, x: Tensor) -> Tensor:
+    q, k, v = one_head(mixer, head, x)
+    q, k = (each / (each.square().mean(-1, keepdim=True) + 1e-6).sqrt() for each in (q, k))
+    t, block = len(x), mixer.block
+    finished = [k[number * block : (number + 1) * block].mean(0) for number in range(t // block)]
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        return ((a * b).sum(-1) / math.sqrt(k.shape[-1])).exp()
+
+    outputs = []
+    for i in range(t):
+        total, mass, far_mass, far_size = torch.zeros_like(v[i]), x.new_zeros(()), x.new_zeros(()), x.new_zeros(())
+        for j in range(i + 1):
+            if i // block - j // block < 2:
+                weight = kernel(q[i], k[j])
+                mass = mass + weight
+            else:
+                few = torch.stack(finished[: min(j // block + 1, mixer.landmarks)])
+                # Landmarks are scaled to a kernel of 1 with themselves, which is what the ridge is measured against.
+                scales = kernel(few, few) ** -0.5
+                of_q, of_k = kernel(few, q[i]) * scales, kernel(few, k[j]) * scales
+                middle = kernel(few[:, None], few[None]) * scales[:, None] * scales[None]
+                middle = middle + mixer.ridge * torch.eye(len(few), dtype=x.dtype)
+                weight = of_q @ torch.linalg.solve(middle, of_k)
+                # The floor is set by the sizes of the terms that the weight is the sum of.
+                root = torch.linalg.cholesky(middle)
+                terms = torch.linalg.solve(root, of_q) * torch.linalg.solve(root, of_k)
+                far_mass, far_size = far_mass + weight, far_size + terms.abs().sum()
+            total = total + weight * v[j]
+        outputs.append(total / (mass + torch.maximum(far_mass, 0.05 * far_size)))
+    return torch.stack(outputs)
+
+
+@pytest.mark.parametrize("t", [1, 6, 7, 12, 40])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"landmarks": 6, "conv": 5},
+        {"heads": 1, "landmarks": 5, "iterations": 1, "conv": 1},
+        {"heads": 8, "landmarks": 1, "iterations": 3, "conv": 33},
+        {"heads": 2, "landmarks": 30},
+    ],
+    ids=str,
+)
+def test_nystrom(settings: dict[str, Any], t: int) -> None:
+    agree(Nystrom(width=WIDTH, **settings), nystrom, t)
+
+
+@pytest.mark.parametrize("t", [1, 4, 13, 26])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"block": 4, "landmarks": 3},
+        {"heads": 1, "block": 1, "landmarks": 6, "ridge": 0.1},
+        {"heads": 2, "block": 3, "landmarks": 30},
+        {"heads": 2, "block": 30, "landmarks": 1},
+    ],
+    ids=str,
+)
+def test_nystrom_causal(settings: dict[str, Any], t: int) -> None:
+    agree(NystromCausal(width=WIDTH, **settings), nystrom_causal, t)
+
+
+@pytest.mark.parametrize(
+    ("cls", "settings", "message"),
+    [
+        (Nystrom, {"heads": 5}, "heads=5: must divide the width 64"),
+        (Nystrom, {"landmarks": 0}, "landmarks=0: a whole number of at least 1 is needed"),
+        (Nystrom, {"iterations": 1.5}, "iterations=1.5: a whole number of at least 1 is needed"),
+        (Nystrom, {"conv": 4}, "conv=4: an odd number is needed, as many taps on either side of a token"),
+        (NystromCausal, {"heads": 5}, "heads=5: must divide the width 64"),
+        (NystromCausal, {"block": 0}, "block=0: a whole number of at least 1 is needed"),
+        (NystromCausal, {"landmarks": True}, "landmarks=True: a whole number of at least 1 is needed"),
+        (NystromCausal, {"ridge": 0.0}, "ridge=0.0: a number of at least 1e-05 is needed"),
+        (NystromCausal, {"ridge": math.nan}, "ridge=nan: a number of at least 1e-05 is needed"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_bad_values_are_refused_in_words(cls: type[Mixer], settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        cls(width=64, **settings)
+
+
+def test_nystrom_keeps_the_filters_it_starts_with() -> None:
+    torch.manual_seed(0)
+    conv = Nystrom(width=64).conv
+    assert conv.shape == (4, 33)
+    assert 0.9 * 33**-0.5 < conv.abs().max() <= 33**-0.5
+    assert (conv.takes_weight_decay, conv.takes_initialisation) == (True, False)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("t", [64, 256])
+def test_nystrom_is_that_of_transformers(t: int) -> None:
+    from transformers import NystromformerConfig
+    from transformers.models.nystromformer.modeling_nystromformer import NystromformerSelfAttention
+
+    torch.manual_seed(0)
+    config = NystromformerConfig(
+        hidden_size=64,
+        num_attention_heads=4,
+        num_landmarks=32,
+        segment_means_seq_len=t,
+        conv_kernel_size=33,
+        attention_probs_dropout_prob=0.0,
+    )
+    theirs, ours = NystromformerSelfAttention(config), Nystrom(width=64)
+    # Its default starts all rows of a batch from one scale; the other formula of the paper has one for each matrix.
+    theirs.init_option = "exact"
+    with torch.no_grad():
+        for name in ("query", "key", "value"):
+            getattr(theirs, name).weight.copy_(3 * getattr(ours.projections, name).weight)
+            getattr(theirs, name).bias.zero_()
+            getattr(ours.projections, name).weight.copy_(getattr(theirs, name).weight)
+        theirs.conv.weight.copy_(ours.conv[:, None, :, None])
+        ours.out.weight.copy_(torch.eye(64))
+    x = torch.randn(2, t, 64)
+    found, expected = ours(x), theirs(x)[0]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
