@@ -121,5 +121,8 @@ def _block_diagonal(
 
 
 def _bounded_sqrt(x: Tensor) -> Tensor:
-    """Return √x, but a straight line below 1e-6: as a decay nears 1, the slope of the root would have no bound."""
-    return x * x.clamp(min=1e-6).rsqrt()
+    """Return √x, but a straight line below 1e-12: the slope of the root at 0 is infinite, and infinity · 0 no gradient.
+
+    The line can be that short because what multiplies the slope vanishes with x: the decay's gate, or its rate.
+    """
+    return x * x.clamp(min=1e-12).rsqrt()

@@ -66,9 +66,11 @@ def chunked_channel_delta_rule(
         of_query, of_key = scores.squeeze(-3).unbind(-3)
         own = (q * written).sum(-1).to(v.dtype)
         query, key = readers.unbind(-2)
-        changes = solve_unit_lower(of_key, torch.cat([key, v.to(dtype)], dim=-1)).to(v.dtype)
-        in_state = writers.squeeze(-2).to(v.dtype).mT @ changes  # what a chunk's tokens write into its last state
-        in_outputs = (of_query.to(v.dtype) + torch.diag_embed(own)) @ changes  # and what its queries read of them
-        states, last = diagonal_affine_scan(total.exp(), -in_state[..., :width], in_state[..., width:], state)
-        o = (query.to(v.dtype) - in_outputs[..., :width]) @ states.to(v.dtype) + in_outputs[..., width:]
+        changes = solve_unit_lower(of_key, torch.cat([-key, v.to(dtype)], dim=-1)).to(v.dtype)
+        # What a chunk's tokens write into its last state, and what its queries read of them: of the first state, and alone.
+        sizes = (width, v.shape[-1])
+        in_state, added = (writers.squeeze(-2).to(v.dtype).mT @ changes).split(sizes, dim=-1)
+        read, own_part = ((of_query.to(v.dtype) + torch.diag_embed(own)) @ changes).split(sizes, dim=-1)
+        states, last = diagonal_affine_scan(total.exp(), in_state, added, state)
+        o = (query.to(v.dtype) + read) @ states.to(v.dtype) + own_part
         return o.flatten(2, 3)[:, :, :t], last

@@ -68,12 +68,9 @@ def test_bad_values_are_refused_in_words(settings: dict[str, Any], message: str)
 
 
 def test_tags_what_takes_no_decay_and_keeps_its_initialisation() -> None:
-    assert tags(GLA(width=64)) == {"decay_bias": (False, False), "norm": (False, False)}
-
-
-def tags(mixer: torch.nn.Module) -> dict[str, tuple[bool, bool]]:
-    return {
+    tagged = {
         name: (parameter.takes_weight_decay, parameter.takes_initialisation)
-        for name, parameter in mixer.named_parameters()
+        for name, parameter in GLA(width=64).named_parameters()
         if hasattr(parameter, "takes_weight_decay")
     }
+    assert tagged == {"decay_bias": (False, False), "norm": (False, False)}

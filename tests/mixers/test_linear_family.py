@@ -99,18 +99,12 @@ def performer(mixer: Performer, x: Tensor) -> Tensor:
             logs.append(torch.stack(exponents, dim=-1))
         log_q, log_k = logs
         phi_q = (log_q - log_q.amax(-1, keepdim=True)).exp() + 1e-6
-        largest, outputs = log_k.amax(-1), []
-        for now, seen in visible(x.shape[1], mixer.causal):
-            peaks = [largest[:, : j + 1].amax(1) if mixer.causal else largest.amax(1) for j in range(seen.stop)]
-            scale = peaks[-1]
-            weights = torch.stack(
-                [
-                    (phi_q[:, now] * ((log_k[:, j] - peaks[j][:, None]).exp() + 1e-6)).sum(-1)
-                    * (peaks[j] - scale).exp()
-                    for j in range(seen.stop)
-                ],
-                dim=1,
-            )
+        t, largest, outputs = x.shape[1], log_k.amax(-1), []
+        peaks = [largest[:, : j + 1].amax(1) if mixer.causal else largest.amax(1) for j in range(t)]
+        phi_k = torch.stack([(log_k[:, j] - peaks[j][:, None]).exp() + 1e-6 for j in range(t)], dim=1)
+        for now, seen in visible(t, mixer.causal):
+            shrunk = torch.stack([(peaks[j] - peaks[now]).exp() for j in range(seen.stop)], dim=1)
+            weights = (phi_q[:, now, None] * phi_k[:, seen]).sum(-1) * shrunk
             total = weights.sum(1, keepdim=True) + EPSILON
             outputs.append((weights[:, :, None] * v[:, seen]).sum(1) / total)
         heads.append(torch.stack(outputs, dim=1))

@@ -19,9 +19,7 @@ def linformer(mixer: Linformer, x: Tensor) -> Tensor:
     t, each = x.shape[1], mixer.head_width
     outputs = []
     for start in range(0, x.shape[2], each):
-        q, k, v = (
-            x @ project.weight[start : start + each].mT for project in (mixer.query, mixer.key, mixer.value)
-        )
+        q, k, v = (x @ project.weight[start : start + each].mT for project in (mixer.query, mixer.key, mixer.value))
         few_k, few_v = (
             sum(at_position(table, i, t)[:, None] * full[:, i, None] for i in range(t))
             for table, full in ((mixer.key_sums, k), (mixer.value_sums, v))
@@ -47,6 +45,9 @@ def linformer_causal(mixer: LinformerCausal, x: Tensor) -> Tensor:
     each, rope = projections.head_width, projections.rope
     q, k, v = (x @ project.weight.mT for project in (projections.query, projections.key, projections.value))
     scores = x @ mixer.scores.weight.mT
+    slots = [
+        [slot_of(mixer, number, slot, k, v, scores) for slot in range(rank)] for number in range(x.shape[1] // block)
+    ]
     outputs = []
     for i in range(x.shape[1]):
         heads = []
@@ -54,8 +55,7 @@ def linformer_causal(mixer: LinformerCausal, x: Tensor) -> Tensor:
             own = slice(head * each, (head + 1) * each)
             keys, values = [], []
             for number in range(i // block):
-                for slot in range(rank):
-                    slot_k, slot_v = slot_of(mixer, number, slot, k, v, scores)
+                for slot_k, slot_v in slots[number]:
                     keys.append(turned(slot_k[:, own], (number + 1) * block - 1, rope))
                     values.append(slot_v[:, own])
             for j in range(max(i // block - 1, 0) * block, i + 1):
@@ -77,7 +77,9 @@ def slot_of(
         heads = []
         for head in range(full.shape[2] // each):
             weights = [scores[:, j, head * mixer.rank + slot].exp() for j in tokens]
-            mean = sum(w[:, None] * full[:, j, head * each : (head + 1) * each] for w, j in zip(weights, tokens, strict=True))
+            mean = sum(
+                w[:, None] * full[:, j, head * each : (head + 1) * each] for w, j in zip(weights, tokens, strict=True)
+            )
             heads.append(mean / sum(weights)[:, None])  # type: ignore[index, operator]
         found.append(normalised(mixer.slot_norm, torch.cat(heads, dim=-1)))
     return found[0], found[1]
@@ -105,7 +107,11 @@ def turned(x: Tensor, position: int, base: float | None) -> Tensor:
 @pytest.mark.parametrize("t", [1, 7, 8, 9, 30])
 @pytest.mark.parametrize(
     "settings",
-    [{"rank": 5, "max_length": 8}, {"heads": 1, "rank": 1, "max_length": 30}, {"heads": 8, "rank": 40, "max_length": 1}],
+    [
+        {"rank": 5, "max_length": 8},
+        {"heads": 1, "rank": 1, "max_length": 30},
+        {"heads": 8, "rank": 40, "max_length": 1},
+    ],
     ids=str,
 )
 def test_linformer(settings: dict[str, Any], t: int) -> None:
@@ -154,7 +160,7 @@ def test_linformer_starts_with_sums_of_the_size_of_their_terms_and_keeps_them() 
     torch.manual_seed(0)
     mixer = Linformer(width=64)
     for table in (mixer.key_sums, mixer.value_sums):
-        assert (mixer.key_sums.shape) == (512, 128)
+        assert table.shape == (512, 128)
         assert table.std().item() == pytest.approx(512**-0.5, rel=0.02)
         assert (table.takes_weight_decay, table.takes_initialisation) == (True, False)  # type: ignore[attr-defined]
 

@@ -25,7 +25,7 @@ def nystrom(mixer: Nystrom, x: Tensor) -> Tensor:
 
 def nystrom_head(mixer: Nystrom, head: int, x: Tensor) -> Tensor:
     q, k, v = one_head(mixer, head, x)
-    (t, width), m = q.shape, mixer.landmarks
+    t, m = len(q), mixer.landmarks
     if t <= m:
         o = weights(q, k) @ v
     else:
@@ -38,9 +38,7 @@ def nystrom_head(mixer: Nystrom, head: int, x: Tensor) -> Tensor:
         )
         a = weights(few_q, few_k)
         eye = torch.eye(m, dtype=x.dtype)
-        z = a.T / max(float(column) for column in a.sum(0).detach())
-        # The scale of the start is a function of the matrix too, and has a gradient.
-        z = a.T / a.sum(0)[a.sum(0).argmax()] if m > 1 else z
+        z = a.T / a.sum(0).max()
         for _ in range(mixer.iterations):
             z = z @ (13 * eye - a @ z @ (15 * eye - a @ z @ (7 * eye - a @ z))) / 4
         o = weights(q, few_k) @ z @ weights(few_q, k) @ v
@@ -66,45 +64,47 @@ def one_head(mixer: Any, head: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def nystrom_causal(mixer: NystromCausal, x: Tensor) -> Tensor:
     """For each token, the weight of each earlier one: its exponential, or Nyström's with the landmarks of its time."""
-    heads = mixer.projections.kv_heads
-    rows = [
-        torch.cat([nystrom_causal_head(mixer, head, row) for head in range(heads)], dim=-1) @ mixer.out.weight.mT
-        for row in x
-    ]
-    return torch.stack(rows)
+    heads = range(mixer.projections.kv_heads)
+    return torch.cat([nystrom_causal_head(mixer, head, x) for head in heads], dim=-1) @ mixer.out.weight.mT
 
 
 def nystrom_causal_head(mixer: NystromCausal, head: int, x: Tensor) -> Tensor:
     q, k, v = one_head(mixer, head, x)
     q, k = (each / (each.square().mean(-1, keepdim=True) + 1e-6).sqrt() for each in (q, k))
-    t, block = len(x), mixer.block
-    finished = [k[number * block : (number + 1) * block].mean(0) for number in range(t // block)]
+    t, block = x.shape[1], mixer.block
+    finished = [k[:, number * block : (number + 1) * block].mean(1) for number in range(t // block)]
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
         return ((a * b).sum(-1) / math.sqrt(k.shape[-1])).exp()
 
+    # What queries and keys are to the landmarks of each time, and the landmarks to each other, scaled to a kernel of 1
+    # with themselves, which is what the ridge is measured against. The weight of a key is a sum of terms; their sizes
+    # set the floor.
+    times = []
+    for number in range(1, min(len(finished), mixer.landmarks) + 1):
+        few = torch.stack(finished[:number], dim=1)
+        scales = kernel(few, few) ** -0.5
+        of_q, of_k = (kernel(few[:, None], each[:, :, None]) * scales[:, None] for each in (q, k))
+        middle = kernel(few[:, :, None], few[:, None]) * scales[:, :, None] * scales[:, None]
+        middle = middle + mixer.ridge * torch.eye(number, dtype=x.dtype)
+        root = torch.linalg.cholesky(middle)
+        terms = [torch.linalg.solve(root, each.mT).mT for each in (of_q, of_k)]
+        times.append((of_q @ torch.linalg.solve(middle, of_k.mT), terms[0].abs() @ terms[1].abs().mT))
+
     outputs = []
     for i in range(t):
-        total, mass, far_mass, far_size = torch.zeros_like(v[i]), x.new_zeros(()), x.new_zeros(()), x.new_zeros(())
+        total, mass, far_mass, far_size = 0, 0, x.new_zeros(len(x)), x.new_zeros(len(x))
         for j in range(i + 1):
             if i // block - j // block < 2:
-                weight = kernel(q[i], k[j])
+                weight = kernel(q[:, i], k[:, j])
                 mass = mass + weight
             else:
-                few = torch.stack(finished[: min(j // block + 1, mixer.landmarks)])
-                # Landmarks are scaled to a kernel of 1 with themselves, which is what the ridge is measured against.
-                scales = kernel(few, few) ** -0.5
-                of_q, of_k = kernel(few, q[i]) * scales, kernel(few, k[j]) * scales
-                middle = kernel(few[:, None], few[None]) * scales[:, None] * scales[None]
-                middle = middle + mixer.ridge * torch.eye(len(few), dtype=x.dtype)
-                weight = of_q @ torch.linalg.solve(middle, of_k)
-                # The floor is set by the sizes of the terms that the weight is the sum of.
-                root = torch.linalg.cholesky(middle)
-                terms = torch.linalg.solve(root, of_q) * torch.linalg.solve(root, of_k)
-                far_mass, far_size = far_mass + weight, far_size + terms.abs().sum()
-            total = total + weight * v[j]
-        outputs.append(total / (mass + torch.maximum(far_mass, 0.05 * far_size)))
-    return torch.stack(outputs)
+                products, sizes = times[min(j // block + 1, mixer.landmarks) - 1]
+                weight = products[:, i, j]
+                far_mass, far_size = far_mass + weight, far_size + sizes[:, i, j]
+            total = total + weight[:, None] * v[:, j]
+        outputs.append(total / (mass + torch.maximum(far_mass, 0.05 * far_size))[:, None])
+    return torch.stack(outputs, dim=1)
 
 
 @pytest.mark.parametrize("t", [1, 6, 7, 12, 40])

@@ -17,20 +17,19 @@ from tests.ops.test_references import reference, same
     started=st.booleans(),
 )
 def test_chunks_are_the_loop(t: int, strength: float, started: bool) -> None:
-    x, log_decay, start = draw(t, strength, started)
-    found, wanted = elementwise_scan(x, log_decay, start), recurrent_elementwise_scan(x, log_decay, start)
+    inputs = draw(t, strength, started)
+    found, wanted = elementwise_scan(*inputs), recurrent_elementwise_scan(*inputs)
     torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
-    sought = [each for each in (x, log_decay, start) if each is not None]
     into = [torch.randn_like(each) for each in wanted]
     # One step from nothing does not depend on its decay.
-    gradients = (torch.autograd.grad(each, sought, into, materialize_grads=True) for each in (found, wanted))
+    gradients = (torch.autograd.grad(each, inputs, into, materialize_grads=True) for each in (found, wanted))
     torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("t", [5, 90])
 def test_operator_keeps_the_rules_of_pytorch(t: int) -> None:
     inputs = draw(t, 1.0, True)
-    torch.library.opcheck(torch.ops.hybridlab.elementwise_scan.default, inputs)
+    torch.library.opcheck(torch.ops.hybridlab.elementwise_scan.default, tuple(inputs))
     assert torch.autograd.gradcheck(elementwise_scan, inputs, fast_mode=True)
     assert torch.autograd.gradgradcheck(elementwise_scan, inputs, fast_mode=True)
 
@@ -54,29 +53,25 @@ def test_states_are_summed_in_float32() -> None:
 
 
 def test_autocast_changes_nothing() -> None:
-    x, log_decay, start = (each.float() if each is not None else None for each in draw(90, 1.0, True))
-    assert x is not None
-    assert log_decay is not None
-    expected = elementwise_scan(x, log_decay, start)
+    inputs = [each.float() for each in draw(90, 1.0, True)]
+    expected = elementwise_scan(*inputs)
     with torch.autocast("cpu", torch.bfloat16):
-        found = elementwise_scan(x, log_decay, start)
+        found = elementwise_scan(*inputs)
     assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize("started", [False, True])
 def test_hgrn_of_fla(started: bool) -> None:
-    x, log_decay, start = (None if each is None else each.detach().float() for each in draw(150, 1.0, started))
-    assert x is not None
-    assert log_decay is not None
-    x, log_decay = x.requires_grad_(), log_decay.requires_grad_()
-    expected, last = reference("hgrn/naive.py").naive_recurrent_hgrn(x, log_decay, start, output_final_state=True)
-    found, ours = elementwise_scan(x, log_decay, start)
+    inputs = [each.detach().float().requires_grad_() for each in draw(150, 1.0, started)]
+    expected, last = reference("hgrn/naive.py").naive_recurrent_hgrn(*inputs, output_final_state=True)
+    found, ours = elementwise_scan(*inputs)
     torch.testing.assert_close(ours, last, rtol=1e-5, atol=1e-5)
-    same(found, expected, x, log_decay)
+    same(found, expected, *inputs)
 
 
-def draw(t: int, strength: float, started: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+def draw(t: int, strength: float, started: bool) -> list[Tensor]:
+    """Return x, log_decay and, if `started`, the start."""
     torch.manual_seed(t)
     x = torch.randn(2, t, 5, dtype=torch.float64, requires_grad=True)
     log_decay = (-strength * torch.rand(2, t, 5, dtype=torch.float64)).requires_grad_()
-    return x, log_decay, torch.randn(2, 5, dtype=torch.float64, requires_grad=True) if started else None
+    return [x, log_decay, *([torch.randn(2, 5, dtype=torch.float64, requires_grad=True)] if started else [])]
