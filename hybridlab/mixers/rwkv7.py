@@ -117,14 +117,11 @@ class LowRank(nn.Module):
 
     def __init__(self, width: int, rank: int, activation: nn.Module) -> None:
         super().__init__()
-        self.down = nn.Linear(width, rank, bias=False)
+        self.down = _kept_linear(width, rank)
         self.activation = activation
-        self.up = nn.Linear(rank, width, bias=False)
-        with torch.no_grad():
-            self.down.weight.zero_()
-            nn.init.orthogonal_(self.up.weight, gain=0.1)
-        tag(self.down.weight, initialise=False)
-        tag(self.up.weight, initialise=False)
+        self.up = _kept_linear(rank, width)
+        nn.init.zeros_(self.down.weight)
+        nn.init.orthogonal_(self.up.weight, gain=0.1)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         """Map through `rank` channels."""
@@ -133,6 +130,12 @@ class LowRank(nn.Module):
 
 def _kept(value: Tensor) -> nn.Parameter:
     return tag(nn.Parameter(value), decay=False, initialise=False)
+
+
+def _kept_linear(inputs: int, outputs: int) -> nn.Linear:
+    linear = nn.Linear(inputs, outputs, bias=False)
+    linear.weight = tag(nn.Parameter(linear.weight.detach()), initialise=False)
+    return linear
 
 
 def _usual_rank(width: int, factor: float) -> int:

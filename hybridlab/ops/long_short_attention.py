@@ -69,7 +69,7 @@ def long_short_attention(
     keys, values = (_windows(x, few, block) for x, few in ((k, slot_k), (v, slot_v)))
     mask = _visible(q.shape[1], slot_k.shape[2], block, rank, first, q.device)
     # Each block takes the place of a head, with a mask of its own.
-    o = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
+    o = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask[None])
     return o.flatten(1, 2)[:, t - n : t].unflatten(0, (b, h))
 
 

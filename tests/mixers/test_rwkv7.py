@@ -107,9 +107,9 @@ def test_starts_with_decays_from_slow_to_fast_whatever_the_token() -> None:
     assert log_decay[0].item() == pytest.approx(-0.0025, abs=1e-4)
     assert log_decay[-1].item() == pytest.approx(-0.375, abs=5e-3)
     x = torch.randn(1, 3, 256)
-    for low_rank, value in ((mixer.decay, 0.0), (mixer.rate, 0.0)):
-        assert low_rank(x).abs().max().item() == value
-    assert 0 <= mixer.shift.min()
+    assert mixer.decay(x).abs().max() == 0
+    assert mixer.rate(x).abs().max() == 0
+    assert mixer.shift.min() >= 0
     assert mixer.shift.max() <= 1
 
 

@@ -26,22 +26,19 @@ def test_chunks_are_the_loop(t: int, strength: float, started: bool) -> None:
     inputs = draw(t, strength, started)
     found, wanted = selective_scan(*inputs), recurrent_selective_scan(*inputs)
     torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
-    sought = [each for each in inputs if each is not None]
     into = [torch.randn_like(each) for each in wanted]
-    gradients = (torch.autograd.grad(each, sought, into) for each in (found, wanted))
+    gradients = (torch.autograd.grad(each, inputs, into) for each in (found, wanted))
     torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("t", [1, CHUNK + 5])
 def test_operators_keep_the_rules_of_pytorch(t: int) -> None:
-    u, step, rate, key, query, start = inputs = draw(t, 1.0, True)
-    torch.library.opcheck(torch.ops.hybridlab.selective_scan.default, inputs)
-    plain = [each.detach() for each in (u, step, rate, key, query) if each is not None]
-    kept = torch.ops.hybridlab.selective_scan(*plain, start.detach())[2]  # type: ignore[union-attr]
-    torch.library.opcheck(
-        torch.ops.hybridlab.selective_scan_gradients.default,
-        (*plain, kept, torch.randn_like(u), torch.randn_like(start)),
-    )
+    inputs = draw(t, 1.0, True)
+    torch.library.opcheck(torch.ops.hybridlab.selective_scan.default, tuple(inputs))
+    plain = [each.detach() for each in inputs]
+    y, last, kept = torch.ops.hybridlab.selective_scan(*plain)
+    into = torch.randn_like(y), torch.randn_like(last)
+    torch.library.opcheck(torch.ops.hybridlab.selective_scan_gradients.default, (*plain[:5], kept, *into))
     assert torch.autograd.gradcheck(selective_scan, inputs, fast_mode=True)
 
 
@@ -50,7 +47,7 @@ def test_either_result_may_go_unused(read: str) -> None:
     inputs = draw(CHUNK + 5, 1.0, True)
     pick = ["outputs", "state"].index(read)
     found, wanted = (
-        torch.autograd.grad(scan(*inputs)[pick].square().sum(), inputs, materialize_grads=True)  # type: ignore[arg-type]
+        torch.autograd.grad(scan(*inputs)[pick].square().sum(), inputs, materialize_grads=True)
         for scan in (selective_scan, recurrent_selective_scan)
     )
     torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-8)
@@ -58,9 +55,9 @@ def test_either_result_may_go_unused(read: str) -> None:
 
 @pytest.mark.parametrize("rate", [0.0, -1e-9, -30.0, -1e4])
 def test_extreme_decays_stay_finite(rate: float) -> None:
-    u, step, _, key, query, _ = (None if each is None else each.detach().float() for each in draw(9000, 1.0, False))
-    inputs = [u, step, torch.full((N, D), rate), key, query]
-    inputs = [each.requires_grad_() for each in inputs]  # type: ignore[union-attr]
+    inputs = [each.detach().float() for each in draw(9000, 1.0, False)]
+    inputs[2].fill_(rate)
+    inputs = [each.requires_grad_() for each in inputs]
     y, last = selective_scan(*inputs)
     gradients = torch.autograd.grad(y.square().mean() + last.square().mean(), inputs)
     assert all(each.isfinite().all() for each in (y, last, *gradients))
@@ -83,7 +80,7 @@ def test_what_is_kept_for_the_gradient_is_a_fraction_of_the_states() -> None:
 
 
 def test_mixed_inputs_and_autocast() -> None:
-    u, step, rate, key, query, start = (each.float() for each in draw(90, 1.0, True) if each is not None)
+    u, step, rate, key, query, start = (each.float() for each in draw(90, 1.0, True))
     halves = [u.bfloat16(), step, rate, key.bfloat16(), query.bfloat16(), start]
     y, last = expected = selective_scan(*halves)
     assert (y.dtype, last.dtype) == (torch.bfloat16, torch.float32)
@@ -96,7 +93,7 @@ def test_mixed_inputs_and_autocast() -> None:
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_its_product_is_counted(device: str) -> None:
-    inputs = (each.to(device) for each in draw(40, 1.0, True) if each is not None)
+    inputs = (each.to(device) for each in draw(40, 1.0, True))
     with FlopCounterMode(display=False) as counter:
         selective_scan(*inputs)
     assert counter.get_total_flops() == 2 * 2 * 40 * N * D
@@ -106,8 +103,7 @@ def test_its_product_is_counted(device: str) -> None:
 def test_selective_scan_of_transformers() -> None:
     from transformers.models.mamba.modeling_mamba import mamba_selective_scan
 
-    drawn = draw(150, 1.0, False)
-    u, step, rate, key, query = (each.detach().float().requires_grad_() for each in drawn if each is not None)
+    u, step, rate, key, query = (each.detach().float().requires_grad_() for each in draw(150, 1.0, False))
     expected, last = mamba_selective_scan(u.mT, step.mT, rate.mT, key.mT, query.mT, return_last_state=True)
     y, ours = selective_scan(u * step, step, rate, key, query)
     torch.testing.assert_close(ours, last.mT, rtol=1e-5, atol=1e-5)
@@ -117,11 +113,11 @@ def test_selective_scan_of_transformers() -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-def draw(t: int, strength: float, started: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]:
-    """Return u, step, rate, key, query and the start."""
+def draw(t: int, strength: float, started: bool) -> list[Tensor]:
+    """Return u, step, rate, key, query and, if `started`, the start."""
     torch.manual_seed(t)
     u, key, query = (torch.randn(2, t, each, dtype=torch.float64, requires_grad=True) for each in (D, N, N))
     step = torch.rand(2, t, D, dtype=torch.float64).requires_grad_()
     rate = (-strength * torch.rand(N, D, dtype=torch.float64)).requires_grad_()
-    start = torch.randn(2, N, D, dtype=torch.float64, requires_grad=True) if started else None
-    return u, step, rate, key, query, start
+    start = [torch.randn(2, N, D, dtype=torch.float64, requires_grad=True)] if started else []
+    return [u, step, rate, key, query, *start]
