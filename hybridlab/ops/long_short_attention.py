@@ -59,7 +59,10 @@ def long_short_attention(
     rank: int,
     first: int = 0,
 ) -> Float[Tensor, "b h n k"]:
-    """Give what `dense_long_short_attention` gives in O(n·(block + s)): each block of queries has its own window."""
+    """Give what `dense_long_short_attention` gives in O(n·(block + s)): each block of queries has keys of its own.
+
+    They are a copy of all slots, its window and a mask: softmax attention as one call, which keeps no scores in memory.
+    """
     (b, h, n, _), t = q.shape, k.shape[2]
     if n <= block:
         return dense_long_short_attention(q, k, v, slot_k, slot_v, block, rank, first)

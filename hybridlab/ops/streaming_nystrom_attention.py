@@ -71,7 +71,8 @@ def streaming_nystrom(
 ) -> Float[Tensor, "b h t v"]:
     """Give what `dense_streaming_nystrom` gives in O(t·(block + landmarks)), from an empty past.
 
-    Features, sums and the normaliser are in float32 at least, products with values in the dtype of the inputs.
+    Features and sums are in float32 at least; products with values, and with the ones that give the normaliser, in the
+    dtype of the inputs.
     """
     with autocast_off(v):
         t = q.shape[2]
@@ -141,7 +142,7 @@ def _attend(
 
     of_key = _features(k[:, :, :-1], landmarks, whitening)
     sizes = of_key.abs().sum(-2)[..., None]
-    added = torch.cat([of_key.to(v.dtype).mT @ v[:, :, :-1], sizes.to(v.dtype)], dim=-1).to(landmarks.dtype)
+    added = torch.cat([(of_key.to(v.dtype).mT @ v[:, :, :-1]).to(sizes.dtype), sizes], dim=-1)
     exists = torch.arange(landmarks.shape[2], device=q.device) <= numbers[:, :-1, None]
     added = (added * exists[:, None, :, :, None]).flatten(-2)
     start = None if sums is None else sums.flatten(-2)
