@@ -83,7 +83,8 @@ class GatedRecurrence(nn.Module):
         super().__init__()
         block = width // heads
         self.recurrence_weight, self.input_weight = (
-            nn.Parameter(torch.empty(heads, block, block).normal_(std=block**-0.5)) for _ in range(2)
+            tag(nn.Parameter(torch.empty(heads, block, block).normal_(std=block**-0.5)), initialise=False)
+            for _ in range(2)
         )
         self.recurrence_bias, self.input_bias = (
             tag(nn.Parameter(torch.zeros(heads, block)), decay=False, initialise=False) for _ in range(2)

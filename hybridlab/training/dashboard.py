@@ -24,6 +24,7 @@ def dashboard(settings: dict[str, Any], record: RunRecord, folder: Path) -> Iter
 
     wandb.setup()  # reads the line above now: W&B's first warning comes before its own set-up
     folder.mkdir(parents=True, exist_ok=True)
+    folder = folder.resolve()  # W&B's own process may have been started, by an earlier run, from another directory
     mixers = list(dict.fromkeys(layer["mixer"] for layer in record.plan))
     name = "-".join([*mixers, f"s{record.seed}", record.run_id[:6]])
     given = {"id": record.run_id, "name": name, "group": record.name, "save_dir": str(folder), "job_type": "train"}
