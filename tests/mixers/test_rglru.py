@@ -96,6 +96,8 @@ def test_tags_what_takes_no_decay_and_keeps_its_initialisation() -> None:
     }
     assert tagged == {
         "recurrence.rate": (False, False),
+        "recurrence.recurrence_weight": (True, False),
+        "recurrence.input_weight": (True, False),
         "recurrence.recurrence_bias": (False, False),
         "recurrence.input_bias": (False, False),
         "convolution.weight": (True, False),
