@@ -10,6 +10,7 @@ from hybridlab.config import mixer_files, resolve
 from hybridlab.evaluation.growth import LONG, SHORT, Cost, exponent, training_cost
 from hybridlab.mixers.base import Mixer
 from hybridlab.stack.layer import build_mixer
+from hybridlab.stack.measure import parameters
 from hybridlab.stack.plan import has_causal_form, single_layer
 
 WIDTH = 256
@@ -41,7 +42,7 @@ def _looks(mixer: Mixer, both: bool) -> str:
 def _numbers(mixer: Mixer, short: Cost, long: Cost) -> list[str]:
     training = max(exponent(short.flops, long.flops), exponent(short.written, long.written))
     return [
-        f"{sum(parameter.numel() for parameter in mixer.parameters()):,}",
+        f"{parameters(mixer):,}",
         f"{short.flops / SHORT / 1e6:.2f}",
         f"{short.written / SHORT / 1e3:,.0f}",
         f"{training:.2f}",

@@ -64,7 +64,7 @@ def cost_rows(stack: Stack, plan: list[dict[str, Any]], length: int, device: tor
         for measure, unit in (("parameters", "1"), ("flops", "FLOP"), ("state_bytes", "bytes")):
             value = sum(plan[index][measure] for index in layers)
             if grouping == "stack" and measure == "parameters":
-                value = sum(p.numel() for p in stack.parameters())
+                value = parameters(stack)
             rows.append(
                 Measurement(measure=measure, value=value, unit=unit, grouping=grouping, group=group, tokens=length)
             )

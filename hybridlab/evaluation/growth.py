@@ -9,7 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from hybridlab.mixers.base import Mixer, state_bytes
+from hybridlab.mixers.base import Mixer
+from hybridlab.stack.measure import state_after
 
 SHORT, LONG = 1024, 16384
 
@@ -29,10 +30,7 @@ def training_cost(mixer: Mixer, width: int, length: int) -> Cost:
     with FlopCounterMode(display=False) as flops, _Written() as written:
         y = mixer(row)
         y.backward(torch.ones_like(y))  # not `torch.autograd.grad`, which PyTorch's counter cannot follow
-    state = None
-    if mixer.causal:
-        with torch.no_grad():
-            state = state_bytes(mixer.extend(row, mixer.initial_state(1, row))[1])
+    state = state_after(mixer, width, length) if mixer.causal else None
     return Cost(flops.get_total_flops(), written.bytes, state)
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybridlab.mixers.base import Mixer, check_counts
+from hybridlab.mixers.base import Mixer, check_counts, check_heads
 from hybridlab.mixers.projections import join_heads, split_heads
 from hybridlab.ops.precision import accumulation_dtype
 from hybridlab.ops.taylor_attention import (
@@ -37,8 +37,7 @@ class Based(Mixer):
     ) -> None:
         super().__init__()
         check_counts(heads=heads, feature_width=feature_width, chunk=chunk)
-        if width % heads:
-            raise ValueError(f"heads={heads}: must divide the width {width}")
+        check_heads(width, heads)
         self.heads, self.feature_width, self.chunk, self.causal = heads, feature_width, chunk, causal
         self.head_width = width // heads
         self.query = nn.Linear(width, heads * feature_width, bias=False)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridlab.mixers.base import Mixer, check_counts, tag
+from hybridlab.mixers.base import Mixer, check_counts, check_heads, tag
 from hybridlab.mixers.projections import join_heads, split_heads
 from hybridlab.mixers.short_convolution import ShortConvolution
 from hybridlab.ops.delta_rule import chunked_delta_rule, unit_vectors
@@ -44,8 +44,7 @@ class Delta(Mixer):
     ) -> None:
         super().__init__()
         check_counts(heads=heads, conv=conv, chunk=chunk)
-        if width % heads:
-            raise ValueError(f"heads={heads}: must divide the width {width}")
+        check_heads(width, heads)
         self.head_width, self.chunk = width // heads, chunk
         self.strongest = 2 if negative_eigenvalues else 1
         self.in_projection = nn.Linear(width, 3 * width, bias=False)

@@ -1,6 +1,5 @@
 """Gated DeltaNet: the delta rule with one decay per head."""
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -11,12 +10,12 @@ from torch.nn import functional as F
 from hybridlab.mixers.base import Mixer, check_counts, tag
 from hybridlab.mixers.projections import join_heads, split_heads
 from hybridlab.mixers.short_convolution import ShortConvolution
+from hybridlab.mixers.step_bias import draw_step_bias
 from hybridlab.ops.delta_rule import chunked_delta_rule, unit_vectors
 from hybridlab.ops.precision import accumulation_dtype
 
 # Rates between 0 and 16, as in the paper; one of exactly 0 has no logarithm.
 SLOWEST_RATE, FASTEST_RATE = 1e-3, 16.0
-SHORTEST_STEP, LONGEST_STEP = 1e-3, 1e-1
 
 
 class GatedDeltaState(NamedTuple):
@@ -65,7 +64,7 @@ class GatedDelta(Mixer):
         self.step = nn.Linear(width, heads, bias=False)
         rate = torch.empty(heads).uniform_(SLOWEST_RATE, FASTEST_RATE)
         self.log_rate = tag(nn.Parameter(rate.log()), decay=False, initialise=False)
-        self.step_bias = tag(nn.Parameter(_draw_step_bias(heads)), decay=False, initialise=False)
+        self.step_bias = tag(nn.Parameter(draw_step_bias(heads)), decay=False, initialise=False)
         self.gate = nn.Linear(width, self.sizes[2], bias=False)
         self.norm = tag(nn.Parameter(torch.ones(self.value_width)), decay=False, initialise=False)
         self.out = nn.Linear(self.sizes[2], width, bias=False)
@@ -102,9 +101,3 @@ class GatedDelta(Mixer):
         o, state = chunked_delta_rule(q, k, value, strength, log_decay, state, self.chunk)
         y = join_heads(F.rms_norm(o, o.shape[-1:], eps=1e-5) * self.norm)
         return self.out(y * F.silu(self.gate(x))), inputs, state
-
-
-def _draw_step_bias(heads: int) -> Float[Tensor, " h"]:
-    """Return the inverse softplus of steps that are log-uniform between the shortest and the longest."""
-    step = torch.empty(heads).uniform_(math.log(SHORTEST_STEP), math.log(LONGEST_STEP)).exp()
-    return step + torch.log(-torch.expm1(-step))

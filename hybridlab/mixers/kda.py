@@ -1,6 +1,5 @@
 """Kimi Delta Attention: the delta rule with a decay per channel of the key."""
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -8,15 +7,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridlab.mixers.base import Mixer, check_counts, tag
+from hybridlab.mixers.base import Mixer, check_counts, check_heads, tag
 from hybridlab.mixers.projections import join_heads, split_heads
 from hybridlab.mixers.short_convolution import ShortConvolution
+from hybridlab.mixers.step_bias import draw_step_bias
 from hybridlab.ops.channel_decay import check_chunk
 from hybridlab.ops.channel_delta_rule import chunked_channel_delta_rule
 from hybridlab.ops.delta_rule import unit_vectors
 from hybridlab.ops.precision import accumulation_dtype
-
-SHORTEST_STEP, LONGEST_STEP = 1e-3, 1e-1
 
 
 class KDAState(NamedTuple):
@@ -51,8 +49,7 @@ class KDA(Mixer):
         super().__init__()
         check_counts(heads=heads, conv=conv, **({} if rank is None else {"rank": rank}))
         check_chunk(chunk)
-        if width % heads:
-            raise ValueError(f"heads={heads}: must divide the width {width}")
+        check_heads(width, heads)
         self.head_width, self.chunk = width // heads, chunk
         self.strongest = 2 if negative_eigenvalues else 1
         rank = self.head_width if rank is None else rank
@@ -61,7 +58,7 @@ class KDA(Mixer):
         self.strength = nn.Linear(width, heads, bias=False)
         self.step = nn.Sequential(nn.Linear(width, rank, bias=False), nn.Linear(rank, width, bias=False))
         self.log_rate = tag(nn.Parameter(torch.empty(heads).uniform_(1, 16).log()), decay=False, initialise=False)
-        self.step_bias = tag(nn.Parameter(_draw_step_bias(width)), decay=False, initialise=False)
+        self.step_bias = tag(nn.Parameter(draw_step_bias(width)), decay=False, initialise=False)
         self.gate = nn.Sequential(nn.Linear(width, rank, bias=False), nn.Linear(rank, width, bias=False))
         self.norm = tag(nn.Parameter(torch.ones(self.head_width)), decay=False, initialise=False)
         self.out = nn.Linear(width, width, bias=False)
@@ -93,9 +90,3 @@ class KDA(Mixer):
         o, state = chunked_channel_delta_rule(q, k, v, strength, log_decay, state, self.chunk)
         y = join_heads(F.rms_norm(o, o.shape[-1:], eps=1e-5) * self.norm)
         return self.out(y * self.gate(x).sigmoid()), inputs, state
-
-
-def _draw_step_bias(channels: int) -> Float[Tensor, " d"]:
-    """Return the inverse softplus of steps that are log-uniform between the shortest and the longest."""
-    step = torch.empty(channels).uniform_(math.log(SHORTEST_STEP), math.log(LONGEST_STEP)).exp()
-    return step + torch.log(-torch.expm1(-step))

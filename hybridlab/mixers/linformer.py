@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, empty, nn
 from torch.nn import functional as F
 
-from hybridlab.mixers.base import Mixer, check_counts, tag
+from hybridlab.mixers.base import Mixer, check_counts, check_heads, tag
 from hybridlab.mixers.projections import join_heads, split_heads
 from hybridlab.ops.position_table import position_rows
 
@@ -25,8 +25,7 @@ class Linformer(Mixer):
     def __init__(self, *, width: int, heads: int = 4, rank: int = 128, max_length: int = 512) -> None:
         super().__init__()
         check_counts(heads=heads, rank=rank, max_length=max_length)
-        if width % heads:
-            raise ValueError(f"heads={heads}: must divide the width {width}")
+        check_heads(width, heads)
         self.head_width = width // heads
         self.query = nn.Linear(width, width, bias=False)
         self.key = nn.Linear(width, width, bias=False)

@@ -1,6 +1,5 @@
 """Mamba: a selective state space model with a decay for every number that a channel remembers."""
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -10,10 +9,9 @@ from torch.nn import functional as F
 
 from hybridlab.mixers.base import Mixer, check_counts, tag
 from hybridlab.mixers.short_convolution import ShortConvolution
+from hybridlab.mixers.step_bias import draw_step_bias
 from hybridlab.ops.precision import accumulation_dtype
 from hybridlab.ops.selective_scan import selective_scan
-
-SHORTEST_STEP, LONGEST_STEP = 1e-3, 1e-1
 
 
 class MambaState(NamedTuple):
@@ -89,7 +87,7 @@ class SelectiveStateSpace(nn.Module):
         self.step_projection = nn.Linear(rank, expanded, bias=False)
         drawn = torch.empty(expanded, rank).uniform_(-(rank**-0.5), rank**-0.5)
         self.step_projection.weight = tag(nn.Parameter(drawn), initialise=False)
-        self.step_bias = tag(nn.Parameter(_draw_step_bias(expanded)), decay=False, initialise=False)
+        self.step_bias = tag(nn.Parameter(draw_step_bias(expanded)), decay=False, initialise=False)
         # A = -1, ..., -n in every channel: the real form of S4D's initialisation.
         rates = torch.arange(1.0, state + 1)[:, None].expand(state, expanded)
         self.log_rate = tag(nn.Parameter(rates.log()), decay=False, initialise=False)
@@ -110,9 +108,3 @@ class SelectiveStateSpace(nn.Module):
         rate = -self.log_rate.to(dtype).exp()
         y, last = selective_scan(x * step, step, rate, key, query, start)
         return (y + x * self.skip).to(x.dtype), MambaState(inputs, last)
-
-
-def _draw_step_bias(channels: int) -> Float[Tensor, " e"]:
-    """Return the inverse softplus of steps that are log-uniform between the shortest and the longest."""
-    step = torch.empty(channels).uniform_(math.log(SHORTEST_STEP), math.log(LONGEST_STEP)).exp()
-    return step + torch.log(-torch.expm1(-step))

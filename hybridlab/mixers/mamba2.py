@@ -1,6 +1,5 @@
 """Mamba-2: a selective state space model with one decay per head."""
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -11,10 +10,9 @@ from torch.nn import functional as F
 from hybridlab.mixers.base import Mixer, check_counts, tag
 from hybridlab.mixers.projections import join_heads, split_heads
 from hybridlab.mixers.short_convolution import ShortConvolution
+from hybridlab.mixers.step_bias import draw_step_bias
 from hybridlab.ops.linear_attention import chunked_linear_attention
 from hybridlab.ops.precision import accumulation_dtype
-
-SHORTEST_STEP, LONGEST_STEP = 1e-3, 1e-1
 
 
 class Mamba2State(NamedTuple):
@@ -60,7 +58,7 @@ class Mamba2(Mixer):
         self.in_projection = nn.Linear(width, sum(self.sizes), bias=False)
         self.convolution = ShortConvolution(width=self.sizes[1], length=conv, bias=True)
         self.log_rate = tag(nn.Parameter(torch.empty(heads).uniform_(1, 16).log()), decay=False, initialise=False)
-        self.step_bias = tag(nn.Parameter(_draw_step_bias(heads)), decay=False, initialise=False)
+        self.step_bias = tag(nn.Parameter(draw_step_bias(heads)), decay=False, initialise=False)
         self.skip = tag(nn.Parameter(torch.ones(heads)), decay=False, initialise=False)
         self.norm = tag(nn.Parameter(torch.ones(expanded)), decay=False, initialise=False)
         self.out = nn.Linear(expanded, width, bias=False)
@@ -101,9 +99,3 @@ class Mamba2(Mixer):
         """Divide each group of heads by its root mean square."""
         y = y.unflatten(-1, (self.groups, -1))
         return F.rms_norm(y, y.shape[-1:], eps=1e-5).flatten(-2) * self.norm
-
-
-def _draw_step_bias(heads: int) -> Float[Tensor, " h"]:
-    """Return the inverse softplus of steps that are log-uniform between the shortest and the longest."""
-    step = torch.empty(heads).uniform_(math.log(SHORTEST_STEP), math.log(LONGEST_STEP)).exp()
-    return step + torch.log(-torch.expm1(-step))

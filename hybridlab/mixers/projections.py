@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, arange, nn
 from torch.nn import functional as F
 
-from hybridlab.mixers.base import check_counts, tag
+from hybridlab.mixers.base import check_counts, check_heads, tag
 from hybridlab.mixers.key_values import KeyValues
 from hybridlab.ops.precision import accumulation_dtype
 from hybridlab.ops.rotary import rotary_turns, rotate
@@ -30,8 +30,7 @@ class QueryKeyValue(nn.Module):
         super().__init__()
         kv_heads = heads if kv_heads is None else kv_heads
         check_counts(heads=heads, kv_heads=kv_heads)
-        if width % heads:
-            raise ValueError(f"heads={heads}: must divide the width {width}")
+        check_heads(width, heads)
         if heads % kv_heads:
             raise ValueError(f"kv_heads={kv_heads}: must divide heads, {heads}")
         if rope is not None and not rope > 0:

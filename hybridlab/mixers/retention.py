@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridlab.mixers.base import Mixer, check_counts
+from hybridlab.mixers.base import Mixer, check_counts, check_heads
 from hybridlab.mixers.projections import join_heads, split_heads
 from hybridlab.ops.linear_attention import chunked_linear_attention
 from hybridlab.ops.precision import accumulation_dtype
@@ -43,8 +43,7 @@ class Retention(Mixer):
     ) -> None:
         super().__init__()
         check_counts(heads=heads, expansion=expansion, chunk=chunk)
-        if width % heads:
-            raise ValueError(f"heads={heads}: must divide the width {width}")
+        check_heads(width, heads)
         if rope is not None and not rope > 0:
             raise ValueError(f"rope={rope}: a number above 0 is needed, or null for no positions")
         if rope is not None and width // heads % 2:

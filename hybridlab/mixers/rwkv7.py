@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridlab.mixers.base import Mixer, check_counts, tag
+from hybridlab.mixers.base import Mixer, check_counts, check_heads, tag
 from hybridlab.mixers.projections import join_heads, split_heads
 from hybridlab.ops.channel_decay import check_chunk
 from hybridlab.ops.diagonal_plus_low_rank import chunked_diagonal_plus_low_rank
@@ -54,8 +54,7 @@ class RWKV7(Mixer):
         ranks = {"decay_rank": decay_rank, "rate_rank": rate_rank, "gate_rank": gate_rank}
         check_counts(heads=heads, **{name: rank for name, rank in ranks.items() if rank is not None})
         check_chunk(chunk)
-        if width % heads:
-            raise ValueError(f"heads={heads}: must divide the width {width}")
+        check_heads(width, heads)
         self.head_width, self.chunk = width // heads, chunk
         channel = torch.arange(width) / width
         self.shift = _kept(torch.stack([1 - channel**power for power in SHIFT_POWERS.values()]))

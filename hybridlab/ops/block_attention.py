@@ -5,11 +5,12 @@ s heads that choose (g divides s, s divides h), c blocks chosen, k width.
 """
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
+from hybridlab.ops.softmax_part import Part, softmax_part
 
 # Queries that chose the same block meet it in chunks of at most so many.
 CHUNK = 64
@@ -68,22 +69,6 @@ def block_attention(
         return _together(parts).reshape(b, h, n, v.shape[-1]).to(dtype)
 
 
-# Part of a softmax: Σ exp(s - top) v, Σ exp(s - top), and top, the greatest score. The last two have a width of 1.
-Part = tuple[Tensor, Tensor, Tensor]
-
-
-def _part(q: Tensor, k: Tensor, v: Tensor, hidden: Bool[Tensor, "*"] | None = None) -> Part:
-    """Attend from q to k; every query sees one key at least."""
-    # In place, because the scores are the largest tensors of the op.
-    scores = (q @ k.mT).to(accumulation_dtype(v))
-    if hidden is not None:
-        scores.masked_fill_(hidden, -torch.inf)
-    # The greatest score falls out of the result: it needs no gradient.
-    top = scores.detach().amax(-1, keepdim=True)
-    weights = scores.sub_(top).exp_()
-    return weights.to(v.dtype) @ v, weights.sum(-1, keepdim=True), top
-
-
 def _together(parts: list[Part]) -> Float[Tensor, "*b v"]:
     """Divide the sums of all parts, c of them in each, by their totals, on the scale of the greatest score of all."""
     top = torch.stack([tops.amax(-2, keepdim=True) for _, _, tops in parts]).amax(0)
@@ -122,7 +107,7 @@ def _near(
     hidden = (shown < 0) | (shown > positions[start:, :, None])
     queries = q.flatten(3, 5)  # heads that share keys are more queries of the same block
     seen_keys, seen_values = (torch.cat(each, dim=3) for each in seen)
-    part = _part(queries, seen_keys, seen_values, hidden.repeat(1, r * u, 1))
+    part = softmax_part(queries, seen_keys, seen_values, hidden.repeat(1, r * u, 1))
     part = (x.unflatten(3, (r, u, block)).movedim(2, 4).flatten(4, 5)[..., before : before + n, :] for x in part)
     sums, total, top = (x[..., None, :] for x in part)  # b g r u n 1 k
     return sums, total, top
@@ -146,7 +131,7 @@ def _far(
     queries = queries.index_select(0, (pairs // c + row * (r * n)).flatten())
     owners = (owners + row * m).flatten()
     queries = queries.reshape(rows * num_chunks, chunk * u, -1)
-    part = _part(queries, *(each.flatten(0, 2).index_select(0, owners) for each in (keys, values)))
+    part = softmax_part(queries, *(each.flatten(0, 2).index_select(0, owners) for each in (keys, values)))
     found = (slots + row * (num_chunks * chunk)).flatten()
     sums, total, top = (
         x.reshape(rows * num_chunks * chunk, -1).index_select(0, found).reshape(b, g, r, n, c, u, -1).movedim(5, 3)

@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from hybridlab.ops import chunks
+
 
 class Decayed(NamedTuple):
     """Products of rows with earlier columns; rows as decayed since the chunk's start, columns as decayed at its end."""
@@ -90,9 +92,7 @@ def in_chunks(chunk: int, *each: Float[Tensor, "b h t _"]) -> list[Float[Tensor,
     """
     t = each[0].shape[2]
     size = min(chunk, 1 << (t - 1).bit_length())
-    missing = -t % size
-    padded = (F.pad(x, (0, 0, 0, missing)) if missing else x.contiguous() for x in each)
-    return [x.unflatten(2, (-1, size)) for x in padded]
+    return [chunks.in_chunks(x, size) for x in each]
 
 
 def check_chunk(chunk: int) -> None:

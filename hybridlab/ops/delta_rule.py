@@ -7,9 +7,9 @@ decay Gated DeltaNet, 2412.06464). Letters: b batch, h heads, t time, k and v wi
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from hybridlab.ops.affine_scan import diagonal_affine_scan
+from hybridlab.ops.chunks import in_chunks
 from hybridlab.ops.op import kernel_serves
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.triangular_inverse import unit_lower_inverse
@@ -62,9 +62,9 @@ def chunked_delta_rule(
     with autocast_off(v):
         t, dtype = v.shape[2], accumulation_dtype(v)
         chunk = min(chunk, t)
-        q, k, v = (_in_chunks(x, chunk) for x in (q, k, v))
-        beta = _in_chunks(beta.to(dtype)[..., None], chunk)
-        left = None if log_decay is None else _in_chunks(log_decay.to(dtype)[..., None], chunk).cumsum(-2)
+        q, k, v = (in_chunks(x, chunk) for x in (q, k, v))
+        beta = in_chunks(beta.to(dtype)[..., None], chunk)
+        left = None if log_decay is None else in_chunks(log_decay.to(dtype)[..., None], chunk).cumsum(-2)
         weights = _weights(left, chunk, dtype, q.device)
         w, u = _wy_form(k, v, beta, left, weights)
         until_end, end = (None, None) if left is None else (left[..., -1:, :] - left, left[..., -1:, :])
@@ -108,13 +108,6 @@ def _weights(left: Tensor | None, chunk: int, dtype: torch.dtype, device: torch.
 
 def _decayed(x: Tensor, log: Tensor | None) -> Tensor:
     return x if log is None else (x * log.exp()).to(x.dtype)
-
-
-def _in_chunks(x: Float[Tensor, "b h t f"], chunk: int) -> Float[Tensor, "b h n c f"]:
-    """Cut time into chunks; a last chunk that is not full is filled with zeros, which leave the state as it is."""
-    missing = -x.shape[2] % chunk
-    x = F.pad(x, (0, 0, 0, missing)) if missing else x.contiguous()
-    return x.unflatten(2, (-1, chunk))
 
 
 def unit_vectors(x: Float[Tensor, "*b k"]) -> Float[Tensor, "*b k"]:

@@ -5,14 +5,12 @@ n of t keys, s stride, m blocks of s keys, k width.
 """
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from hybridlab.ops.precision import accumulation_dtype, autocast_off
-
-# Part of a softmax: Σ exp(score - top) v, Σ exp(score - top), and top, the greatest score, the last two with a width of 1.
-Part = tuple[Tensor, Tensor, Tensor]
+from hybridlab.ops.precision import autocast_off
+from hybridlab.ops.softmax_part import Part, softmax_part
 
 
 def dense_strided_attention(
@@ -78,7 +76,7 @@ def _near(
     visible = (distance < s) & (distance >= 0 if causal else distance > -s)
     visible = visible & ((positions >= 0) & (positions < max(t, m * s * causal)))[:, None]
     # Heads that share keys are more queries of the same line.
-    part = _part(q.transpose(2, 3).flatten(3, 4), k, v, visible.repeat(1, r, 1))
+    part = softmax_part(q.transpose(2, 3).flatten(3, 4), k, v, ~visible.repeat(1, r, 1))
     sums, total, top = (x.unflatten(3, (r, s)).transpose(2, 3) for x in part)
     return sums, total, top
 
@@ -101,18 +99,9 @@ def _column(
         columns = torch.arange(s, device=q.device)[:, None, None]
         visible = (lines != own) & (lines * s + columns < t)
     visible = visible.repeat(*(1 for _ in visible.shape[2:]), r, 1)
-    part = _part(q.permute(0, 1, 4, 2, 3, 5).flatten(3, 4), k.transpose(2, 3), v.transpose(2, 3), visible)
+    part = softmax_part(q.permute(0, 1, 4, 2, 3, 5).flatten(3, 4), k.transpose(2, 3), v.transpose(2, 3), ~visible)
     sums, total, top = (x.unflatten(3, (r, num_lines)).permute(0, 1, 3, 4, 2, 5) for x in part)
     return sums, total, top
-
-
-def _part(q: Tensor, k: Tensor, v: Tensor, visible: Bool[Tensor, "*b n t"]) -> Part:
-    """Attend from q to k; a query may see nothing."""
-    scores = (q @ k.mT).to(accumulation_dtype(v)).masked_fill(~visible, -torch.inf)
-    # The greatest score falls out of the result: it needs no gradient. It is finite even where nothing is seen.
-    top = scores.detach().amax(-1, keepdim=True).clamp(min=torch.finfo(scores.dtype).min)
-    weights = (scores - top).exp()
-    return weights.to(v.dtype) @ v, weights.sum(-1, keepdim=True), top
 
 
 def _together(first: Part, second: Part) -> Tensor:

@@ -34,6 +34,11 @@ class Layer:
         parts = zip(self.part_names(), self.parts, strict=True)
         return {**self.settings, "parts": {name: part.settings for name, part in parts}}
 
+    @property
+    def fingerprint(self) -> str:
+        """What is equal for two layers if their mixers are: the name and all settings."""
+        return f"{self.mixer} {sorted(self.all_settings().items(), key=str)}"
+
 
 def build_mixer(layer: Layer, width: int, causal: bool) -> Any:
     """Build the mixer of a layer, in its causal form or, where it has one and the task allows it, its bidirectional one.

@@ -35,8 +35,8 @@ def matched(plan: Plan, what: str, length: int, reference: Layer) -> tuple[Plan,
     measure = _measure(plan, what, length)
     with torch.device("meta"):
         target = measure(build_mixer(reference, plan.width, plan.causal))
-        fitted = {_key(layer): _fit(layer, plan, measure, target) for layer in plan.distinct_mixers()}
-        layers = tuple(replace(layer, settings=fitted[_key(layer)].settings) for layer in plan.layers)
+        fitted = {layer.fingerprint: _fit(layer, plan, measure, target) for layer in plan.distinct_mixers()}
+        layers = tuple(replace(layer, settings=fitted[layer.fingerprint].settings) for layer in plan.layers)
         reached = sum(measure(build_mixer(layer, plan.width, plan.causal)) for layer in layers)
         found = replace(plan, layers=layers)
         if what != "state" and plan.channel is not None:
@@ -60,10 +60,6 @@ def _measure(plan: Plan, what: str, length: int) -> Callable[[nn.Module], float]
         return parameters
     function = forward_flops if what == "flops" else state_after
     return lambda module: function(module, plan.width, length)
-
-
-def _key(layer: Layer) -> str:
-    return f"{layer.mixer} {sorted(layer.all_settings().items(), key=str)}"
 
 
 def _free(layer: Layer) -> tuple[str, ...]:

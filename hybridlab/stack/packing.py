@@ -1,14 +1,18 @@
 """Rows that hold several documents, of which none may see another."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 # Documents whose lengths differ by less than this share a call, padded to the longest: at most half of it is padding.
 RATIO = 2
+
+# A row per document: where each of its tokens stands in the flattened rows, and which of them are not padding.
+Call = tuple[Int[Tensor, "n t"], Bool[Tensor, "n t"]]
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,7 @@ class Packing:
     """Where the documents of packed rows lie: one (first, length) per document, in the flattened rows, longest first."""
 
     spans: tuple[tuple[int, int], ...]
+    device: torch.device
 
     @classmethod
     def of(cls, documents: Int[Tensor, "b t"]) -> "Packing":
@@ -29,7 +34,7 @@ class Packing:
         firsts = lengths.cumsum(0) - lengths
         real = runs[:, 1] >= 0
         spans = zip(firsts[real].tolist(), lengths[real].tolist(), strict=True)
-        return cls(tuple(sorted(spans, key=lambda span: -span[1])))
+        return cls(tuple(sorted(spans, key=lambda span: -span[1])), documents.device)
 
     def mix(self, mixer: Any, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         """Give each document a row of its own, mix, and put what comes out back in its place; padding gets zeros.
@@ -40,22 +45,30 @@ class Packing:
         """
         flat = x.flatten(0, 1)
         mixed = torch.zeros_like(flat)
-        for firsts, lengths in self._calls(alike=not mixer.causal):
-            first, length = (torch.tensor(each, device=x.device)[:, None] for each in (firsts, lengths))
-            offset = torch.arange(max(lengths), device=x.device)
-            inside = offset < length
-            places = first + torch.minimum(offset, length - 1)
+        for places, inside in self._causal_calls if mixer.causal else self._alike_calls:
             y = mixer(flat[places])
             mixed = mixed.to(y.dtype).index_put((places[inside],), y[inside])
         return mixed.view_as(x)
 
-    def _calls(self, alike: bool) -> list[tuple[list[int], list[int]]]:
+    @cached_property
+    def _causal_calls(self) -> list[Call]:
+        return self._calls(alike=False)
+
+    @cached_property
+    def _alike_calls(self) -> list[Call]:
+        return self._calls(alike=True)
+
+    def _calls(self, alike: bool) -> list[Call]:
         """Sort the documents into calls: of one length if `alike`, else of lengths within the ratio."""
-        calls: list[tuple[list[int], list[int]]] = []
-        for first, length in self.spans:
-            longest = calls[-1][1][0] if calls else 0
-            if length != longest if alike else length * RATIO <= longest or not calls:
-                calls.append(([], []))
-            calls[-1][0].append(first)
-            calls[-1][1].append(length)
-        return calls
+        calls: list[list[tuple[int, int]]] = []
+        for span in self.spans:
+            longest = calls[-1][0][1] if calls else 0
+            if span[1] != longest if alike else span[1] * RATIO <= longest or not calls:
+                calls.append([])
+            calls[-1].append(span)
+        return [self._call(spans) for spans in calls]
+
+    def _call(self, spans: list[tuple[int, int]]) -> Call:
+        first, length = torch.tensor(spans, device=self.device).T[..., None]
+        offset = torch.arange(spans[0][1], device=self.device)
+        return first + torch.minimum(offset, length - 1), offset < length

@@ -51,7 +51,7 @@ class Plan:
         """Return the first layer of each distinct mixer: same name, same hyper-parameters."""
         first: dict[str, Layer] = {}
         for layer in self.layers:
-            first.setdefault(f"{layer.mixer} {sorted(layer.all_settings().items(), key=str)}", layer)
+            first.setdefault(layer.fingerprint, layer)
         return list(first.values())
 
 
@@ -196,13 +196,12 @@ def _check_by_building(plan: Plan, files: Mapping[str, Path]) -> None:
 
     with torch.device("meta"):
         for layer in plan.distinct_mixers():
-            if plan.causal and not build_mixer(layer, plan.width, causal=True).causal:
+            mixer = build_mixer(layer, plan.width, plan.causal)
+            if plan.causal and not mixer.causal:
                 raise ConfigError(
                     f"`stack.groups.{layer.group}.mixer={layer.mixer}`: sees the future, and the task is causal"
                     + (f"; did you mean `{layer.mixer}_causal`?" if f"{layer.mixer}_causal" in files else "")
                 )
-            if not plan.causal:
-                build_mixer(layer, plan.width, causal=False)
         if plan.channel is not None:
             build(plan.channel, "stack.channel", width=plan.width)
 
