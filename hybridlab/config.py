@@ -31,8 +31,7 @@ def run_app(function: Callable[[Any], Any], arguments: Sequence[str], command: s
 
     # Hydra prints its own errors and exits with 1; asked for the full error, it raises, and the command line says it in one line.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    os.environ["HYBRIDLAB_HOME"] = str(conf_dir().parent)  # conf/config.yaml finds sweeps/ there
-    register_schema()
+    register()
     before, sys.argv = sys.argv, [f"hybridlab {command}", *_flags_first(arguments)]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(function)()
@@ -63,15 +62,22 @@ def _flags_first(arguments: Sequence[str]) -> list[str]:
     return [*flags, *overrides]
 
 
-def register_schema() -> None:
-    """Tell Hydra which parts of the configuration are open (see GROUPS)."""
+def register() -> None:
+    """Tell Hydra which parts of the configuration are open (see GROUPS), and which sweeps there are.
+
+    The sweeps are stored one by one: with the folder above them on its search path, Hydra takes every folder there for a
+    group of the configuration, `runs` among them once there is one, and refuses `runs=elsewhere`.
+    """
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
 
     schema = OmegaConf.create({group: {} for group in GROUPS})
     for group in GROUPS:
         OmegaConf.set_struct(schema[group], False)
-    ConfigStore.instance().store("schema", schema)
+    store = ConfigStore.instance()
+    store.store("schema", schema)
+    for file in sorted((conf_dir().parent / "sweeps").glob("*.yaml")):
+        store.store(file.stem, OmegaConf.load(file), group="sweeps", package="_global_")
 
 
 def resolve(config: Any) -> dict[str, Any]:

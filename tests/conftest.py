@@ -17,14 +17,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--mixers", help="run the mixer contract on every YAML of this directory too")
 
 
-@pytest.fixture(autouse=True)
-def _home(monkeypatch):
-    """Say where sweeps/ is, as the command line does."""
-    from hybridlab.config import conf_dir
-
-    monkeypatch.setenv("HYBRIDLAB_HOME", str(conf_dir().parent))
-
-
 @dataclass
 class Outcome:
     code: int

@@ -34,7 +34,7 @@ def test_a_command_is_one_that_we_take(words, corpus, tmp_path, monkeypatch, hyb
     """Every training command is composed, expanded and built, a sweep's first job too; the others are known."""
     from hydra import compose, initialize_config_dir
 
-    from hybridlab.config import conf_dir, register_schema
+    from hybridlab.config import conf_dir, register
     from hybridlab.training.job import prepare
 
     command, *overrides = words
@@ -51,7 +51,7 @@ def test_a_command_is_one_that_we_take(words, corpus, tmp_path, monkeypatch, hyb
     first_choice = [re.sub(r"^([^=]+=[^,\[{\"']+),.*", r"\1", word) for word in overrides if word != "-m"]
     here = [f"task.path={corpus}" if word.startswith("task.path=") else word for word in first_choice]
     short = ["task.length=32", "evaluation.window=32", "evaluation.stride=32"] if here != first_choice else []
-    register_schema()
+    register()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose("config", overrides=[*here, *short, *search], return_hydra_config=True)
     from hydra.core.hydra_config import HydraConfig

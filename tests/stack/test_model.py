@@ -50,10 +50,10 @@ def test_the_initialiser_leaves_tagged_parameters_alone_and_draws_small_what_wri
 def test_every_stack_of_the_configuration_is_built_from_its_name():
     from hydra import compose, initialize_config_dir
 
-    from hybridlab.config import conf_dir, register_schema
+    from hybridlab.config import conf_dir, register
     from hybridlab.training.job import prepare
 
-    register_schema()
+    register()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         for file in sorted((conf_dir() / "stack").glob("*.yaml")):
             job = prepare(compose("config", overrides=[f"stack={file.stem}"]))
