@@ -9,6 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from hybridlab.records.measures import MEASURES
+from hybridlab.records.slices import SLICES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -88,6 +89,8 @@ def test_every_measure_is_in_the_docs_as_the_records_define_it():
     page = (ROOT / "docs" / "report.md").read_text()
     for name, measure in MEASURES.items():
         assert f"| `{name}` | {measure.unit} | {measure.definition} | {measure.source} |" in page
+    for name, kind in SLICES.items():
+        assert f"| `{name}` | {kind.buckets} | {kind.definition} |" in page
 
 
 def unpack_docs_mixer(folder, monkeypatch):

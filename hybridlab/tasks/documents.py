@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 
 from hybridlab.errors import ConfigError, near_miss
+from hybridlab.tasks.base import Task
 from hybridlab.tasks.batch import Batch
 from hybridlab.tasks.corpus import read_corpus
-from hybridlab.tasks.split import VOCABULARY, Rows, divide, joined
+from hybridlab.tasks.ngram import baselines
+from hybridlab.tasks.split import BEGIN, VOCABULARY, Rows, divide, joined
 from hybridlab.tasks.windows import windows
 
 
-class Documents:
+class Documents(Task):
     """Predict each byte of a document from those before it.
 
     `path` is a folder of .txt files (searched recursively), a .jsonl, .jsonl.gz or .jsonl.xz file of objects with a
@@ -22,10 +24,13 @@ class Documents:
     from one document, padded where that is shorter; `packed` rows go on with the next document, which cannot see the last.
     """
 
-    vocabulary = VOCABULARY
-    causal = True
-    classes = None  # it is the next token that is predicted, at every position
+    supervised = "every byte of a document, from those before it; the first, from a mark that stands in front of it"
+    measures = ("bits_per_byte", "nll", "perplexity")
+    slices = ("document", "position")
+    source = "files of the user's, or the State of the Union addresses"
     unit = "byte"
+    vocabulary = VOCABULARY
+    bytes_of_token = (np.arange(VOCABULARY) < BEGIN).astype(np.int64)
 
     def __init__(
         self,
@@ -46,7 +51,6 @@ class Documents:
         self.length = length
         self.batch = batch
         self.packed = packed
-        self.tokens_per_step = batch * length
         corpus = read_corpus(path)
         if len(corpus.documents) < 3:
             raise ConfigError(f"path={path}: {_too_few(len(corpus.documents))}")
@@ -111,6 +115,10 @@ class Documents:
         chosen = self.splits[split]
         laid = windows(chosen.prefixes(limit), window, stride, batch)
         return (chosen.rows(rows, int((rows.end - rows.first).max())) for rows in laid)
+
+    def baselines(self, split: str, limit: int | None) -> dict[int, float]:
+        """Score byte n-gram models, fitted on the training split, on the bytes that `evaluation_batches` scores."""
+        return baselines(self.splits["training"], self.splits[split], limit)
 
     def describe(self) -> dict[str, Any]:
         """Facts about the corpus for the record; `sha256` is that of the digests of the splits' tokens."""

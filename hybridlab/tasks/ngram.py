@@ -5,22 +5,21 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from hybridlab.tasks.documents import Documents
 from hybridlab.tasks.split import BEGIN, VOCABULARY, Split
 
 CONTEXTS = (1, 2, 3)
 _LONGEST = max(CONTEXTS)
 
 
-def baselines(task: Documents, split: str, limit: int | None) -> dict[int, float]:
+def baselines(training: Split, split: Split, limit: int | None) -> dict[int, float]:
     """Bits per byte of an n-gram model with 1, 2 and 3 bytes of context.
 
-    Counts and discounts come from the whole training split and nothing else. The bytes scored are those that
-    `task.evaluation_batches(split, limit=limit, ...)` scores: the first `limit` of each document, its first byte
-    included, whose context is BEGIN. The number is total bits over total bytes, so long documents weigh more.
+    Counts and discounts come from the whole training split and nothing else. The bytes scored are the first `limit` of
+    each document of the other split, the first byte included, whose context is BEGIN. The number is total bits over
+    total bytes, so long documents weigh more.
     """
-    grams, counts = _counted(task.splits["training"], None)
-    scored, times = _counted(task.splits[split], limit)
+    grams, counts = _counted(training, None)
+    scored, times = _counted(split, limit)
     models = {context: KneserNey(grams, counts, context) for context in CONTEXTS}
     bits = {context: -np.log2(model.probability(scored)) for context, model in models.items()}
     return {context: float(each @ times / times.sum()) for context, each in bits.items()}

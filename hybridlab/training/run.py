@@ -20,7 +20,6 @@ from hybridlab.records.measurement import Measurement
 from hybridlab.records.record import RunRecord
 from hybridlab.records.run_id import deciding
 from hybridlab.records.store import FILE, claimed, read, write
-from hybridlab.tasks.ngram import baselines
 from hybridlab.training.allocator import keep_freed_memory
 from hybridlab.training.callbacks import Curve, DivergedError, Progress, RandomState
 from hybridlab.training.console import quieten, say, show_plan
@@ -139,7 +138,7 @@ def measure(job: Job, stack: Any, plan: list[dict[str, Any]], curve: Curve, devi
     say("evaluating")
     stack = stack.to(device)
     rows = job.evaluation.measure(stack, job.task, device)
-    for context, bits in baselines(job.task, job.evaluation.split, job.evaluation.limit).items():
+    for context, bits in job.task.baselines(job.evaluation.split, job.evaluation.limit).items():
         rows.append(
             Measurement(
                 measure="ngram_bits_per_byte",

@@ -2,9 +2,10 @@
 
 from hypothesis import strategies as st
 
-from hybridlab.records.measurement import BOOTSTRAP, OVER_SEEDS, Measurement
+from hybridlab.records.measurement import BOOTSTRAP, GROUPINGS, OVER_SEEDS, Measurement
 from hybridlab.records.measures import MEASURES
 from hybridlab.records.record import STATUSES, RunRecord
+from hybridlab.records.slices import SLICES
 
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
 TEXTS = st.text(max_size=8) | st.sampled_from(["NaN", "Infinity", "-Infinity", "\\NaN", "\\\\-Infinity", "null"])
@@ -19,8 +20,8 @@ MAPPINGS = st.dictionaries(TEXTS, VALUES, max_size=3)
 @st.composite
 def measurements(draw):
     measure = draw(st.sampled_from(sorted(MEASURES)))
-    grouping = draw(st.sampled_from(["stack", "group", "mixer"]))
-    slice_name = draw(st.sampled_from(["", "position", "context"]))
+    grouping = draw(st.sampled_from(GROUPINGS))
+    slice_name = draw(st.sampled_from(["", *SLICES]))
     return Measurement(
         measure=measure,
         value=draw(NUMBERS),

@@ -9,10 +9,12 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from hybridlab.records.measures import MEASURES
+from hybridlab.records.slices import SLICES
+from hybridlab.tasks.base import SPLITS, Task
 from hybridlab.tasks.batch import IGNORED, Batch
 
 CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "task").glob("*.yaml"))
-SPLITS = ("training", "validation", "test")
 
 
 @pytest.fixture(scope="module", params=CONFIGS, ids=lambda file: file.stem)
@@ -42,6 +44,15 @@ def same(one: Batch, other: Batch) -> bool:
 
 def test_there_are_tasks():
     assert {"state_of_the_union", "documents"} <= {file.stem for file in CONFIGS}
+
+
+def test_a_task_says_what_it_is(configured):
+    assert isinstance(configured, Task)
+    assert set(configured.measures) <= set(MEASURES)
+    assert set(configured.slices) <= set(SLICES)
+    assert configured.supervised
+    assert configured.source
+    assert configured.unit in ("byte", "token", "symbol")
 
 
 def test_a_batch_depends_on_seed_and_step_alone(make, configured):
@@ -78,7 +89,7 @@ def test_inputs_and_targets_are_in_range(configured):
 
 def test_slices_are_aligned_with_targets(configured):
     for batch in batches(configured):
-        assert set(batch.slices) == {"document", "position"}
+        assert set(batch.slices) == set(configured.slices) >= {"document", "position"}
         for values in batch.slices.values():
             assert values.dtype == torch.int64
             assert values.shape == batch.targets.shape
