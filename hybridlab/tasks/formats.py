@@ -34,7 +34,8 @@ def documents_of(file: Path, field: str, encoding: str) -> Iterator[bytes]:
 
 def _ending(name: str) -> str:
     path = Path(name)
-    return Path(path.stem).suffix if path.suffix in _OPENERS and Path(path.stem).suffix != ".parquet" else path.suffix
+    inner = Path(path.stem).suffix
+    return inner if path.suffix in _OPENERS and inner != ".parquet" else path.suffix
 
 
 def _whole(file: Path, field: str, encoding: str) -> Iterator[bytes]:
@@ -133,12 +134,11 @@ class _Zstandard(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while not self._ready:
-            if not self._packed and not (packed := self._file.read(1 << 17)):
+            self._packed = self._packed or self._file.read(1 << 17)
+            if not self._packed:
                 if self._frame is not None:
                     raise EOFError("the last frame is cut short")
                 return 0
-            elif not self._packed:
-                self._packed = packed
             self._decompress()
         taken = min(len(buffer), len(self._ready))
         buffer[:taken] = self._ready[:taken]

@@ -2,11 +2,12 @@
 
 A document is the set of its shingles: all runs of 24 bytes, white space left out and ASCII letters in one case. Two are
 near duplicates if the Jaccard similarity of their sets is at least 0.8. A set is sketched by one permutation hashing (Li,
-Owen and Zhang, arXiv:1208.1259), empty bins filled from the next (Shrivastava and Li, arXiv:1406.4784); documents that agree in all
-5 values of one of 25 bands are candidates: 99.995 % of the pairs at 0.8, more above. Candidates are then compared exactly.
+Owen and Zhang, arXiv:1208.1259), its empty bins filled from the next (Shrivastava and Li, arXiv:1406.4784). Documents
+that agree in all 5 values of one of 25 bands are candidates: 99.995 % of the pairs at 0.8, more of those above.
+Candidates are then compared exactly.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -84,7 +85,7 @@ def _set_of(text: bytes) -> Hashes:
     return np.unique(np.concatenate(list(_hashes(text))))
 
 
-def _hashes(text: bytes):
+def _hashes(text: bytes) -> Iterator[Hashes]:
     """Yield the hashes of all shingles, in pieces; a document shorter than a shingle is one."""
     codes = np.frombuffer(text, dtype=np.uint8)
     values = _VALUES[codes[_KEPT[codes]]]

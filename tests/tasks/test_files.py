@@ -3,6 +3,7 @@
 import gzip
 import json
 import lzma
+import sys
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -120,7 +121,7 @@ CUT = "cannot be read: Compressed file ended before the end-of-stream marker was
         ("cut.jsonl.xz", lzma.compress(LINES)[:-4], CUT),
         ("broken.jsonl.gz", b"not packed", "cannot be read: Not a gzipped file (b'no')"),
         ("cut.jsonl.gz", gzip.compress(LINES)[:-9], CUT),
-        ("broken.jsonl.zst", b"not packed", "cannot be read: zstd decompress error: Unknown frame descriptor"),
+        ("broken.jsonl.zst", b"not packed", "cannot be read: zstd decompressor error: Unknown frame descriptor"),
         ("cut.jsonl.zst", zstandard.compress(LINES)[:-4], "cannot be read: the last frame is cut short"),
         ("latin.txt", b"na\xefve", "not text in utf-8 (byte 0xef at offset 2); encoding= names another"),
         ("program.txt", b"\x7fELF\0\0", "binary, not text (a NUL at offset 4)"),
@@ -183,7 +184,7 @@ def test_a_document_without_end_is_refused_before_it_is_read(
 
 def test_a_folder_without_texts_is_refused(tmp_path: Path):
     (tmp_path / "some.pdf").touch()
-    with pytest.raises(ConfigError, match="holds no .txt, .md, .jsonl"):
+    with pytest.raises(ConfigError, match=r"holds no \.txt, \.md, \.jsonl"):
         read(tmp_path)
 
 
@@ -195,8 +196,8 @@ def test_an_unknown_encoding_is_refused(encoding: str):
 
 @pytest.mark.parametrize("ending", [".gz", ".zst"])
 def test_missing_libraries_name_their_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str):
-    monkeypatch.setitem(__import__("sys").modules, "zstandard", None)
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     name = {".gz": "some.parquet", ".zst": "some.jsonl.zst"}[ending]
     (tmp_path / name).write_bytes(b"")
     with pytest.raises(ConfigError, match=r"pip install 'hybridlab\[data\]'"):
