@@ -245,7 +245,7 @@ def test_facts_about_tokens_go_with_the_targets(task: Documents, packed: bool):
         ),
         ({"near_duplicates": "drip"}, "near_duplicates=drip: no such choice; did you mean `drop`?"),
         ({"hub": {"name": "some/set"}}, "path={path}: with hub.name=some/set there are two sources; one is needed"),
-        ({"tokeniser": {"bpe": 3}}, "tokeniser={{'bpe': 3}}: must be {{bpe: n}}, n a whole number above the 256 bytes"),
+        ({"tokeniser": {"bpe": 3}}, "tokeniser.bpe=3: must be {{bpe: n}}, n a whole number above the 256 bytes"),
     ],
 )
 def test_bad_choices_are_refused(documents: Callable[..., Documents], folder: Path, wrong: dict, message: str):
