@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hub_folder import write_dataset
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -18,10 +19,17 @@ CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "task").glob("*.yaml"))
 
 
 @pytest.fixture(scope="module", params=CONFIGS, ids=lambda file: file.stem)
-def make(request: pytest.FixtureRequest, folder: Path) -> Callable:
+def make(
+    request: pytest.FixtureRequest, folder: Path, texts: list[bytes], tmp_path_factory: pytest.TempPathFactory
+) -> Callable:
     config = OmegaConf.load(request.param)
     if OmegaConf.is_missing(config, "path"):
         config.path = str(folder)
+    if "hub" in config:
+        local = write_dataset(
+            tmp_path_factory.mktemp("hub"), config.hub, config.field, [text.decode() for text in texts]
+        )
+        config.hub.update({"name": str(local), "config": None})
     return lambda seed: instantiate(config, seed=seed)
 
 
