@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 
 from hybridlab.errors import ConfigError
 from hybridlab.tasks.batch import IGNORED
@@ -225,3 +226,14 @@ def test_packed_rows_follow_from_seed_and_step(documents: Callable[..., Document
     first, second = (documents(packed=True, length=150).train_batch(3) for _ in range(2))
     assert first.inputs.equal(second.inputs)
     assert not first.inputs.equal(documents(packed=True, length=150).train_batch(4).inputs)
+
+
+def test_inputs_are_the_targets_one_later(task: Documents):
+    for batch in [task.train_batch(0), *task.evaluation_batches("test", window=16, stride=16, limit=None, batch=4)]:
+        supervised = (batch.targets != IGNORED)[:, 1:]
+        assert torch.equal(batch.inputs[:, 1:][supervised], batch.targets[:, :-1][supervised])
+
+
+def test_no_document_is_in_two_splits(task: Documents):
+    seen = contents(task).values()
+    assert len(set.union(*seen)) == sum(map(len, seen))
