@@ -61,11 +61,10 @@ class MQAR(Synthetic):
         if (training is None) != (evaluation is None):
             raise ConfigError("training: goes with evaluation; a mix needs both, one segment neither")
         if training is None or evaluation is None:
-            require_whole("pairs", pairs, least=1)
-            require_whole("held_out", held_out, least=1)
-            if examples is not None:
-                require_whole("examples", examples, least=1)
-            segments = [Segment(length, pairs, examples or batch)], [Segment(length, pairs, held_out)]
+            pairs = require_whole("pairs", pairs, least=1)
+            num_trained = batch if examples is None else require_whole("examples", examples, least=1)
+            num_held_out = require_whole("held_out", held_out, least=1)
+            segments = [Segment(length, pairs, num_trained)], [Segment(length, pairs, num_held_out)]
         else:
             for key, value in (("pairs", pairs), ("examples", examples), ("held_out", held_out)):
                 if value is not None:

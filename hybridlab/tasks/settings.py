@@ -3,10 +3,11 @@
 from hybridlab.errors import ConfigError
 
 
-def require_whole(key: str, value: int, least: int) -> None:
-    """Refuse what is not a whole number of at least `least`."""
+def require_whole(key: str, value: int | None, least: int) -> int:
+    """Return a whole number of at least `least`; refuse anything else."""
     if type(value) is not int or value < least:
         raise ConfigError(f"{key}={value}: must be a whole number of at least {least}")
+    return value
 
 
 def require_share(key: str, value: float) -> None:

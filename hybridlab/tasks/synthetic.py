@@ -11,6 +11,7 @@ from hybridlab.errors import ConfigError, near_miss
 from hybridlab.tasks.base import SPLITS, Task
 from hybridlab.tasks.batch import Batch
 from hybridlab.tasks.draws import Draws, keyed, mixed
+from hybridlab.tasks.relative_position import relative_position
 from hybridlab.tasks.settings import require_whole
 
 ORDERS = ("shuffled", "published")
@@ -163,7 +164,12 @@ class Synthetic(Task):
 
     def _batch(self, examples: Examples, size: Any, numbers: Int64[np.ndarray, " n"]) -> Batch:
         num_rows, length = examples.inputs.shape
-        common = {"document": numbers[:, None], "position": np.arange(length), "length": np.int64(size.length)}
+        common = {
+            "document": numbers[:, None],
+            "position": np.arange(length),
+            "relative_position": relative_position(torch.arange(length), self.length).numpy(),
+            "length": np.int64(size.length),
+        }
         facts = {name: examples.slices[name] if name in examples.slices else common[name] for name in self.slices}
         return Batch(
             torch.from_numpy(examples.inputs.copy()),
