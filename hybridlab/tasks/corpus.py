@@ -67,9 +67,7 @@ class Division(NamedTuple):
             raise ConfigError(f"{wrong}: no such choice; {near_miss(self.near_duplicates, NEAR_DUPLICATES)}")
 
 
-def open_corpus(
-    source: Source, tokeniser: str | Mapping[str, int] = "bytes", division: Division = Division()
-) -> Corpus:
+def open_corpus(source: Source, tokeniser: str | Mapping[str, int], division: Division) -> Corpus:
     """Open the stored form of a corpus; build it first if it is not there (see `store`)."""
     division.check()
     settings = [VERSION, source.digest, identity(tokeniser), *division]
