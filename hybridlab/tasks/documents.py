@@ -12,7 +12,7 @@ from hybridlab.tasks.corpus import Division, open_corpus
 from hybridlab.tasks.files import Files
 from hybridlab.tasks.hub import Hub
 from hybridlab.tasks.ngram import baselines
-from hybridlab.tasks.recall import Rule, with_recall
+from hybridlab.tasks.recall import Recalled, Rule
 from hybridlab.tasks.relative_position import relative_position
 from hybridlab.tasks.training_rows import TrainingRows
 from hybridlab.tasks.windows import starts, windows
@@ -66,7 +66,7 @@ class Documents(Task):
         self.length_distribution = length_distribution
         self.splits = corpus.splits
         if recall is not None:
-            self.splits = with_recall(corpus.splits, Rule.of(recall))
+            self.splits = Recalled(corpus.splits, Rule.of(recall))
             self.slices = (*type(self).slices, "recall", "recall_distance")
         self.facts = corpus.facts
         self.unit = corpus.tokeniser.unit
