@@ -160,6 +160,11 @@ def test_every_target_is_scored_once(task: Task, evaluated: dict[str, list[Batch
         assert len(set(scored)) == len(scored)
 
 
+def test_the_least_limit_leaves_something_to_score(task: Task):
+    some = task.evaluation_batches("test", **{**LAYOUT, "limit": 1})
+    assert any((batch.targets != IGNORED).any() for batch in some)
+
+
 def test_a_split_that_is_not_there_is_refused(task: Task):
     with pytest.raises(ConfigError, match="split=tets: no such split; did you mean `test`"):
         task.evaluation_batches("tets", **LAYOUT)
