@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from hybridlab.build import build
 from hybridlab.mixers.base import State
+from hybridlab.ops.head_cross_entropy import head_cross_entropy
 from hybridlab.stack.layer import build_mixer
 from hybridlab.stack.packing import Packing
 from hybridlab.stack.plan import Plan
@@ -72,9 +73,12 @@ class Stack(nn.Module):
         `documents` numbers the document of each token where a row holds several, of which none sees another, and marks
         padding by numbers below 0. Without it a row is one document.
         """
+        return self.read(self.hidden(tokens, documents), documents)
+
+    def hidden(self, tokens: Int[Tensor, "b t"], documents: Int[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
+        """Return the residual stream after the last layer."""
         packing = None if documents is None else Packing.of(documents)
-        x = self.run(self.embedding(tokens), packing=packing)
-        return self.read(x) if self.classes is None else self.head(self.norm(_mean(x, documents)))
+        return self.run(self.embedding(tokens), packing=packing)
 
     def run(self, x: Float[Tensor, "b t d"], first: int = 0, packing: Packing | None = None) -> Float[Tensor, "b t d"]:
         """Carry the residual stream through the layers from `first` to the last."""
@@ -82,9 +86,24 @@ class Stack(nn.Module):
             x = layer(x, packing)
         return x
 
-    def read(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t v"]:
-        """Read the residual stream at every position by the final norm and the head."""
-        return self.head(self.norm(x))
+    def read(
+        self, x: Float[Tensor, "b t d"], documents: Int[Tensor, "b t"] | None = None
+    ) -> Float[Tensor, "b t v"] | Float[Tensor, "b c"]:
+        """Read the residual stream by the final norm and the head: at every position, or an encoder's mean over a row."""
+        return self.head(self.norm(self.pooled(x, documents)))
+
+    def nll(self, x: Float[Tensor, "n d"], targets: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """Return the NLL, in nats, of the target of each of some rows of what `pooled` returns.
+
+        No position is read but those given, and a large vocabulary's logits are never held all at once.
+        """
+        return head_cross_entropy(self.norm(x), self.head.weight, targets)
+
+    def pooled(
+        self, x: Float[Tensor, "b t d"], documents: Int[Tensor, "b t"] | None = None
+    ) -> Float[Tensor, "b t d"] | Float[Tensor, "b d"]:
+        """Return what is read of the residual stream: all of a decoder's, an encoder's mean over each row."""
+        return x if self.classes is None else _mean(x, documents)
 
     def initial_state(self, batch: int) -> tuple[State, ...]:
         """Return the state of an empty past, one per layer."""
