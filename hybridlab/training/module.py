@@ -26,7 +26,8 @@ class StackModule(lightning.LightningModule):
         self.optimiser = optimiser
         self.steps = steps
         # Only training steps run compiled: evaluation works by forward hooks, which a compiled stack ignores. And only the
-        # layers: how many positions are supervised differs from step to step, and each number would be compiled anew.
+        # layers of rows of one shape: how many positions are supervised and where documents lie differs from step to step,
+        # and each case would be compiled anew.
         self.hidden = torch.compile(stack.hidden) if compiled else stack.hidden
         self.last_nll: Tensor | None = None  # nats per supervised token of the latest training step
 
@@ -38,7 +39,8 @@ class StackModule(lightning.LightningModule):
     def training_step(self, batch: tuple[Batch, Places], batch_index: int) -> Tensor:
         """Return the mean NLL of the batch's supervised tokens."""
         rows, places = batch
-        loss = self._nll(self.hidden(rows.inputs, rows.documents), rows, places).mean()
+        hidden = self.hidden(rows.inputs) if rows.documents is None else self.stack.hidden(rows.inputs, rows.documents)
+        loss = self._nll(hidden, rows, places).mean()
         self.last_nll = loss.detach()
         return loss
 
