@@ -133,6 +133,6 @@ def test_a_pickle_that_runs_something_is_refused(tmp_path: Path):
 
     folder = write_cifar(tmp_path / "py")
     (folder / "data_batch_3").write_bytes(pickle.dumps(Planted()))
-    with pytest.raises(ConfigError, match="a batch is damaged: .* is no part of an array"):
+    with pytest.raises(ConfigError, match=r"a batch is damaged: .* is no part of an array"):
         LRAImage(seed=0, path=str(folder), batch=2)
     assert not (tmp_path / "touched").exists()
