@@ -1,0 +1,90 @@
+"""Effective memory: how far back the loss of a token comes from, through each mixer, by gradient.
+
+The same for attention, recurrences, state spaces and convolutions, so that they compare.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from hybridlab.evaluation.buckets import Buckets
+from hybridlab.evaluation.evaluating import evaluating
+from hybridlab.evaluation.measured import measured
+from hybridlab.evaluation.members import Member, groups, members
+from hybridlab.evaluation.samples import Sample, samples
+from hybridlab.evaluation.scores import means
+from hybridlab.evaluation.watching import watching
+from hybridlab.records.measurement import Measurement
+from hybridlab.records.slices import SLICES
+from hybridlab.stack.model import Stack
+from hybridlab.tasks.batch import Batch
+
+ROWS = 32  # of the split
+POSITIONS = 4  # of each row
+
+
+def memory(stack: Stack, batches: Sequence[Batch], device: torch.device, *, split: str) -> list[Measurement]:
+    """Return `influence` by lag and `memory_tokens` of each layer group, kind of mixer, part and layer.
+
+    y_t = mixer(x)_t, and u_t = d loss[t] / d y_t through the rest of the stack. The influence of lag k on position t is the
+    norm of d(u_t · y_t) / d x_{t-k}, u_t held fixed, over the sum of these norms for all k: what of its loss position t owes
+    to x_{t-k} by way of this mixer alone. It is averaged over a sample of positions and over the mixers of a group. What
+    lies ahead counts by its distance. Where nothing comes through a mixer it is left out.
+
+    The cost: a forward pass and up to two backward passes over ROWS · POSITIONS rows at most.
+    """
+    drawn = samples(batches, ROWS, POSITIONS, device)
+    longest = max(sample.tokens.shape[1] for sample in drawn)
+    lags = Buckets(SLICES["lag"], [np.arange(longest)])
+    units = 1 + max(sample.unit for sample in drawn)
+    by_lag = {member: np.zeros((units, len(lags))) for member in members(stack.plan)}
+    distances = {member: np.zeros((units, 1)) for member in by_lag}
+    with evaluating(stack):
+        for sample in drawn:
+            for member, lag, share in _shares(stack, sample, list(by_lag)):
+                by_lag[member][sample.unit] += np.bincount(lags.of(lag), share, len(lags))
+                distances[member][sample.unit] += lag @ share
+    rows = []
+    for (grouping, group), mixers in groups(stack.plan).items():
+        sums = np.stack([by_lag[mixer] for mixer in mixers]).sum(0)
+        positions = sums.sum(1, keepdims=True)  # the shares of a position add up to 1
+        where = {"split": split, "grouping": grouping, "group": group, "tokens": round(positions.sum() / len(mixers))}
+        for bucket, found in zip(lags.names, means(sums, np.broadcast_to(positions, sums.shape)), strict=True):
+            if found is not None:
+                rows.append(measured("influence", found, slice="lag", bucket=bucket, **where))
+        (found,) = means(np.stack([distances[mixer] for mixer in mixers]).sum(0), positions)
+        if found is not None:
+            rows.append(measured("memory_tokens", found, **where))
+    return rows
+
+
+def _shares(
+    stack: Stack, sample: Sample, mixers: Sequence[Member]
+) -> Iterator[tuple[Member, Float[np.ndarray, " n*t"], Float[np.ndarray, " n*t"]]]:
+    """Yield, for each mixer, lags and the shares of the gradient's norm that lie there, those of all positions together."""
+    at, rows = sample.at, torch.arange(len(sample.at), device=sample.at.device)
+    with watching(stack, mixers) as seen, torch.enable_grad():
+        loss = _loss(stack, sample)
+    outputs = torch.autograd.grad(loss, [seen[mixer][1] for mixer in mixers], retain_graph=True)
+    lags = (at[:, None] - torch.arange(sample.tokens.shape[1], device=at.device)).abs()
+    for mixer, output in zip(mixers, outputs, strict=True):
+        x, y = seen[mixer]
+        (gradient,) = torch.autograd.grad(y[rows, at], x, output[rows, at], retain_graph=True)
+        norms = gradient.double().norm(dim=-1)
+        total = norms.sum(1, keepdim=True)
+        reached = total[:, 0] > 0
+        share = norms[reached] / total[reached]
+        yield mixer, lags[reached].flatten().cpu().numpy(), share.flatten().cpu().numpy()
+
+
+def _loss(stack: Stack, sample: Sample) -> Float[Tensor, ""]:
+    """Return the sum of the losses at the sampled positions, each in a copy of the row, so that their gradients stay apart."""
+    logits = stack(sample.tokens.expand(len(sample.at), -1))
+    if stack.classes is not None:
+        return F.cross_entropy(logits, sample.targets.expand(len(logits)), reduction="sum")
+    rows = torch.arange(len(logits), device=logits.device)
+    return F.cross_entropy(logits[rows, sample.at], sample.targets[0, sample.at], reduction="sum")

@@ -1,0 +1,46 @@
+"""A sample of a split's rows, for what would take too long on all of them."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from hybridlab.tasks.batch import IGNORED, Batch
+
+
+class Sample(NamedTuple):
+    """A row, or the part of it that is one document, on its own."""
+
+    tokens: Int[Tensor, "1 t"]
+    targets: Int[Tensor, "1 t"] | Int[Tensor, "1"]
+    places: Int[Tensor, " m"]  # where something is predicted; all positions where it is the class of the row
+    at: Int[Tensor, " n"]  # some of these, in order
+    unit: int  # the document or example
+
+
+def samples(batches: Sequence[Batch], rows: int, positions: int, device: torch.device) -> list[Sample]:
+    """Draw at most `rows` rows, and at most `positions` places in each of their documents; the same ones each time."""
+    generator = np.random.default_rng(0)
+    every = [(batch, row) for batch in batches for row in range(len(batch.inputs))]
+    chosen = sorted(generator.permutation(len(every))[:rows].tolist())
+    drawn = []
+    for tokens, targets, places, unit in (document for index in chosen for document in _documents(*every[index])):
+        at = places[np.sort(generator.permutation(len(places))[:positions])]
+        drawn.append(Sample(*(part.to(device) for part in (tokens[None], targets[None], places, at)), unit))
+    return drawn
+
+
+def _documents(batch: Batch, row: int) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
+    """Yield the documents of a row in which something is predicted: tokens, targets, places, and the number of the unit."""
+    targets, units = batch.targets[row], batch.slices["document"][row]
+    numbers = torch.zeros_like(batch.inputs[row]) if batch.documents is None else batch.documents[row]
+    for number in numbers[numbers >= 0].unique().tolist():
+        inside = numbers == number
+        tokens = batch.inputs[row, inside]
+        if targets.ndim == 0:
+            yield tokens, targets, torch.arange(len(tokens)), int(units)
+        elif len(places := (targets[inside] != IGNORED).nonzero()[:, 0]):
+            yield tokens, targets[inside], places, int(units[inside][places[0]])
