@@ -73,8 +73,7 @@ class Stack(nn.Module):
         padding by numbers below 0. Without it a row is one document.
         """
         packing = None if documents is None else Packing.of(documents)
-        x = self.run(self.embedding(tokens), packing=packing)
-        return self.read(x) if self.classes is None else self.head(self.norm(_mean(x, documents)))
+        return self.read(self.run(self.embedding(tokens), packing=packing), documents)
 
     def run(self, x: Float[Tensor, "b t d"], first: int = 0, packing: Packing | None = None) -> Float[Tensor, "b t d"]:
         """Carry the residual stream through the layers from `first` to the last."""
@@ -82,9 +81,11 @@ class Stack(nn.Module):
             x = layer(x, packing)
         return x
 
-    def read(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t v"]:
-        """Read the residual stream at every position by the final norm and the head."""
-        return self.head(self.norm(x))
+    def read(
+        self, x: Float[Tensor, "b t d"], documents: Int[Tensor, "b t"] | None = None
+    ) -> Float[Tensor, "b t v"] | Float[Tensor, "b c"]:
+        """Read the residual stream by the final norm and the head: at every position, or an encoder's mean over a row."""
+        return self.head(self.norm(x if self.classes is None else _mean(x, documents)))
 
     def initial_state(self, batch: int) -> tuple[State, ...]:
         """Return the state of an empty past, one per layer."""

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 
 from hybridlab.config import mixer_files
 from hybridlab.evaluation.cost import cost_rows, layer_costs, plan_rows
-from hybridlab.evaluation.quality import INTACT, Probe, Quality
+from hybridlab.evaluation.probes import INTACT, Probe
+from hybridlab.evaluation.quality import Quality
 from hybridlab.stack.interventions import silenced
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import expand
@@ -47,9 +48,9 @@ def total_nll(stack, task, quality):
 
 def test_the_intact_nll_is_that_of_a_plain_loop(stack, task, quality):
     scores = quality.score(stack, task, CPU)
-    assert scores[INTACT].nll.sum() == pytest.approx(total_nll(stack, task, quality), rel=1e-5)
+    assert scores.nll[INTACT].by().sum() == pytest.approx(total_nll(stack, task, quality), rel=1e-5)
     lengths = [min(200, n) for n in task.splits["test"].num_bytes]
-    assert scores[INTACT].tokens.sum() == sum(lengths)
+    assert scores.tokens.by().sum() == sum(lengths)
     rows = {row.name: row for row in quality.measure(stack, task, CPU)}
     assert rows["test/bits_per_byte"].value == pytest.approx(rows["test/nll"].value / math.log(2))
     assert rows["test/perplexity"].value == pytest.approx(math.exp(rows["test/nll"].value))
@@ -62,16 +63,16 @@ def test_a_knockout_is_the_nll_of_the_silenced_stack(stack, task, quality, part)
     for (grouping, group), layers in stack.plan.groupings().items():
         with silenced(stack, layers, part):
             expected = total_nll(stack, task, quality)
-        assert scores[Probe("knockout", grouping, group, part)].nll.sum() == pytest.approx(expected, rel=1e-5)
-    assert total_nll(stack, task, quality) == pytest.approx(scores[INTACT].nll.sum(), rel=1e-5)
+        assert scores.nll[Probe("knockout", grouping, group, part)].by().sum() == pytest.approx(expected, rel=1e-5)
+    assert total_nll(stack, task, quality) == pytest.approx(scores.nll[INTACT].by().sum(), rel=1e-5)
 
 
 def test_the_lens_of_the_last_group_is_the_intact_nll_and_of_the_first_that_of_a_shorter_stack(stack, task, quality):
     scores = quality.score(stack, task, CPU)
-    assert (scores[Probe("lens", "group", "deep", "")].nll == scores[INTACT].nll).all()
+    assert (scores.nll[Probe("lens", "group", "deep", "")].by() == scores.nll[INTACT].by()).all()
     del stack.layers[1:]
     expected = total_nll(stack, task, quality)
-    assert scores[Probe("lens", "group", "early", "")].nll.sum() == pytest.approx(expected, rel=1e-5)
+    assert scores.nll[Probe("lens", "group", "early", "")].by().sum() == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_group_that_adds_nothing_has_a_knockout_of_exactly_0(stack, task, quality):
