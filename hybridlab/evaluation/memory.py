@@ -73,7 +73,7 @@ def _shares(
     lags = (at[:, None] - torch.arange(sample.tokens.shape[1], device=at.device)).abs()
     for mixer, output in zip(mixers, outputs, strict=True):
         x, y = seen[mixer]
-        (gradient,) = torch.autograd.grad(y[rows, at], x, output[rows, at], retain_graph=True)
+        (gradient,) = torch.autograd.grad(y[rows, at], x, output[rows, at], retain_graph=True, materialize_grads=True)
         norms = gradient.double().norm(dim=-1)
         total = norms.sum(1, keepdim=True)
         reached = total[:, 0] > 0
