@@ -17,6 +17,10 @@ class Member(NamedTuple):
         mixer: Any = stack.layers[self.layer].mixer
         return mixer.parts[self.part] if self.part else mixer
 
+    def covers(self, other: "Member") -> bool:
+        """Say whether the other is this mixer or a part of it."""
+        return self.layer == other.layer and self.part in ("", other.part)
+
 
 def members(plan: Plan) -> list[Member]:
     """Return all mixers of a stack: one per layer, and the parts of those that are parallel."""
