@@ -1,31 +1,43 @@
 """Quality of a trained stack on held-out data: whole, broken down by layer group, and by facts about the targets."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from hybridlab.build import find_target
 from hybridlab.errors import near_miss
-from hybridlab.evaluation.probes import INTACT, probed
-from hybridlab.evaluation.readout import moved
+from hybridlab.evaluation.budget import sample, share_of_rows
+from hybridlab.evaluation.calibration import calibrate
+from hybridlab.evaluation.evaluating import evaluating
+from hybridlab.evaluation.probes import CALIBRATED, CHANGES, GROUPINGS, MEASURES, READS, Run, probes, runs
+from hybridlab.evaluation.reach import reach_tokens
 from hybridlab.evaluation.rows import intact_rows, probe_rows
 from hybridlab.evaluation.scores import Breakdown, Scores
+from hybridlab.evaluation.scoring import score
 from hybridlab.records.measurement import Measurement
 from hybridlab.records.slices import SLICES, UNITS
 from hybridlab.stack.model import Stack
 from hybridlab.tasks.base import Task
 from hybridlab.tasks.batch import Batch
 
+CALIBRATION_TOKENS = 2**17  # at most; and a quarter of those that are evaluated
+
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """How quality is measured: on which split, in what windows, and whether broken down by layer group.
+    """How quality is measured: on which split, in what windows, by which probes, and what these may cost.
 
     `window` and `stride` are in tokens: a token is scored once, with at least `window - stride` tokens before it (fewer only
     at a document's start). `limit` is how much of each document is read, from its start; null reads all of it. A task whose
     examples are rows of their own has no windows, and `limit` is the number of examples. `slices` are what measures are
     broken down by; null takes all that the task tells, but not a bucket per document.
+
+    `probes` are the measures of layer groups, of the groupings in `by`: group (as declared), mixer (all of a kind), layer
+    (each alone). `probe_budget` is what they may cost, in plain evaluations of the same rows; what would cost more is run on
+    a sample of the rows, spread over all documents. Null runs them on all rows. `also` are further sets of measures: a
+    `_target_`, called as `target(stack, task, batches, device, split=..., **settings)`, that returns rows of the record.
     """
 
     split: str
@@ -33,8 +45,11 @@ class Quality:
     stride: int
     limit: int | None
     batch: int
-    by_group: bool
+    probes: list
+    by: list
+    probe_budget: float | None
     slices: list | None = None
+    also: list = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.split not in ("test", "validation"):
@@ -45,9 +60,12 @@ class Quality:
                 raise ValueError(f"{name}={value}: at least 1 is needed")
         if self.stride > self.window:
             raise ValueError(f"stride={self.stride}: at most the window, {self.window}; else tokens would go unscored")
-        for name in self.slices or ():
-            if name not in SLICES:
-                raise ValueError(f"slices={self.slices}: no such slice as {name}; {near_miss(name, SLICES)}")
+        if self.probe_budget is not None and not self.probe_budget > 0:
+            raise ValueError(f"probe_budget={self.probe_budget}: a number above 0 is needed, or null for all rows")
+        for name, allowed in (("probes", MEASURES), ("by", GROUPINGS), ("slices", SLICES)):
+            _check_names(name, getattr(self, name), allowed)
+        for node in self.also:
+            find_target(node, "also")
 
     def batches(self, task: Task, split: str | None = None) -> Iterator[Batch]:
         """Return the task's batches to score, over this split or another."""
@@ -55,35 +73,61 @@ class Quality:
             split or self.split, window=self.window, stride=self.stride, limit=self.limit, batch=self.batch
         )
 
-    def score(self, stack: Stack, task: Task, device: torch.device) -> Scores:
-        """Score every target, intact and under every probe, in one pass over the data."""
-        batches = list(self.batches(task))
-        scores = Scores(Breakdown(batches, self._slices(task)), task.bytes_of_token)
-        was_training = stack.training
-        stack.eval()
-        with torch.inference_mode():
-            for batch in batches:
-                places = scores.count(batch)
-                for probe, read in probed(stack, moved(batch, device), self.by_group):
-                    scores.add(probe, read.nll, places)
-                    if probe == INTACT:
-                        scores.correct.add(read.correct, places)
-        stack.train(was_training)
-        return scores
-
     def measure(self, stack: Stack, task: Task, device: torch.device) -> list[Measurement]:
-        """Return the rows of the record: the task's measures of the intact stack, lens and knockout, whole and by slice."""
-        scores = self.score(stack, task, device)
-        return [*intact_rows(scores, task.measures, self.split), *probe_rows(scores, self.split)]
+        """Return the rows of the record: the task's measures of the intact stack, then what the probes and `also` find."""
+        batches = list(self.batches(task))
+        asked = probes(stack.plan, self.probes, self.by, max(batch.inputs.shape[1] for batch in batches))
+        whole, few = self.score(stack, task, batches, runs(asked), device)
+        found = [*intact_rows(whole, task.measures, self.split)]
+        for probe in asked:
+            found += probe_rows(whole if probe.measure in READS else few, probe, self.split)
+        found += reach_tokens(found)
+        for node in self.also:
+            settings = {key: value for key, value in node.items() if key != "_target_"}
+            found += find_target(node, "also")(stack, task, batches, device, split=self.split, **settings)
+        return found
+
+    def score(
+        self, stack: Stack, task: Task, batches: Sequence[Batch], asked: Sequence[Run], device: torch.device
+    ) -> tuple[Scores, Scores]:
+        """Score all targets by the intact stack and the lenses, and those of a sample of the rows by each changed stack."""
+        breakdown = Breakdown(batches, self._slices(task))
+        whole, few = (Scores(breakdown, task.bytes_of_token) for _ in range(2))
+        tokens = sum(batch.inputs.numel() for batch in batches)
+        steps = _calibration_steps(asked, tokens, task.tokens_per_step)
+        share = share_of_rows(stack, asked, self.probe_budget, steps * task.tokens_per_step / tokens)
+        rows = sample([len(batch.inputs) for batch in batches], share)
+        with evaluating(stack), torch.inference_mode():
+            tuned = [run.layers[0] for run in asked if run.kind == "tuned_lens"]
+            calibration = calibrate(stack, task, tuned, steps, device)
+            score(stack, batches, rows, asked, calibration, whole, few, device)
+        return whole, few
 
     def stated(self, rows: list[Measurement]) -> dict[str, Any]:
-        """Return what a reader must know to compare the numbers: split, window, stride, limit, tokens and documents."""
+        """Return what a reader must know to compare the numbers: what was scored, how many tokens, how many by the probes."""
+        settings = ("split", "window", "stride", "limit", "probes", "by", "probe_budget")
         whole = next(row for row in rows if row.measure == "nll" and not row.bucket)
-        stated = {name: getattr(self, name) for name in ("split", "window", "stride", "limit")}
-        return {**stated, "tokens": whole.tokens, "documents": whole.n}
+        probed = (row.tokens for row in rows if row.measure in CHANGES and not row.bucket)
+        counts = {"tokens": whole.tokens, "documents": whole.n, "probed_tokens": next(probed, None)}
+        return {name: getattr(self, name) for name in settings} | counts
 
     def _slices(self, task: Task) -> list[str]:
         """Return the slices to break down by, of those that the task tells."""
         if self.slices is None:
             return [name for name in task.slices if SLICES[name].buckets != UNITS]
         return [name for name in self.slices if name in task.slices]
+
+
+def _calibration_steps(asked: Sequence[Run], tokens: int, tokens_per_step: int) -> int:
+    """Return how many training batches are run to calibrate the probes."""
+    if not any(run.kind in CALIBRATED for run in asked):
+        return 0
+    return max(1, min(CALIBRATION_TOKENS, tokens // 4) // tokens_per_step)
+
+
+def _check_names(key: str, names: Any, allowed: Collection[str]) -> None:
+    if names is not None and not isinstance(names, list):
+        raise ValueError(f"{key}={names}: a list is needed, e.g. [{next(iter(allowed))}]")
+    for name in names or ():
+        if name not in allowed:
+            raise ValueError(f"{key}={names}: no such name as {name}; {near_miss(name, allowed)}")

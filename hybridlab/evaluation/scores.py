@@ -1,6 +1,6 @@
 """Sums over scored targets by sampling unit and by slice, and the means and intervals that they give."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int, Int16, Int64
 from torch import Tensor
 
 from hybridlab.evaluation.buckets import Buckets
-from hybridlab.evaluation.probes import Probe
+from hybridlab.evaluation.probes import Run
 from hybridlab.records.slices import EXACT, SLICES, Slice
 from hybridlab.tasks.batch import IGNORED, Batch
 
@@ -69,7 +69,7 @@ class Sums:
 
 
 class Scores:
-    """What was measured of some targets: how many they are, the bytes they stand for, their NLL under each probe.
+    """What was measured of some targets: how many they are, the bytes they stand for, their NLL by each run of the stack.
 
     `bytes_of_token` is the task's, or None.
     """
@@ -79,7 +79,7 @@ class Scores:
         self.tokens = Sums(breakdown)
         self.bytes = Sums(breakdown)
         self.correct = Sums(breakdown)  # targets that the intact stack finds likeliest
-        self.nll: dict[Probe, Sums] = {}  # nats
+        self.nll: dict[Run, Sums] = {}  # nats
         self._bytes_of_token = None if bytes_of_token is None else np.asarray(bytes_of_token, float)
 
     def count(self, batch: Batch, rows: Bool[np.ndarray, " b"] | None = None) -> Places:
@@ -90,9 +90,9 @@ class Scores:
             self.bytes.add(self._bytes_of_token[of_targets(batch.targets, batch, rows)], places)
         return places
 
-    def add(self, probe: Probe, nll: Float[np.ndarray, " n"], places: Places) -> None:
+    def add(self, run: Run, nll: Float[np.ndarray, " n"], places: Places) -> None:
         """Add the NLL of the counted targets of a batch."""
-        self.nll.setdefault(probe, Sums(self.breakdown)).add(nll, places)
+        self.nll.setdefault(run, Sums(self.breakdown)).add(nll, places)
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,11 @@ class Interval:
     low: float | None
     high: float | None
     units: int
+
+    def changed(self, change: Callable[[float], float]) -> "Interval":
+        """Return the interval of a monotone function of the mean."""
+        low, high = (None if end is None else change(end) for end in (self.low, self.high))
+        return Interval(change(self.value), low, high, self.units)
 
 
 def means(totals: Float[np.ndarray, "u c"], weights: Float[np.ndarray, "u c"]) -> list[Interval | None]:

@@ -3,6 +3,7 @@
 import torch
 
 from hybridlab.config import mixer_files
+from hybridlab.evaluation.quality import Quality
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import expand
 from hybridlab.tasks.base import Task
@@ -31,3 +32,9 @@ def stack_of(groups, vocabulary, *, width=32, channel=None, classes=None, causal
     torch.manual_seed(0)
     plan = expand({"width": width, "groups": groups, "channel": channel}, {}, mixer_files(), causal=causal)
     return Stack(plan, vocabulary, classes).eval()
+
+
+def quality_of(**settings):
+    """Say how quality is measured: by knockouts and lenses on all rows, unless told otherwise."""
+    usual = {"split": "test", "window": 64, "stride": 64, "limit": None, "batch": 4, "probe_budget": None}
+    return Quality(**{**usual, "probes": ["knockout", "lens"], "by": ["group", "mixer"], **settings})

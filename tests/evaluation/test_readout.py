@@ -8,14 +8,13 @@ import torch
 import torch.nn.functional as F
 
 from hybridlab.evaluation import readout
-from hybridlab.evaluation.quality import Quality
 from hybridlab.tasks.batch import IGNORED, Batch
-from tests.evaluation.examples import Given, stack_of
+from tests.evaluation.examples import Given, quality_of, stack_of
 
 CPU = torch.device("cpu")
 GROUPS = {"early": {"mixer": "sliding"}, "deep": {"mixer": "full"}}
 VOCABULARY = 11
-quality = Quality(split="test", window=16, stride=16, limit=None, batch=4, by_group=True)
+quality = quality_of()
 
 
 @pytest.fixture
@@ -68,9 +67,7 @@ def test_a_decoder_is_scored_where_it_is_supervised(decoder):
 
 def test_a_bucket_per_document_comes_on_request(decoder):
     stack = stack_of(GROUPS, VOCABULARY)
-    by_document = Quality(
-        split="test", window=16, stride=16, limit=None, batch=4, by_group=False, slices=["document", "recall"]
-    )
+    by_document = quality_of(probes=[], slices=["document", "recall"])
     names = [row.name for row in by_document.measure(stack, decoder, CPU) if row.measure == "nll"]
     assert names == ["test/nll", *(f"test/nll/document/{number}" for number in range(6))]
 
