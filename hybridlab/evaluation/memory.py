@@ -4,6 +4,7 @@ The same for attention, recurrences, state spaces and convolutions, so that they
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,51 +16,67 @@ from hybridlab.evaluation.buckets import Buckets
 from hybridlab.evaluation.evaluating import evaluating
 from hybridlab.evaluation.measured import measured
 from hybridlab.evaluation.members import Member, groups, members
-from hybridlab.evaluation.samples import Sample, samples
+from hybridlab.evaluation.samples import Sample, check_share, samples
 from hybridlab.evaluation.scores import means
 from hybridlab.evaluation.watching import watching
+from hybridlab.mixers.base import check_counts
 from hybridlab.records.measurement import Measurement
 from hybridlab.records.slices import SLICES
 from hybridlab.stack.model import Stack
+from hybridlab.tasks.base import Task
 from hybridlab.tasks.batch import Batch
 
-ROWS = 32  # of the split
-POSITIONS = 4  # of each row
 
-
-def memory(stack: Stack, batches: Sequence[Batch], device: torch.device, *, split: str) -> list[Measurement]:
-    """Return `influence` by lag and `memory_tokens` of each layer group, kind of mixer, part and layer.
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Share of the loss's gradient by lag, and the mean lag, from some positions of a share of the rows.
 
     y_t = mixer(x)_t, and u_t = d loss[t] / d y_t through the rest of the stack. The influence of lag k on position t is the
     norm of d(u_t · y_t) / d x_{t-k}, u_t held fixed, over the sum of these norms for all k: what of its loss position t owes
-    to x_{t-k} by way of this mixer alone. It is averaged over a sample of positions and over the mixers of a group. What
-    lies ahead counts by its distance. Where nothing comes through a mixer it is left out.
+    to x_{t-k} by way of this mixer alone. It is averaged over a sample of the positions where something is predicted, and
+    over the mixers of a group. What lies ahead counts by its distance. Where nothing comes through a mixer it is left out.
+    By layer group, kind of mixer, part and layer; by lag but for single layers.
 
-    The cost: a forward pass and up to two backward passes over ROWS · POSITIONS rows at most.
+    The cost, in plain evaluations: a forward and up to two backward passes, about 5 times `share` times `positions`.
     """
-    drawn = samples(batches, ROWS, POSITIONS, device)
-    longest = max(sample.tokens.shape[1] for sample in drawn)
-    lags = Buckets(SLICES["lag"], [np.arange(longest)])
-    units = 1 + max(sample.unit for sample in drawn)
-    by_lag = {member: np.zeros((units, len(lags))) for member in members(stack.plan)}
-    distances = {member: np.zeros((units, 1)) for member in by_lag}
-    with evaluating(stack):
-        for sample in drawn:
-            for member, lag, share in _shares(stack, sample, list(by_lag)):
-                by_lag[member][sample.unit] += np.bincount(lags.of(lag), share, len(lags))
-                distances[member][sample.unit] += lag @ share
-    rows = []
-    for (grouping, group), mixers in groups(stack.plan).items():
-        sums = np.stack([by_lag[mixer] for mixer in mixers]).sum(0)
-        positions = sums.sum(1, keepdims=True)  # the shares of a position add up to 1
-        where = {"split": split, "grouping": grouping, "group": group, "tokens": round(positions.sum() / len(mixers))}
-        for bucket, found in zip(lags.names, means(sums, np.broadcast_to(positions, sums.shape)), strict=True):
+
+    share: float = 1 / 32
+    positions: int = 4
+
+    def __post_init__(self) -> None:
+        check_share(self.share)
+        check_counts(positions=self.positions)
+
+    def measure(
+        self, stack: Stack, task: Task, batches: Sequence[Batch], device: torch.device, split: str
+    ) -> list[Measurement]:
+        """Return the rows of the record; none for a group that mixes nothing."""
+        drawn = samples(batches, self.share, self.positions, device)
+        longest = max((sample.tokens.shape[1] for sample in drawn), default=1)
+        lags = Buckets(SLICES["lag"], [np.arange(longest)])
+        units = 1 + max((sample.unit for sample in drawn), default=0)
+        by_lag = {member: np.zeros((units, len(lags))) for member in members(stack.plan)}
+        distances = {member: np.zeros((units, 1)) for member in by_lag}
+        with evaluating(stack):
+            for sample in drawn:
+                for member, lag, share in _shares(stack, sample, list(by_lag)):
+                    by_lag[member][sample.unit] += np.bincount(lags.of(lag), share, len(lags))
+                    distances[member][sample.unit] += lag @ share
+        rows = []
+        for (grouping, group), mixers in groups(stack.plan).items():
+            sums = np.stack([by_lag[mixer] for mixer in mixers]).sum(0)
+            positions = sums.sum(1, keepdims=True)  # the shares of a position add up to 1
+            tokens = round(positions.sum() / len(mixers))
+            where = {"grouping": grouping, "group": group, "split": split, "tokens": tokens}
+            (found,) = means(np.stack([distances[mixer] for mixer in mixers]).sum(0), positions)
             if found is not None:
-                rows.append(measured("influence", found, slice="lag", bucket=bucket, **where))
-        (found,) = means(np.stack([distances[mixer] for mixer in mixers]).sum(0), positions)
-        if found is not None:
-            rows.append(measured("memory_tokens", found, **where))
-    return rows
+                rows.append(measured("memory_tokens", found, **where))
+            if found is not None and grouping != "layer":
+                shares = means(sums, np.broadcast_to(positions, sums.shape))
+                for bucket, found in zip(lags.names, shares, strict=True):
+                    assert found is not None
+                    rows.append(measured("influence", found, slice="lag", bucket=bucket, **where))
+        return rows
 
 
 def _shares(

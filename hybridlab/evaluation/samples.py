@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from hybridlab.evaluation.budget import sample
 from hybridlab.tasks.batch import IGNORED, Batch
 
 
@@ -21,16 +22,25 @@ class Sample(NamedTuple):
     unit: int  # the document or example
 
 
-def samples(batches: Sequence[Batch], rows: int, positions: int, device: torch.device) -> list[Sample]:
-    """Draw at most `rows` rows, and at most `positions` places in each of their documents; the same ones each time."""
+def samples(batches: Sequence[Batch], share: float, positions: int, device: torch.device) -> list[Sample]:
+    """Draw a share of the rows, at least one, and at most `positions` places in each of their documents.
+
+    The same ones are drawn each time.
+    """
     generator = np.random.default_rng(0)
-    every = [(batch, row) for batch in batches for row in range(len(batch.inputs))]
-    chosen = sorted(generator.permutation(len(every))[:rows].tolist())
     drawn = []
-    for tokens, targets, places, unit in (document for index in chosen for document in _documents(*every[index])):
-        at = places[np.sort(generator.permutation(len(places))[:positions])]
-        drawn.append(Sample(*(part.to(device) for part in (tokens[None], targets[None], places, at)), unit))
+    for batch, chosen in zip(batches, sample([len(batch.inputs) for batch in batches], share), strict=True):
+        for row in chosen.nonzero()[0].tolist():
+            for tokens, targets, places, unit in _documents(batch, row):
+                at = places[np.sort(generator.permutation(len(places))[:positions])]
+                drawn.append(Sample(*(part.to(device) for part in (tokens[None], targets[None], places, at)), unit))
     return drawn
+
+
+def check_share(share: float) -> None:
+    """Refuse a share of the rows that is none."""
+    if not 0 < share <= 1:
+        raise ValueError(f"share={share}: a share of the rows is needed, above 0 and at most 1")
 
 
 def _documents(batch: Batch, row: int) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:

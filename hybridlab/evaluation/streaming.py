@@ -1,6 +1,7 @@
 """Long documents read whole: the state is carried from piece to piece by `extend`, in memory that does not grow."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from hybridlab.evaluation.evaluating import evaluating
 from hybridlab.evaluation.measured import measured
 from hybridlab.evaluation.scores import Breakdown, Sums, means, of_targets
-from hybridlab.mixers.base import State
+from hybridlab.mixers.base import State, check_counts
 from hybridlab.ops.precision import accumulation_dtype
 from hybridlab.records.measurement import Measurement
 from hybridlab.stack.model import Stack
@@ -19,31 +20,53 @@ from hybridlab.tasks.base import Task
 from hybridlab.tasks.batch import IGNORED, Batch
 
 SLICES = ("position", "relative_position")
+WHOLE_DOCUMENT = 2**40  # tokens of a window: no document is longer
 
 
-def streamed_nll(
-    stack: Stack, task: Task, batches: Sequence[Batch], device: torch.device, *, split: str, piece: int, cache: int
-) -> list[Measurement]:
-    """Return the NLL of batches whose rows are whole documents, and by position; none of an encoder, which has no state.
+@dataclass(frozen=True, kw_only=True)
+class Streaming:
+    """The NLL of documents that are read whole, `piece` tokens and `batch` documents at a time; and by position.
 
-    They are read `piece` tokens at a time, and a state that grows holds at most `cache` of them: see `read`.
+    A state that grows holds at most `cache` tokens: see `read`. `limit` is how much of each document is read, from its
+    start; null reads all of it. An encoder carries no state, and is left out.
+
+    The cost: every token is read once, and once more where some states grow and the document is longer than the cache.
     """
-    if stack.classes is not None or not stack.plan.causal:
-        return []
-    breakdown = Breakdown(batches, [name for name in SLICES if name in task.slices])
-    nll, tokens = Sums(breakdown), Sums(breakdown)
-    with evaluating(stack), torch.inference_mode():
-        for batch in batches:
-            places, scored = breakdown.places(batch), of_targets(_nll(stack, batch, device, piece, cache), batch)
-            nll.add(scored, places)
-            tokens.add(np.ones_like(scored), places)
-    rows = []
-    for name, buckets in breakdown.buckets.items():
-        counts = tokens.by(name)
-        for bucket, found, count in zip(buckets.names, means(nll.by(name), counts), counts.sum(0), strict=True):
-            if found is not None:
-                rows.append(measured("streamed_nll", found, split=split, slice=name, bucket=bucket, tokens=int(count)))
-    return rows
+
+    piece: int = 512
+    cache: int = 4096
+    batch: int = 4
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        check_counts(piece=self.piece, batch=self.batch, limit=1 if self.limit is None else self.limit)
+        if not self.cache >= 2:
+            raise ValueError(f"cache={self.cache}: at least 2 tokens are needed, as half of them are read twice")
+
+    def measure(
+        self, stack: Stack, task: Task, batches: Sequence[Batch], device: torch.device, split: str
+    ) -> list[Measurement]:
+        """Return the rows of the record; `batches`, of windows, are not what is read here."""
+        if task.classes is not None or not task.causal:
+            return []
+        whole = {"window": WHOLE_DOCUMENT, "stride": WHOLE_DOCUMENT, "limit": self.limit, "batch": self.batch}
+        documents = list(task.evaluation_batches(split, **whole))
+        breakdown = Breakdown(documents, [name for name in SLICES if name in task.slices])
+        nll, tokens = Sums(breakdown), Sums(breakdown)
+        with evaluating(stack), torch.inference_mode():
+            for batch in documents:
+                places = breakdown.places(batch)
+                found = of_targets(_nll(stack, batch, device, self.piece, self.cache), batch)
+                nll.add(found, places)
+                tokens.add(np.ones_like(found), places)
+        rows = []
+        for name, buckets in breakdown.buckets.items():
+            counts = tokens.by(name)
+            for bucket, found, count in zip(buckets.names, means(nll.by(name), counts), counts.sum(0), strict=True):
+                if found is not None:
+                    where = {"slice": name, "bucket": bucket, "split": split, "tokens": int(count)}
+                    rows.append(measured("streamed_nll", found, **where))
+        return rows
 
 
 def _nll(stack: Stack, batch: Batch, device: torch.device, piece: int, cache: int) -> Float[Tensor, "b t"]:

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from hybridlab.config import mixer_files
-from hybridlab.evaluation.attention import attention
+from hybridlab.evaluation.attention import Attention
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import expand
 from hybridlab.tasks.batch import IGNORED, Batch
+from tests.evaluation.examples import Given
 
 CPU = torch.device("cpu")
 
@@ -29,7 +30,8 @@ def batch():
 
 
 def measured(stack, *batches):
-    return {row.name: row for row in attention(stack, batches, CPU, split="test")}
+    found = Attention(share=1.0).measure(stack, Given(batches, vocabulary=20), batches, CPU, "test")
+    return {row.name: row for row in found}
 
 
 def uniform(*mixers):

@@ -5,10 +5,11 @@ import torch
 import torch.nn.functional as F
 
 from hybridlab.config import mixer_files
-from hybridlab.evaluation.memory import memory
+from hybridlab.evaluation.memory import Memory
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import expand
 from hybridlab.tasks.batch import IGNORED, Batch
+from tests.evaluation.examples import Given
 
 CPU = torch.device("cpu")
 SMALL = {"short_conv": {"kernel": 4}, "sliding": {"window": 6}, "mamba2": {"head_width": 16, "state": 8}}
@@ -30,7 +31,8 @@ def batches(length=40, rows=3, classes=None, documents=None):
 
 
 def measured(stack, batches):
-    return {row.name: row for row in memory(stack, batches, CPU, split="test")}
+    found = Memory(share=1.0).measure(stack, Given(batches, vocabulary=20), batches, CPU, "test")
+    return {row.name: row for row in found}
 
 
 def influence(rows, of):
@@ -90,7 +92,7 @@ def test_the_parts_of_a_parallel_layer_are_told_apart():
 
 def test_the_stack_is_left_as_it_was():
     stack = stack_of("full").train()
-    memory(stack, batches(), CPU, split="test")
+    measured(stack, batches())
     assert stack.training
     assert not any(module._forward_hooks for module in stack.modules())
     assert all(parameter.grad is None for parameter in stack.parameters())

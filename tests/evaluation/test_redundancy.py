@@ -6,10 +6,11 @@ import torch
 
 from hybridlab.config import mixer_files
 from hybridlab.evaluation.cka import LinearCKA
-from hybridlab.evaluation.redundancy import redundancy
+from hybridlab.evaluation.redundancy import Redundancy
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import expand
 from hybridlab.tasks.batch import Batch
+from tests.evaluation.examples import Given
 
 CPU = torch.device("cpu")
 
@@ -28,7 +29,8 @@ def batch():
 
 
 def measured(stack, *batches):
-    return {row.name: row for row in redundancy(stack, batches, CPU, split="test")}
+    found = Redundancy(share=1.0).measure(stack, Given(batches, vocabulary=20), batches, CPU, "test")
+    return {row.name: row for row in found}
 
 
 def test_a_layer_that_adds_nothing_has_no_influence_and_others_that_of_the_cosine(batch):
@@ -85,5 +87,5 @@ def test_cka_knows_no_rotation_scale_or_offset_and_finds_nothing_in_what_is_unre
 
 def test_the_stack_is_left_as_it_was(batch):
     stack = stack_of(all="full").train()
-    redundancy(stack, [batch], CPU, split="test")
+    measured(stack, batch)
     assert stack.training

@@ -5,11 +5,13 @@ import torch
 import torch.nn.functional as F
 
 from hybridlab.config import mixer_files
-from hybridlab.evaluation.streaming import read, streamed_nll
+from hybridlab.evaluation.streaming import Streaming, read
 from hybridlab.mixers.base import state_bytes
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import expand
+from hybridlab.tasks.batch import Batch
 from hybridlab.tasks.documents import Documents
+from tests.evaluation.examples import Given
 
 CPU = torch.device("cpu")
 SMALL = {"mamba2": {"head_width": 16, "state": 8}, "sliding": {"window": 12}, "full": {"heads": 2}}
@@ -79,10 +81,10 @@ def test_the_state_of_a_long_document_stays_as_small_as_that_of_the_cache(monkey
 def test_the_streamed_nll_is_that_of_documents_read_whole(corpus):
     stack = stack_of("mamba2 sliding").train()
     task = Documents(seed=0, length=32, batch=2, path=str(corpus), test_share=0.3)
-    batches = list(task.evaluation_batches("test", window=10**6, stride=10**6, limit=None, batch=3))
     with torch.no_grad():
+        batches = list(task.evaluation_batches("test", window=10**6, stride=10**6, limit=None, batch=3))
         whole = sum(float(F.cross_entropy(stack(b.inputs).mT, b.targets, reduction="sum")) for b in batches)
-    rows = {row.name: row for row in streamed_nll(stack, task, batches, CPU, split="test", piece=20, cache=40)}
+    rows = {row.name: row for row in Streaming(piece=20, batch=3).measure(stack, task, [], CPU, "test")}
     assert stack.training
     found, lengths = rows["test/streamed_nll"], task.splits["test"].num_bytes
     assert found.value == pytest.approx(whole / lengths.sum(), rel=1e-9)
@@ -92,6 +94,14 @@ def test_the_streamed_nll_is_that_of_documents_read_whole(corpus):
     assert sum(row.value * row.tokens for row in by_position) / found.tokens == pytest.approx(found.value)
 
 
-def test_a_stack_that_looks_ahead_is_not_streamed(corpus):
-    task = Documents(seed=0, length=32, batch=2, path=str(corpus), test_share=0.3)
-    assert streamed_nll(stack_of("full", causal=False), task, [], CPU, split="test", piece=20, cache=40) == []
+def test_an_encoder_is_not_streamed():
+    rows = Batch(tokens(9), torch.tensor([0, 1]), {"document": torch.arange(2)})
+    task = Given([rows], vocabulary=257, classes=2)
+    assert Streaming().measure(stack_of("full", causal=False), task, [rows], CPU, "test") == []
+
+
+@pytest.mark.parametrize("bad", [{"piece": 0}, {"cache": 1}, {"batch": -1}, {"limit": 0}])
+def test_bad_settings_are_refused(bad):
+    (name, value), *_ = bad.items()
+    with pytest.raises(ValueError, match=f"^{name}={value}: "):
+        Streaming(**bad)
