@@ -33,7 +33,8 @@ def samples(batches: Sequence[Batch], share: float, positions: int, device: torc
         for row in chosen.nonzero()[0].tolist():
             for tokens, targets, places, unit in _documents(batch, row):
                 at = places[np.sort(generator.permutation(len(places))[:positions])]
-                drawn.append(Sample(*(part.to(device) for part in (tokens[None], targets[None], places, at)), unit))
+                tensors = (part.to(device) for part in (tokens[None], targets[None], places, at))
+                drawn.append(Sample(*tensors, unit=unit))
     return drawn
 
 
