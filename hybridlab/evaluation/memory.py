@@ -66,16 +66,17 @@ class Memory:
         for (grouping, group), mixers in groups(stack.plan).items():
             sums = np.stack([by_lag[mixer] for mixer in mixers]).sum(0)
             positions = sums.sum(1, keepdims=True)  # the shares of a position add up to 1
-            tokens = round(positions.sum() / len(mixers))
-            where = {"grouping": grouping, "group": group, "split": split, "tokens": tokens}
-            (found,) = means(np.stack([distances[mixer] for mixer in mixers]).sum(0), positions)
-            if found is not None:
-                rows.append(measured("memory_tokens", found, **where))
-            if found is not None and grouping != "layer":
+            looked_from = max(round(by_lag[mixer].sum()) for mixer in mixers)
+            where = {"grouping": grouping, "group": group, "split": split, "tokens": looked_from}
+            (lag,) = means(np.stack([distances[mixer] for mixer in mixers]).sum(0), positions)
+            if lag is None:
+                continue
+            rows.append(measured("memory_tokens", lag, **where))
+            if grouping != "layer":
                 shares = means(sums, np.broadcast_to(positions, sums.shape))
-                for bucket, found in zip(lags.names, shares, strict=True):
-                    assert found is not None
-                    rows.append(measured("influence", found, slice="lag", bucket=bucket, **where))
+                for bucket, share in zip(lags.names, shares, strict=True):
+                    assert share is not None
+                    rows.append(measured("influence", share, slice="lag", bucket=bucket, **where))
         return rows
 
 
@@ -100,8 +101,8 @@ def _shares(
 
 def _loss(stack: Stack, sample: Sample) -> Float[Tensor, ""]:
     """Return the sum of the losses at the sampled positions, each in a copy of the row, so that their gradients stay apart."""
-    logits = stack(sample.tokens.expand(len(sample.at), -1))
-    if stack.classes is not None:
-        return F.cross_entropy(logits, sample.targets.expand(len(logits)), reduction="sum")
-    rows = torch.arange(len(logits), device=logits.device)
-    return F.cross_entropy(logits[rows, sample.at], sample.targets[0, sample.at], reduction="sum")
+    x = stack.run(stack.embedding(sample.tokens.expand(len(sample.at), -1)))
+    if stack.classes is None:
+        read, targets = x[torch.arange(len(x), device=x.device), sample.at][None], sample.targets[0, sample.at]
+        return F.cross_entropy(stack.read(read)[0], targets, reduction="sum")
+    return F.cross_entropy(stack.read(x), sample.targets.expand(len(x)), reduction="sum")

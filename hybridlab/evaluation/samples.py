@@ -48,8 +48,9 @@ def _documents(batch: Batch, row: int) -> Iterator[tuple[Tensor, Tensor, Tensor,
     """Yield the documents of a row in which something is predicted: tokens, targets, places, and the number of the unit."""
     targets, units = batch.targets[row], batch.slices["document"][row]
     numbers = torch.zeros_like(batch.inputs[row]) if batch.documents is None else batch.documents[row]
-    for number in numbers[numbers >= 0].unique().tolist():
-        inside = numbers == number
+    _, runs = numbers.unique_consecutive(return_inverse=True)
+    for run in runs[numbers >= 0].unique().tolist():
+        inside = runs == run
         tokens = batch.inputs[row, inside]
         if targets.ndim == 0:
             yield tokens, targets, torch.arange(len(tokens)), int(units)

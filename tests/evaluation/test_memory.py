@@ -30,8 +30,8 @@ def batches(length=40, rows=3, classes=None, documents=None):
     return [Batch(tokens, targets, {"document": units}, documents)]
 
 
-def measured(stack, batches):
-    found = Memory(share=1.0).measure(stack, Given(batches, vocabulary=20), batches, CPU, "test")
+def measured(stack, batches, **settings):
+    found = Memory(share=1.0, **settings).measure(stack, Given(batches, vocabulary=20), batches, CPU, "test")
     return {row.name: row for row in found}
 
 
@@ -68,6 +68,16 @@ def test_influence_is_the_norm_of_the_gradient_of_the_loss():
     expected = sum(lag * share for lag, share in enumerate(shares))
     assert rows["test/memory_tokens/group/full"].value == pytest.approx(expected)
     assert rows["test/memory_tokens/group/full"].tokens == 1
+
+
+def test_of_attention_that_reads_all_alike_it_is_the_mean_distance():
+    """Queries of zero: no gradient comes through keys and queries, and that through each value is its weight."""
+    stack = stack_of("full", "sliding")
+    for layer in stack.layers:
+        torch.nn.init.zeros_(layer.mixer.projections.query.weight)
+    rows = measured(stack, batches(), positions=40)
+    for group, seen in (("full", range(1, 41)), ("sliding", [min(n, 6) for n in range(1, 41)])):
+        assert rows[f"test/memory_tokens/group/{group}"].value == pytest.approx(sum((n - 1) / 2 for n in seen) / 40)
 
 
 def test_an_encoder_looks_both_ways():
