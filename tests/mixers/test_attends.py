@@ -12,6 +12,7 @@ from hybridlab.mixers.differential import Differential
 from hybridlab.mixers.dilated import Dilated
 from hybridlab.mixers.full import Full
 from hybridlab.mixers.moba import Moba
+from hybridlab.mixers.nsa import Nsa
 from hybridlab.mixers.projections import join_heads, split_heads
 from hybridlab.mixers.routing import Routing
 from hybridlab.mixers.sliding import Sliding
@@ -61,6 +62,20 @@ def test_routing_reads_with_these_weights_times_the_margin_of_the_token() -> Non
     mixer = Routing(width=WIDTH, clusters=3, window=9)
     margins = mixer.double()._project(tokens(2, 60), 0)[3]
     read_with_its_weights(mixer, margins[..., None])
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2])
+@torch.no_grad()
+def test_nsa_reads_with_these_weights_where_all_branches_have_the_same_values(kv_heads: int) -> None:
+    sizes = {"compress_block": 8, "compress_stride": 4, "select_block": 8, "selected": 4, "window": 5}
+    mixer = Nsa(width=WIDTH, kv_heads=kv_heads, **sizes).double()
+    _, selected, _, window = mixer.branches.weight.chunk(4)
+    for weight in (selected, window):
+        weight.copy_(mixer.projections.value.weight)
+    torch.nn.init.zeros_(mixer.value_compression.outer.weight)  # a compressed block is the mean of its tokens
+    gates = split_heads(mixer.gates(tokens(2, 60)).sigmoid(), 3).clone()
+    gates[:, :, :7, 0] = 0  # no block is finished
+    read_with_its_weights(mixer, gates.sum(-1, keepdim=True))
 
 
 @pytest.mark.parametrize("causal", [True, False], ids=["causal", "bidirectional"])
