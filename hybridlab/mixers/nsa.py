@@ -105,9 +105,8 @@ class Nsa(Mixer):
         starts = torch.arange(seen.compressed_keys.shape[2], device=x.device) * stride
         inside = (positions >= starts[:, None]) & (positions < starts[:, None] + length)
         finished = starts + length <= at[:, None] + 1
-        compressed = attention_weights(
-            q[:, :, at], seen.compressed_keys, finished
-        ).nan_to_num()  # where none is finished
+        compressed = attention_weights(q[:, :, at], seen.compressed_keys, finished)
+        compressed = compressed.nan_to_num()  # where no block is finished
         chosen = self._choose(q, seen.compressed_keys, 0)[:, :, at]
         visible = block_mask(at, positions, chosen, self.select_block, LATEST, first=True)
         visible = visible.repeat_interleave(q.shape[1] // chosen.shape[1], dim=1)
