@@ -68,10 +68,13 @@ def modules(stack: Stack, layers: Iterable[int], part: Part, only: str | None = 
 @contextmanager
 def _changed(changed: Iterable[nn.Module], change: Callable[[nn.Module, Tensor], Tensor]) -> Iterator[None]:
     """Replace what some modules put out."""
+
+    def hook(module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        return change(module, output)
+
     with ExitStack() as hooks:
         for module in changed:
-            handle = module.register_forward_hook(lambda module, _inputs, output: change(module, output))
-            hooks.callback(handle.remove)
+            hooks.callback(module.register_forward_hook(hook).remove)
         yield
 
 

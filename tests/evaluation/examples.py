@@ -1,9 +1,11 @@
 """Tasks made of given batches, and stacks to score on them."""
 
 import torch
+import torch.nn.functional as F
 
 from hybridlab.config import mixer_files
 from hybridlab.evaluation.quality import Quality
+from hybridlab.mixers.base import Mixer
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import expand
 from hybridlab.tasks.base import Task
@@ -38,3 +40,23 @@ def quality_of(**settings):
     """Say how quality is measured: by knockouts and lenses on all rows, unless told otherwise."""
     usual = {"split": "test", "window": 64, "stride": 64, "limit": None, "batch": 4, "probe_budget": None}
     return Quality(**{**usual, "probes": ["knockout", "lens"], "by": ["group", "mixer"], **settings})
+
+
+class Copy(Mixer):
+    """y_t = gain · x_{t-lag}: what it needs to look back over is known."""
+
+    kind, paper, bounded_state = "convolution", "none", True
+
+    def __init__(self, lag, gain=1.0):
+        super().__init__()
+        self.lag, self.gain = lag, gain
+
+    def forward(self, x):
+        return self.gain * F.pad(x, (0, 0, self.lag, 0))[:, : x.shape[1]]
+
+
+def speaking_clearly(stack):
+    """Give tokens embeddings at right angles, so that what a mixer copies into the stream is what the head reads."""
+    torch.nn.init.zeros_(stack.embedding.weight)
+    stack.embedding.weight.data.fill_diagonal_(2.0)
+    return stack
