@@ -10,7 +10,7 @@ from hybridlab.errors import ConfigError, near_miss
 # The groups below the root take any key from the command line without Hydra's `+`: they are checked against the signature
 # of what they configure, with the near miss named, where they are built.
 GROUPS = ("stack", "mixers", "task", "optimizer", "trainer", "checkpoint", "evaluation", "logger")
-SCALARS = ("name", "runs", "seed", "compile")
+SCALARS = ("name", "runs", "seed", "retries", "compile")
 
 
 def conf_dir() -> Path:
@@ -98,6 +98,9 @@ def resolve(config: Any) -> dict[str, Any]:
     seed = plain["seed"]
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise ConfigError(f"`seed={seed}`: a whole number from 0 to 4294967295 is needed")
+    retries = plain["retries"]
+    if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
+        raise ConfigError(f"`retries={retries}`: a whole number of at least 0 is needed")
     if (
         not isinstance(plain["name"], str)
         or not plain["name"].replace("-", "").replace("_", "").replace(".", "").isalnum()

@@ -26,9 +26,21 @@ class StackModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the mean NLL of the batch's supervised tokens."""
-        loss = _nll(self.logits(batch.inputs, batch.documents), batch.targets, "mean")
+        logits = self.logits(batch.inputs, batch.documents)
+        if self.trainer.world_size == 1:
+            loss = _nll(logits, batch.targets, "mean")
+        else:
+            loss = _nll(logits, batch.targets, "sum") / self._mean_scored(batch)
         self.last_nll = loss.detach()
         return loss
+
+    def _mean_scored(self, batch: Batch) -> Tensor:
+        """Return the mean over the devices of their supervised tokens.
+
+        Lightning averages gradients over the devices: so divided, they add up to the mean over the tokens of the whole batch.
+        """
+        scored = (batch.targets != IGNORED).sum().float()
+        return self.trainer.strategy.reduce(scored, reduce_op="mean")  # type: ignore[return-value]
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Log the mean NLL of all supervised tokens of the validation split."""
