@@ -32,7 +32,7 @@ def run_app(function: Callable[[Any], Any], arguments: Sequence[str], command: s
     # Hydra prints its own errors and exits with 1; asked for the full error, it raises, and the command line says it in one line.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     register()
-    before, sys.argv = sys.argv, [f"hybridlab {command}", *_flags_first(arguments)]
+    before, sys.argv = sys.argv, [f"hybridlab {command}", *_flags_first(arguments), f"hydra.job.name={command}"]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(function)()
     except HydraException as error:
