@@ -12,6 +12,15 @@ from hybridlab.errors import ConfigError, near_miss
 GROUPS = ("stack", "mixers", "task", "optimizer", "trainer", "checkpoint", "evaluation", "logger")
 SCALARS = ("name", "runs", "seed", "retries", "compile")
 
+# What runs a sweep elsewhere than in this process, or draws its jobs, and the extra of this package that brings it.
+EXTRAS = {
+    "hydra/launcher=joblib": "parallel",
+    "hydra/launcher=submitit_local": "slurm",
+    "hydra/launcher=submitit_slurm": "slurm",
+    "hydra/launcher=ray": "ray",
+    "hydra/sweeper=optuna": "optuna",
+}
+
 
 def conf_dir() -> Path:
     """Return the folder of the configuration: conf/ beside the package in a checkout, inside it when installed."""
@@ -134,5 +143,7 @@ def _in_one_line(error: Exception) -> str:
         group, _, choice = lines[0].split("Could not find '")[1].rstrip("'").rpartition("/")
         first = next(index for index, line in enumerate(lines) if line.startswith("Available options")) + 1
         options = [line for line in lines[first:] if "=" not in line and not line.endswith(":")]
+        if extra := EXTRAS.get(f"{group}={choice}"):
+            return f"`{group}={choice}`: not installed; pip install 'hybridlab[{extra}]'"
         return f"`{group}={choice}`: no such {group}; {near_miss(choice, options)}"
     return " ".join(line for line in lines if not line.startswith("See https"))

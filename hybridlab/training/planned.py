@@ -55,7 +55,7 @@ def run_ids(config: Any, jobs: list[list[str]]) -> dict[str, str]:
         for overrides in jobs:
             composed = loader.load_sweep_config(config, overrides)
             HydraConfig.instance().set_config(composed)
-            own = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+            own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
             try:
                 found[prepare(own).run_id] = " ".join(word for word in overrides if word not in shared)
             except ConfigError:
