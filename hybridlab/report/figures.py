@@ -10,6 +10,7 @@ from matplotlib.ticker import EngFormatter
 
 from hybridlab.records.record import RunRecord
 from hybridlab.report.choices import label, telling
+from hybridlab.report.headline import TITLES, Headline, headline_of, rank
 from hybridlab.report.stack_runs import StackRuns
 from hybridlab.report.statistics import Estimate
 from hybridlab.report.style import COLOURS, INK, MARKERS, STYLE, WIDTH
@@ -34,13 +35,14 @@ def of_stack(stack: StackRuns) -> dict[str, Figure]:
 def of_stacks(stacks: Sequence[StackRuns], base: StackRuns) -> dict[str, Figure]:
     """Return the figures that compare stacks by name."""
     keys = telling(stacks)
-    ranked = sorted((s for s in stacks if s.find("nll")), key=lambda stack: _number(stack.find("nll")).value)
+    headline = headline_of(stacks)
+    ranked = sorted((s for s in stacks if s.find(headline.ranked)), key=lambda stack: rank(headline, stack))
     named = {label(stack, keys): stack for stack in ranked[:MOST_STACKS]}
     if not named:
         return {}
     with rc_context(STYLE):
         found = {
-            "stacks": _ranking(named),
+            "stacks": _ranking(named, headline),
             "nll_by_position": _stacks_by_position(named, base),
             "learning_curve": _learning_curves(named),
         }
@@ -108,11 +110,10 @@ def _learning_curve(stack: StackRuns) -> Figure | None:
     return _finish_curve(figure, axes) if drawn else None
 
 
-def _ranking(named: dict[str, StackRuns]) -> Figure | None:
+def _ranking(named: dict[str, StackRuns], headline: Headline) -> Figure:
     """Dots with intervals, a row per stack, the best on top."""
     figure, axes = _axes(height=0.8 + 0.3 * len(named))
-    measure = "bits_per_byte" if all(stack.find("bits_per_byte") for stack in named.values()) else "nll"
-    found = [_number(stack.find(measure)) for stack in named.values()]
+    found = [_number(stack.find(headline.ranked)) for stack in named.values()]
     places = range(len(found))
     values = [number.value for number in found]
     axes.errorbar(
@@ -121,7 +122,7 @@ def _ranking(named: dict[str, StackRuns]) -> Figure | None:
     axes.set_yticks(places, list(named))
     axes.invert_yaxis()
     axes.margins(y=0.5 / len(found))
-    axes.set_xlabel({"bits_per_byte": "bits per byte", "nll": "NLL (nats/token)"}[measure])
+    axes.set_xlabel(" ".join(TITLES[headline.ranked].split()))
     axes.grid(visible=False, axis="y")
     return figure
 
@@ -133,7 +134,7 @@ def _stacks_by_position(named: dict[str, StackRuns], base: StackRuns) -> Figure 
     figure, axes = _position_axes(base.buckets, height=3 + 0.12 * len(named))
     axes.set_ylabel("NLL minus the base's (nats/token)")
     for place, (name, stack) in enumerate(named.items()):
-        found = [paired_by_seed(base, stack, bucket) for bucket in base.buckets]
+        found = [paired_by_seed(base, stack, **_at(bucket)) for bucket in base.buckets]
         _line(axes, base.buckets, found, f"{name} (base)" if stack is base else name, place)
     _legend(figure, axes)
     return figure
@@ -212,7 +213,7 @@ def _number(found: Estimate | None) -> Estimate:
     return found
 
 
-def _at(bucket: str) -> dict[str, str]:
+def _at(bucket: str) -> dict[str, Any]:
     return {"slice": "position", "bucket": bucket}
 
 

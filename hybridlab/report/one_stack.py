@@ -5,6 +5,7 @@ from typing import Any
 from hybridlab.records.record import RunRecord
 from hybridlab.report.content import Fact, LayerBox, Picture, Section, Table
 from hybridlab.report.facts import facts, flat
+from hybridlab.report.headline import TITLES, columns, headline_of
 from hybridlab.report.numbers import NOT_MEASURED, count, how, significant, with_interval
 from hybridlab.report.positions import position_tables
 from hybridlab.report.stack_runs import StackRuns
@@ -17,28 +18,30 @@ def headline(stack: StackRuns) -> tuple[Fact, ...]:
     seeds = stack.finished
     if not seeds:
         return ()
-    memory = stack.find("peak_memory_bytes")
-    speed = stack.find("tokens_per_second")
-    size = stack.find("parameters")
+    quality = [name for name in columns(headline_of([stack]), [stack]) if stack.find(name)]
+    costs = {
+        "parameters": "parameters",
+        "tokens_per_second": "training tokens/s",
+        "peak_memory_bytes": "memory (bytes)",
+    }
+    found = {label: stack.find(name) for name, label in costs.items()}
     return (
-        Fact("bits per byte", with_interval(stack.find("bits_per_byte"))),
-        Fact("NLL (nats/token)", with_interval(stack.find("nll"))),
-        Fact("perplexity", with_interval(stack.find("perplexity"))),
-        Fact("parameters", count(size.value if size else None)),
-        Fact("training tokens/s", count(speed.value if speed else None)),
-        Fact("memory (bytes)", count(memory.value if memory else None)),
+        *(Fact(_in_words(name), with_interval(stack.find(name))) for name in quality),
+        *([Fact("perplexity", with_interval(perplexity))] if (perplexity := stack.find("perplexity")) else []),
+        *(Fact(label, count(cost.value if cost else None)) for label, cost in found.items()),
     )
 
 
 def scored(record: RunRecord) -> str:
-    """State on what the numbers rest: split, documents, tokens, window and stride."""
+    """State on what the numbers rest: split, documents, tokens; window and stride where documents are read in windows."""
     stated = record.evaluation
     if not stated:
         return ""
     limit = f", the first {stated['limit']:,} of each document" if stated.get("limit") else ""
+    windows = f", in windows of {stated['window']:,} tokens every {stated['stride']:,}" if stated.get("window") else ""
     return (
-        f"Scored on the {stated['split']} split: {stated['documents']} documents, {stated['tokens']:,} tokens, "
-        f"in windows of {stated['window']:,} tokens every {stated['stride']:,}{limit}. Every token is scored once."
+        f"Scored on the {stated['split']} split: {stated['documents']:,} documents, {stated['tokens']:,} tokens"
+        f"{windows}{limit}. Every token is scored once."
     )
 
 
@@ -195,3 +198,8 @@ def _channel(channel: Any) -> str:
 def _row_length(stack: StackRuns) -> str:
     cost = stack.find("flops")
     return f" FLOPs, state and ms are for one row of {cost.tokens:,} tokens." if cost and cost.tokens else ""
+
+
+def _in_words(measure: str) -> str:
+    title = " ".join(TITLES[measure].split())
+    return title if title.startswith("NLL") else title[0].lower() + title[1:]
