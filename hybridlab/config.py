@@ -11,6 +11,8 @@ from hybridlab.errors import ConfigError, near_miss
 # of what they configure, with the near miss named, where they are built.
 GROUPS = ("stack", "mixers", "task", "optimizer", "trainer", "checkpoint", "evaluation", "logger")
 SCALARS = ("name", "runs", "seed", "compile")
+# The keys of a sweep's file that its report reads: Hydra does not see them, so they change no run.
+REPORTED = ("tuned", "table", "published", "claims")
 
 
 def conf_dir() -> Path:
@@ -20,6 +22,11 @@ def conf_dir() -> Path:
         if (folder / "config.yaml").is_file():
             return folder
     raise ConfigError("conf/config.yaml: not found beside the hybridlab package; install it again")
+
+
+def sweep_files() -> dict[str, Path]:
+    """Return the file of every sweep, by name."""
+    return {file.stem: file for file in sorted((conf_dir().parent / "sweeps").glob("*.yaml"))}
 
 
 def run_app(function: Callable[[Any], Any], arguments: Sequence[str], command: str) -> None:
@@ -76,8 +83,10 @@ def register() -> None:
         OmegaConf.set_struct(schema[group], False)
     store = ConfigStore.instance()
     store.store("schema", schema)
-    for file in sorted((conf_dir().parent / "sweeps").glob("*.yaml")):
-        store.store(file.stem, OmegaConf.load(file), group="sweeps", package="_global_")
+    for name, file in sweep_files().items():
+        sweep: Any = OmegaConf.load(file)
+        run = OmegaConf.masked_copy(sweep, [key for key in sweep if key not in REPORTED])
+        store.store(name, run, group="sweeps", package="_global_")
 
 
 def resolve(config: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from hybridlab.report.warnings import warnings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from rich.console import Console
 
 
 def report(directory: str | Path, base: str | None = None) -> Report:
@@ -51,13 +52,28 @@ def write(report: Report, directory: str | Path) -> list[Path]:
 
 def print_and_write(directory: str | Path, base: str | None = None) -> None:
     """Print the report on `directory`, and write it there; beside an archive nothing is written."""
-    from rich.console import Console
-
     found = report(directory, base)
-    console = Console()
-    found.terminal(console if console.is_terminal else Console(width=100))
+    console = _show(found)
     for path in write(found, directory) if Path(directory).is_dir() else ():
         console.print(str(path), highlight=False, soft_wrap=True)
+
+
+def print_sweep(name: str, runs: str | Path | None = None, *, keep: bool = False) -> None:
+    """Print the table of a sweep and its claims; with `keep`, make the runs its reference records."""
+    from hybridlab.report.sweep_table import keep_reference, sweep_report
+
+    console = _show(sweep_report(name, runs))
+    if keep:
+        console.print(str(keep_reference(name, runs)), highlight=False, soft_wrap=True)
+
+
+def _show(found: Report) -> "Console":
+    from rich.console import Console
+
+    console = Console()
+    console = console if console.is_terminal else Console(width=100)
+    found.terminal(console)
+    return console
 
 
 def _not_finished(stack: StackRuns | None) -> list[str]:
