@@ -1,6 +1,7 @@
 """The figures, as matplotlib objects: for the page as SVG, for Weights & Biases as images."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from matplotlib import rc_context
@@ -16,6 +17,7 @@ from hybridlab.report.statistics import Estimate
 from hybridlab.report.style import COLOURS, INK, MARKERS, STYLE, WIDTH
 from hybridlab.report.swaps import paired_by_seed
 
+POSITION = "position in the document (tokens)"
 MOST_STACKS = 12  # more lines than this can't be told apart
 
 
@@ -26,7 +28,16 @@ def figures(record: RunRecord) -> dict[str, Figure]:
 
 def of_stack(stack: StackRuns) -> dict[str, Figure]:
     """Return the figures of one stack by name."""
-    drawn = {"knockout": _knockout, "nll_by_position": _probes_by_position, "learning_curve": _learning_curve}
+    drawn = {
+        "knockout": _knockout,
+        "nll_by_position": partial(_probes_by_slice, name="position", words=POSITION),
+        "nll_by_distance": partial(
+            _probes_by_slice, name="distance", words="distance to what tells the target (tokens)"
+        ),
+        "reach": _reach,
+        "influence": _influence,
+        "learning_curve": _learning_curve,
+    }
     with rc_context(STYLE):
         found = {name: draw(stack) for name, draw in drawn.items()}
     return {name: figure for name, figure in found.items() if figure is not None}
@@ -79,19 +90,54 @@ def _knockout(stack: StackRuns) -> Figure | None:
     return figure
 
 
-def _probes_by_position(stack: StackRuns) -> Figure | None:
-    """Lines over the position in the document: the intact stack, and each layer group's mixers silent."""
-    if not stack.buckets:
+def _probes_by_slice(stack: StackRuns, name: str, words: str) -> Figure | None:
+    """Lines over the buckets of a slice: the intact stack, and each layer group's mixers silent."""
+    buckets = stack.buckets_of(name, "nll")
+    if not buckets:
         return None
-    figure, axes = _position_axes(stack.buckets)
-    _line(axes, stack.buckets, [stack.find("nll", **_at(bucket)) for bucket in stack.buckets], "intact", 0, band=True)
+    figure, axes = _bucket_axes(buckets, words)
+    intact = [stack.find("nll", slice=name, bucket=bucket) for bucket in buckets]
+    _line(axes, buckets, intact, "intact", 0, band=True)
     for place, group in enumerate(stack.groups, start=1):
-        where = {"grouping": "group", "group": group, "part": "mixer"}
-        added = [stack.find("knockout", **where, **_at(bucket)) for bucket in stack.buckets]
-        intact = [stack.find("nll", **_at(bucket)) for bucket in stack.buckets]
+        where = {"grouping": "group", "group": group, "part": "mixer", "slice": name}
+        added = [stack.find("knockout", **where, bucket=bucket) for bucket in buckets]
         silent = [Estimate(a.value + b.value) if a and b else None for a, b in zip(intact, added, strict=True)]
         if any(silent):
-            _line(axes, stack.buckets, silent, f"{group} silent", place)
+            _line(axes, buckets, silent, f"{group} silent", place)
+    _legend(figure, axes)
+    return figure
+
+
+def _reach(stack: StackRuns) -> Figure | None:
+    """Lines over the width of the blocks that a group's mixers see."""
+    blocks = sorted(stack.values("reach", "block", slice=""))
+    if not blocks:
+        return None
+    figure, axes = _bucket_axes([f"{block:,}" for block in blocks], "block that the mixers see (tokens)")
+    axes.set_ylabel("added NLL (nats/token)")
+    for place, group in enumerate(stack.groups):
+        where = {"grouping": "group", "group": group, "part": "mixer"}
+        found = [stack.find("reach", **where, block=block) for block in blocks]
+        if any(found):
+            _line(axes, [str(block) for block in blocks], found, group, place, band=True)
+    axes.axhline(0, color=INK, linewidth=0.8)
+    _legend(figure, axes)
+    return figure
+
+
+def _influence(stack: StackRuns) -> Figure | None:
+    """Lines over the lag: where the gradient through a group's mixers comes from."""
+    buckets = stack.buckets_of("lag", "influence")
+    if not buckets:
+        return None
+    figure, axes = _bucket_axes(buckets, "lag (tokens)")
+    axes.set_ylabel("share of the gradient")
+    for place, group in enumerate(stack.groups):
+        where = {"grouping": "group", "group": group, "slice": "lag"}
+        found = [stack.find("influence", **where, bucket=bucket) for bucket in buckets]
+        if any(found):
+            _line(axes, buckets, found, group, place, band=True)
+    axes.set_ylim(bottom=0)
     _legend(figure, axes)
     return figure
 
@@ -131,7 +177,7 @@ def _stacks_by_position(named: dict[str, StackRuns], base: StackRuns) -> Figure 
     """Lines over the position in the document: each stack's NLL minus the base's, since the NLLs themselves overlap."""
     if not base.buckets:
         return None
-    figure, axes = _position_axes(base.buckets, height=3 + 0.12 * len(named))
+    figure, axes = _bucket_axes(base.buckets, POSITION, height=3 + 0.12 * len(named))
     axes.set_ylabel("NLL minus the base's (nats/token)")
     for place, (name, stack) in enumerate(named.items()):
         found = [paired_by_seed(base, stack, **_at(bucket)) for bucket in base.buckets]
@@ -156,10 +202,10 @@ def _axes(height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def _position_axes(buckets: Sequence[str], height: float = 3.2) -> tuple[Figure, Axes]:
+def _bucket_axes(buckets: Sequence[str], words: str, height: float = 3.2) -> tuple[Figure, Axes]:
     figure, axes = _axes(height)
     axes.set_xticks(range(len(buckets)), [bucket.replace("-", "–") for bucket in buckets])
-    axes.set_xlabel("position in the document (tokens)")
+    axes.set_xlabel(words)
     axes.set_ylabel("NLL (nats/token)")
     return figure, axes
 
@@ -172,7 +218,7 @@ def _line(axes: Axes, buckets: Sequence[str], found: list[Any], name: str, place
     axes.plot(x, [number.value for number in numbers], marker=marker, markersize=4, label=name, **_look(place))
     if band and all(number.low is not None for number in numbers):
         low, high = [number.low for number in numbers], [number.high for number in numbers]
-        axes.fill_between(x, low, high, color=COLOURS[place], alpha=0.18, linewidth=0)
+        axes.fill_between(x, low, high, color=COLOURS[place % len(COLOURS)], alpha=0.18, linewidth=0)
 
 
 def _curve(record: RunRecord, split: str) -> tuple[list[int], list[float]]:

@@ -23,6 +23,7 @@ TITLES = {
     "example_accuracy": "Accuracy\nby example",
     "bits_per_byte": "Bits per\nbyte",
     "nll": "NLL\n(nats/token)",
+    "perplexity": "Perplexity",
 }
 
 

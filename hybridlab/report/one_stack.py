@@ -5,10 +5,21 @@ from typing import Any
 from hybridlab.records.record import RunRecord
 from hybridlab.report.content import Fact, LayerBox, Picture, Section, Table
 from hybridlab.report.facts import facts, flat
+from hybridlab.report.group_sections import (
+    attention_section,
+    interaction_section,
+    layer_section,
+    memory_section,
+    probes_section,
+    reach_section,
+)
 from hybridlab.report.headline import TITLES, columns, headline_of
 from hybridlab.report.numbers import NOT_MEASURED, count, how, significant, with_interval
-from hybridlab.report.positions import position_tables
+from hybridlab.report.positions import position_sections
+from hybridlab.report.redundancy import redundancy_section
+from hybridlab.report.slice_sections import slice_sections
 from hybridlab.report.stack_runs import StackRuns
+from hybridlab.report.trials import tuning_section
 
 DIFFERENCE = "Knockout: how much the NLL rises when these layers' mixers, or channel mixers, add nothing."
 
@@ -51,15 +62,20 @@ def sections(stack: StackRuns) -> list[Section]:
         return [plan_section(stack), *facts(stack)]
     knockout = Picture("knockout", "Knockout by layer group, with 95 % intervals.")
     curve = Picture("learning_curve", "Training and validation NLL.")
-    position = Picture(
-        "nll_by_position", "NLL by position in the document: intact, and with each layer group knocked out."
-    )
-    first, *details = position_tables(stack)
+    models = ngram_table(stack)
     return [
         Section(title="Quality by layer group", tables=(quality_table(stack),), pictures=(knockout,)),
-        *([Section(title="Against n-gram models", tables=(models,))] if (models := ngram_table(stack)) else []),
-        Section(title="Quality by position", tables=(first,), pictures=(position,)),
-        Section(title="Layer groups by position", tables=tuple(details), detail=True),
+        *probes_section(stack),
+        *([Section(title="Against n-gram models", tables=(models,))] if models else []),
+        *position_sections(stack),
+        *slice_sections(stack),
+        *layer_section(stack),
+        *reach_section(stack),
+        *memory_section(stack),
+        *attention_section(stack),
+        *interaction_section(stack),
+        *redundancy_section(stack),
+        *tuning_section([stack], []),
         *([Section(title="Training", pictures=(curve,), detail=True)] if has_curve(stack) else []),
         plan_section(stack),
         *facts(stack),

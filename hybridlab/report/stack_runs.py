@@ -68,9 +68,9 @@ class StackRuns:
         """The ranges of positions that the NLL was measured on, the first first."""
         return self.buckets_of("position", "nll")
 
-    def buckets_of(self, name: str, measure: str) -> list[str]:
+    def buckets_of(self, name: str, measure: str, **where: Place) -> list[str]:
         """Return the buckets of a slice that a measure was broken down into, in their order."""
-        return in_order(name, self.values(measure, "bucket", slice=name))
+        return in_order(name, self.values(measure, "bucket", slice=name, **where))
 
     def values(self, measure: str, field: str, **where: Place) -> list[Any]:
         """Return what a field of the measure's rows takes, in the order of the record; `where` narrows the rows."""
@@ -123,7 +123,7 @@ def by_stack(records: Iterable[RunRecord], tuned: Sequence[str] = TUNED) -> list
     return [StackRuns(choices, tuning.chosen, tuning) for choices, tuning in searched]
 
 
-def in_order(name: str, buckets: Sequence[str]) -> list[str]:
+def in_order(name: str, buckets: Iterable[str]) -> list[str]:
     """Return the buckets of a slice as a reader expects them: by their labels, else by their first number."""
     labels = SLICES[name].labels
 

@@ -75,8 +75,8 @@ def cells_table(sweep: Sweep, stacks: Sequence[StackRuns]) -> Table:
         bodies.setdefault(row if several else "", []).append(line)
     measures = dict.fromkeys(selection.measure for selection in sweep.cells.values())
     return Table(
-        caption=f"{', '.join(measures)} of each row: the paper's figure, and the mean over n seeds with its 95 % interval "
-        "(Student's t; over one seed's documents where n says so).",
+        caption=f"The {' and the '.join(measures)} of each row: the paper's figure, and the mean over n seeds with its 95 % "
+        "interval (Student's t; over one seed's documents where n says so).",
         text=("Row", *(["Column"] if several else []), *(key.rpartition(".")[2] for key in tuned)),
         numbers=("Paper", "Measured", "95 % interval", "n"),
         bodies=tuple(map(tuple, bodies.values())),
@@ -138,9 +138,9 @@ def made_on(records: Sequence[RunRecord]) -> str:
 
 def _sources(sweep: Sweep) -> str:
     """Cite the papers' figures."""
-    cited = [
-        f"{source.paper} ({', '.join(part for part in (source.source, source.csv) if part)}; grade {source.grade}: "
-        f"{GRADES[source.grade]}{f', marked {MARK}' if source.grade == 'C' else ''})"
-        for source in sweep.published
-    ]
+    cited = []
+    for source in sweep.published:
+        mark = f", marked {MARK}" if source.grade == "C" else ""
+        about = (source.source, source.csv, f"grade {source.grade}: {GRADES[source.grade]}{mark}")
+        cited.append(f"{source.paper} ({'; '.join(part for part in about if part)})")
     return f"Paper: {'; '.join(cited)}." if cited else ""
