@@ -7,11 +7,13 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter
 
 from hybridlab.records.record import RunRecord
 from hybridlab.report.choices import label, telling
 from hybridlab.report.headline import TITLES, Headline, headline_of, rank
+from hybridlab.report.redundancy import similarities
 from hybridlab.report.stack_runs import StackRuns
 from hybridlab.report.statistics import Estimate
 from hybridlab.report.style import COLOURS, INK, MARKERS, STYLE, WIDTH
@@ -36,6 +38,7 @@ def of_stack(stack: StackRuns) -> dict[str, Figure]:
         ),
         "reach": _reach,
         "influence": _influence,
+        "redundancy": _redundancy,
         "learning_curve": _learning_curve,
     }
     with rc_context(STYLE):
@@ -140,6 +143,52 @@ def _influence(stack: StackRuns) -> Figure | None:
     axes.set_ylim(bottom=0)
     _legend(figure, axes)
     return figure
+
+
+def _redundancy(stack: StackRuns) -> Figure | None:
+    """Bars of block influence, a bar per layer in its group's colour; beside them the groups' CKA as a matrix."""
+    found = [
+        (layer, stack.find("block_influence", grouping="layer", group=str(layer["layer"])))
+        for layer in stack.first.plan
+    ]
+    bars = [(layer, number) for layer, number in found if number]
+    alike = similarities(stack)
+    if not bars:
+        return None
+    figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(3, 1.6)) if alike else (figure.add_subplot(), None)
+    for place, group in enumerate(stack.groups):
+        its = [(layer["layer"], number) for layer, number in bars if layer["group"] == group]
+        places, numbers = [place for place, _ in its], [number for _, number in its]
+        left.bar(
+            places, [number.value for number in numbers], width=0.7, color=COLOURS[place % len(COLOURS)], label=group
+        )
+        left.errorbar(places, [number.value for number in numbers], yerr=_errors(numbers), **_WHISKERS)
+    left.set_xticks([layer["layer"] for layer, _ in bars], [f"{layer['layer']}\n{layer['mixer']}" for layer, _ in bars])
+    left.set_ylabel("block influence")
+    left.grid(visible=False, axis="x")
+    if right is not None:
+        _matrix(right, stack.groups, alike)
+    _legend(figure, left)
+    return figure
+
+
+def _matrix(axes: Axes, groups: Sequence[str], alike: dict[tuple[str, str], float]) -> None:
+    """Draw a square for each pair of groups, as dark as they are alike."""
+    for row, one in enumerate(groups):
+        for column, other in enumerate(groups):
+            value = alike.get((one, other))
+            if value is not None:
+                at = (column - 0.48, row - 0.48)
+                axes.add_patch(Rectangle(at, 0.96, 0.96, color=COLOURS[0], alpha=0.75 * max(0.0, value), linewidth=0))
+                axes.text(column, row, f"{value:.2f}", ha="center", va="center")
+    axes.set(xlim=(-0.5, len(groups) - 0.5), ylim=(len(groups) - 0.5, -0.5), aspect="equal", title="linear CKA")
+    axes.set_xticks(range(len(groups)), groups)
+    axes.set_yticks(range(len(groups)), groups)
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_visible(False)
 
 
 def _learning_curve(stack: StackRuns) -> Figure | None:

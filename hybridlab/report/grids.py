@@ -47,19 +47,16 @@ def by_place(
     stack: StackRuns, caption: str, columns: Sequence[Column], note: str = "", groupings: Sequence[str] = GROUPINGS
 ) -> Table | None:
     """Return a row for each place that any column was measured at; a column that was not measured at all is left out."""
-    bodies: dict[str, list[Row]] = {}
-    measured = [column for column in columns if stack.values(column.measure, "group", slice="", **column.where)]
+
+    def groups(column: Column, grouping: str) -> list[str]:
+        return stack.values(column.measure, "group", grouping=grouping, slice="", **column.where)
+
+    measured = [column for column in columns if any(groups(column, grouping) for grouping in groupings)]
+    bodies = []
     for grouping in groupings:
-        here: dict[str, Place] = {"grouping": grouping, "slice": ""}
-        groups = [
-            group for column in measured for group in stack.values(column.measure, "group", **here, **column.where)
-        ]
-        for group in dict.fromkeys(groups):
-            cells = (
-                column.show(stack.find(column.measure, group=group, **here, **column.where)) for column in measured
-            )
-            bodies.setdefault(grouping, []).append((in_words(grouping, group), *cells))
-    return _table(caption, "Layers", measured, [tuple(body) for body in bodies.values()], note)
+        named = dict.fromkeys(group for column in measured for group in groups(column, grouping))
+        bodies.append(tuple((in_words(grouping, group), *_cells(stack, measured, grouping, group)) for group in named))
+    return _table(caption, "Layers", measured, [body for body in bodies if body], note)
 
 
 def by_bucket(
@@ -82,6 +79,12 @@ def by_bucket(
 def in_words(grouping: str, group: str) -> str:
     """Name the place of a number: a layer by its index, anything else by its own name."""
     return {"layer": f"layer {group}", "stack": "whole stack"}.get(grouping, group)
+
+
+def _cells(stack: StackRuns, columns: Sequence[Column], grouping: str, group: str) -> list[str]:
+    return [
+        column.show(stack.find(column.measure, grouping=grouping, group=group, **column.where)) for column in columns
+    ]
 
 
 def _table(

@@ -18,7 +18,11 @@ def position_sections(stack: StackRuns) -> list[Section]:
     first, *details = tables
     return [
         Section(title="Quality by position", tables=(first,), pictures=(picture,)),
-        *([Section(title="Layer groups by position", tables=tuple(details), detail=True)] if details else []),
+        *(
+            [Section(title="Layer groups by position", tables=tuple(details), detail=True, folded=True)]
+            if details
+            else []
+        ),
     ]
 
 

@@ -1,8 +1,10 @@
 """What in a stack may be more than it needs: layers that turn the residual stream little, groups that add the same."""
 
-from hybridlab.report.content import Section, Table
+from itertools import combinations
+
+from hybridlab.report.content import Picture, Section, Table
 from hybridlab.report.grids import Column, by_place
-from hybridlab.report.numbers import NOT_MEASURED, significant
+from hybridlab.report.numbers import significant
 from hybridlab.report.stack_runs import StackRuns
 
 
@@ -14,26 +16,31 @@ def redundancy_section(stack: StackRuns) -> list[Section]:
         [Column("Block\ninfluence", "block_influence")],
     )
     tables = tuple(table for table in (influence, similarity_table(stack)) if table)
-    return [Section(title="Redundancy", tables=tables, detail=True)] if tables else []
+    picture = Picture(
+        "redundancy", "How much each layer turns the residual stream; how alike the groups' additions to it are."
+    )
+    return [Section(title="Redundancy", tables=tables, pictures=(picture,), detail=True)] if tables else []
 
 
 def similarity_table(stack: StackRuns) -> Table | None:
     """Return the matrix of linear CKA between what the layer groups add."""
-
-    def cell(one: str, other: str) -> str:
-        if one == other:
-            return "1"
-        found = [
-            stack.find("similarity", grouping="pair", group=pair) for pair in (f"{one} & {other}", f"{other} & {one}")
-        ]
-        return next((significant(number.value, 3) for number in found if number), NOT_MEASURED)
-
-    rows = tuple((one, *(cell(one, other) for other in stack.groups)) for one in stack.groups)
-    if all(set(row[1:]) <= {"1", NOT_MEASURED} for row in rows):
+    alike = similarities(stack)
+    if not alike:
         return None
+    rows = tuple((one, *(significant(alike.get((one, other)), 3) for other in stack.groups)) for one in stack.groups)
     return Table(
         caption="Linear CKA between what two layer groups add to the residual stream; 1: the same up to rotation and scale.",
         text=("Layer\ngroup",),
         numbers=tuple(stack.groups),
         bodies=(rows,),
     )
+
+
+def similarities(stack: StackRuns) -> dict[tuple[str, str], float]:
+    """Return the linear CKA of every ordered pair of layer groups that it was measured of, and of each with itself."""
+    found = {}
+    for one, other in combinations(stack.groups, 2):
+        number = stack.find("similarity", grouping="pair", group=f"{one} & {other}")
+        if number:
+            found[one, other] = found[other, one] = number.value
+    return found | {(group, group): 1.0 for group in stack.groups} if found else {}

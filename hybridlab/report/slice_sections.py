@@ -14,6 +14,7 @@ IN_THE_TERMINAL = ("recall", "pairs")
 def slice_sections(stack: StackRuns) -> list[Section]:
     """Return a table for each slice: the intact stack, and each layer group knocked out."""
     told = [name for name, kind in SLICES.items() if kind.buckets != UNITS and name not in SHOWN_APART]
+    told.sort(key=lambda name: name not in IN_THE_TERMINAL)
     shown = columns(headline_of([stack]), [stack])
     silent = [
         Column(f"knockout\n{group}", "knockout", {"grouping": "group", "group": group, "part": "mixer"}, signed)
