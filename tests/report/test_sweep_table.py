@@ -1,4 +1,5 @@
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,14 @@ def test_reference_records_are_packed_and_read_by_default(tmp_path, monkeypatch,
 def test_what_a_sweep_says_to_its_report_means_something(file):
     sweep = parse(file)
     assert sweep is None or sweep.cells
+
+
+def test_the_docs_show_a_sweep_that_is_there_and_claims_that_are_taken(tmp_path):
+    whole, claims = re.findall(r"```yaml\n(.*?)```", (SWEEPS.parent / "docs" / "sweeps.md").read_text(), re.DOTALL)
+    assert whole == (SWEEPS / "mqar_window.yaml").read_text()
+    table = "table: {measure: nll, rows: {attention: {mixer: full}, hyena: {mixer: hyena}}}\n"
+    (tmp_path / "demo.yaml").write_text(table + claims)
+    assert len(parse(tmp_path / "demo.yaml").claims) == 3
 
 
 def test_the_page_of_the_sweeps_is_what_their_records_say():
