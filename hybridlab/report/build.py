@@ -15,7 +15,6 @@ from hybridlab.report.warnings import warnings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from rich.console import Console
 
 
 def report(directory: str | Path, base: str | None = None) -> Report:
@@ -42,9 +41,9 @@ def of_records(records: Sequence[RunRecord], base: str | None = None) -> Report:
     )
 
 
-def write(report: Report, directory: str | Path) -> list[Path]:
-    """Write report.md and report.html into `directory`, each whole or not at all; return them."""
-    pages = {Path(directory) / "report.md": report.markdown(), Path(directory) / "report.html": report.html()}
+def write(report: Report, directory: str | Path, name: str = "report") -> list[Path]:
+    """Write <name>.md and <name>.html into `directory`, each whole or not at all; return them."""
+    pages = {Path(directory) / f"{name}.md": report.markdown(), Path(directory) / f"{name}.html": report.html()}
     for path, text in pages.items():
         write_text(path, text)
     return list(pages)
@@ -52,28 +51,27 @@ def write(report: Report, directory: str | Path) -> list[Path]:
 
 def print_and_write(directory: str | Path, base: str | None = None) -> None:
     """Print the report on `directory`, and write it there; beside an archive nothing is written."""
-    found = report(directory, base)
-    console = _show(found)
-    for path in write(found, directory) if Path(directory).is_dir() else ():
-        console.print(str(path), highlight=False, soft_wrap=True)
+    _show(report(directory, base), directory, "report")
 
 
 def print_sweep(name: str, runs: str | Path | None = None, *, keep: bool = False) -> None:
-    """Print the table of a sweep and its claims; with `keep`, make the runs its reference records."""
-    from hybridlab.report.sweep_table import keep_reference, sweep_report
+    """Print the table of a sweep and its claims, and write it into the folder; with `keep`, make its runs the reference."""
+    from hybridlab.report.sweep_table import keep_reference, runs_of, sweep_report
 
-    console = _show(sweep_report(name, runs))
+    found = runs_of(name, runs)
+    _show(sweep_report(name, found), found, "sweep")
     if keep:
-        console.print(str(keep_reference(name, runs)), highlight=False, soft_wrap=True)
+        print(keep_reference(name, found))
 
 
-def _show(found: Report) -> "Console":
+def _show(found: Report, directory: str | Path, name: str) -> None:
     from rich.console import Console
 
     console = Console()
     console = console if console.is_terminal else Console(width=100)
     found.terminal(console)
-    return console
+    for path in write(found, directory, name) if Path(directory).is_dir() else ():
+        console.print(str(path), highlight=False, soft_wrap=True)
 
 
 def _not_finished(stack: StackRuns | None) -> list[str]:

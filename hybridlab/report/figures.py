@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -21,6 +21,14 @@ from hybridlab.report.swaps import paired_by_seed
 
 POSITION = "position in the document (tokens)"
 MOST_STACKS = 12  # more lines than this can't be told apart
+
+
+class TableRow(NamedTuple):
+    """A row of a sweep's table as it is drawn."""
+
+    name: str
+    paper: float | None
+    measured: Estimate | None
 
 
 def figures(record: RunRecord) -> dict[str, Figure]:
@@ -63,6 +71,28 @@ def of_stacks(stacks: Sequence[StackRuns], base: StackRuns) -> dict[str, Figure]
     return {name: figure for name, figure in found.items() if figure is not None}
 
 
+def of_table(rows: Sequence[TableRow], measure: str) -> Figure:
+    """Draw a sweep's table: what was measured with its interval, and a paper's figure beside it."""
+    with rc_context(STYLE):
+        figure, axes = _axes(height=0.9 + 0.3 * len(rows))
+        places = range(len(rows))
+        shown = [(place, row.measured) for place, row in enumerate(rows) if row.measured]
+        dots = {**_WHISKERS, "fmt": "o", "color": COLOURS[0], "markersize": 5, "label": "measured"}
+        numbers = [number for _, number in shown]
+        axes.errorbar([n.value for n in numbers], [place for place, _ in shown], xerr=_errors(numbers), **dots)
+        paper = [(place, row.paper) for place, row in enumerate(rows) if row.paper is not None]
+        if paper:
+            hollow = {"facecolors": "none", "edgecolors": COLOURS[1], "marker": "D", "s": 30, "label": "paper"}
+            axes.scatter([figure for _, figure in paper], [place for place, _ in paper], zorder=3, **hollow)
+        axes.set_yticks(places, [row.name for row in rows])
+        axes.invert_yaxis()
+        axes.margins(y=0.5 / len(rows))
+        axes.set_xlabel(measure)
+        axes.grid(visible=False, axis="y")
+        _legend(figure, axes)
+    return figure
+
+
 def _knockout(stack: StackRuns) -> Figure | None:
     """Bars by layer group and kind of mixer: NLL added by silencing the mixers, and the channel mixers."""
     where = [key for key in stack.groupings if stack.find("knockout", grouping=key[0], group=key[1], part="mixer")]
@@ -75,6 +105,8 @@ def _knockout(stack: StackRuns) -> Figure | None:
             for place, (grouping, group) in enumerate(where)
             if (found := stack.find("knockout", grouping=grouping, group=group, part=part))
         ]
+        if not bars:
+            continue
         named = {"mixer": "mixers silent", "channel": "channel mixers silent"}[part]
         places, found = [place for place, _ in bars], [number for _, number in bars]
         axes.bar(places, [number.value for number in found], width=0.38, color=colour, label=named)
@@ -96,7 +128,7 @@ def _knockout(stack: StackRuns) -> Figure | None:
 def _probes_by_slice(stack: StackRuns, name: str, words: str) -> Figure | None:
     """Lines over the buckets of a slice: the intact stack, and each layer group's mixers silent."""
     buckets = stack.buckets_of(name, "nll")
-    if not buckets:
+    if len(buckets) < 2:
         return None
     figure, axes = _bucket_axes(buckets, words)
     intact = [stack.find("nll", slice=name, bucket=bucket) for bucket in buckets]
@@ -224,7 +256,7 @@ def _ranking(named: dict[str, StackRuns], headline: Headline) -> Figure:
 
 def _stacks_by_position(named: dict[str, StackRuns], base: StackRuns) -> Figure | None:
     """Lines over the position in the document: each stack's NLL minus the base's, since the NLLs themselves overlap."""
-    if not base.buckets:
+    if len(base.buckets) < 2:
         return None
     figure, axes = _bucket_axes(base.buckets, POSITION, height=3 + 0.12 * len(named))
     axes.set_ylabel("NLL minus the base's (nats/token)")

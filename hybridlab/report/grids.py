@@ -21,6 +21,7 @@ class Column(NamedTuple):
     measure: str
     where: dict[str, Place] = {}  # noqa: RUF012 - never changed
     show: Show = with_interval
+    meaning: str = ""  # for the note of the table
 
 
 def section_of(title: str, table: Table | None, *pictures: Picture, detail: bool = False) -> list[Section]:
@@ -44,7 +45,7 @@ def plain(found: Estimate | None) -> str:
 
 
 def by_place(
-    stack: StackRuns, caption: str, columns: Sequence[Column], note: str = "", groupings: Sequence[str] = GROUPINGS
+    stack: StackRuns, caption: str, columns: Sequence[Column], groupings: Sequence[str] = GROUPINGS
 ) -> Table | None:
     """Return a row for each place that any column was measured at; a column that was not measured at all is left out."""
 
@@ -56,13 +57,14 @@ def by_place(
     for grouping in groupings:
         named = dict.fromkeys(group for column in measured for group in groups(column, grouping))
         bodies.append(tuple((in_words(grouping, group), *_cells(stack, measured, grouping, group)) for group in named))
-    return _table(caption, "Layers", measured, [body for body in bodies if body], note)
+    return _table(caption, "Layers", measured, [body for body in bodies if body])
 
 
-def by_bucket(
-    stack: StackRuns, slice: str, caption: str, columns: Sequence[Column], title: str, note: str = ""
-) -> Table | None:
-    """Return a row for each bucket of a slice; a column that was not broken down by it is left out."""
+def by_bucket(stack: StackRuns, slice: str, caption: str, columns: Sequence[Column], title: str) -> Table | None:
+    """Return a row for each bucket of a slice; a column that was not broken down by it is left out.
+
+    `None` where there are fewer than two buckets: one says no more than the whole.
+    """
     measured = [column for column in columns if stack.values(column.measure, "bucket", slice=slice, **column.where)]
     buckets = dict.fromkeys(
         bucket for column in measured for bucket in stack.buckets_of(slice, column.measure, **column.where)
@@ -73,7 +75,7 @@ def by_bucket(
             column.show(stack.find(column.measure, slice=slice, bucket=bucket, **column.where)) for column in measured
         )
         rows.append((bucket.replace("-", "–"), *cells))
-    return _table(caption, title, measured, [tuple(rows)], note)
+    return _table(caption, title, measured, [tuple(rows)]) if len(rows) > 1 else None
 
 
 def in_words(grouping: str, group: str) -> str:
@@ -87,10 +89,9 @@ def _cells(stack: StackRuns, columns: Sequence[Column], grouping: str, group: st
     ]
 
 
-def _table(
-    caption: str, title: str, columns: Sequence[Column], bodies: list[tuple[Row, ...]], note: str
-) -> Table | None:
+def _table(caption: str, title: str, columns: Sequence[Column], bodies: list[tuple[Row, ...]]) -> Table | None:
     if not columns or not any(bodies):
         return None
     numbers = tuple(column.title for column in columns)
+    note = " ".join(dict.fromkeys(column.meaning for column in columns if column.meaning))
     return Table(caption=caption, text=(title,), numbers=numbers, bodies=tuple(bodies), note=note)

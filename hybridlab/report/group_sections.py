@@ -3,30 +3,30 @@
 from hybridlab.report.content import Picture, Section
 from hybridlab.report.grids import Column, by_bucket, by_place, plain, section_of, signed, three_digits
 from hybridlab.report.numbers import how
-from hybridlab.report.stack_runs import StackRuns
+from hybridlab.report.stack_runs import Place, StackRuns
+
+MIXER: dict[str, Place] = {"part": "mixer"}
+CHANNEL: dict[str, Place] = {"part": "channel"}
 
 
 def probes_section(stack: StackRuns) -> list[Section]:
     """Return the measures of a layer group that say most, side by side: those that were taken."""
-    mixer, channel = ({"part": part, "block": None} for part in ("mixer", "channel"))
+    mean = "Mean knockout: the mixers add their mean over positions instead of nothing."
     asked = [
-        Column("Mean knockout\nof mixers", "mean_knockout", mixer, signed),
-        Column("Mean knockout\nof channel\nmixers", "mean_knockout", channel, signed),
-        Column("Tuned lens\nNLL", "tuned_lens"),
-        Column("Reach\n(tokens)", "reach_tokens", {"part": "mixer"}, plain),
-        Column("Memory\n(tokens)", "memory_tokens", {}, plain),
-        Column("Attention\n(tokens)", "attention_distance", {}, plain),
-        Column("Block\ninfluence", "block_influence", {}, three_digits),
+        Column("Mean knockout\nof mixers", "mean_knockout", MIXER, signed, mean),
+        Column("Mean knockout\nof channel\nmixers", "mean_knockout", CHANNEL, signed, mean),
+        Column(
+            "Tuned lens\nNLL", "tuned_lens", meaning="Tuned lens: after an affine map fitted on the training split."
+        ),
+        Column(
+            "Reach\n(tokens)", "reach_tokens", MIXER, plain, "Reach: the smallest block that costs nothing measurable."
+        ),
+        Column("Memory\n(tokens)", "memory_tokens", {}, plain, "Memory: mean lag by gradient."),
+        Column("Attention\n(tokens)", "attention_distance", {}, plain, "Attention: mean distance read over."),
+        Column("Block\ninfluence", "block_influence", {}, three_digits, "Block influence: 1 − cosine of the stream."),
     ]
-    table = by_place(
-        stack,
-        f"The layer groups asked otherwise. {how(stack.find('nll'))}",
-        asked,
-        "Mean knockout: the mixers add their mean over positions instead of nothing. Reach: the smallest block of tokens that "
-        "costs nothing measurable. Memory: mean lag by gradient. Attention: mean distance read over.",
-        groupings=("group", "mixer", "part"),
-    )
-    return section_of("Probes by layer group", table)
+    text = f"The layer groups asked otherwise. {how(stack.find('nll'))}"
+    return section_of("Probes by layer group", by_place(stack, text, asked, groupings=("group", "mixer", "part")))
 
 
 def layer_section(stack: StackRuns) -> list[Section]:
@@ -34,10 +34,10 @@ def layer_section(stack: StackRuns) -> list[Section]:
     asked = [
         Column("Lens\nNLL", "lens"),
         Column("Tuned lens\nNLL", "tuned_lens"),
-        Column("Knockout of\nmixer", "knockout", {"part": "mixer"}, signed),
-        Column("Knockout of\nchannel mixer", "knockout", {"part": "channel"}, signed),
-        Column("Mean knockout\nof mixer", "mean_knockout", {"part": "mixer"}, signed),
-        Column("Reach\n(tokens)", "reach_tokens", {"part": "mixer"}, plain),
+        Column("Knockout of\nmixer", "knockout", MIXER, signed),
+        Column("Knockout of\nchannel mixer", "knockout", CHANNEL, signed),
+        Column("Mean knockout\nof mixer", "mean_knockout", MIXER, signed),
+        Column("Reach\n(tokens)", "reach_tokens", MIXER, plain),
     ]
     text = f"Each single layer, in nats/token. {how(stack.find('nll'))}"
     return section_of("Layer by layer", by_place(stack, text, asked, groupings=("layer",)), detail=True)
@@ -50,7 +50,7 @@ def reach_section(stack: StackRuns) -> list[Section]:
     table = by_place(
         stack,
         f"Reach: NLL added (nats/token) when the layers' mixers see disjoint blocks of so many tokens. {how(stack.find('nll'))}",
-        [*asked, Column("Reach\n(tokens)", "reach_tokens", {"part": "mixer"}, plain)],
+        [*asked, Column("Reach\n(tokens)", "reach_tokens", MIXER, plain)],
     )
     picture = Picture("reach", "Reach: what it costs when a layer group sees no further back than its block.")
     return section_of("Reach", table, picture, detail=True)
@@ -82,14 +82,10 @@ def attention_section(stack: StackRuns) -> list[Section]:
 
 def interaction_section(stack: StackRuns) -> list[Section]:
     """Return what two groups cost together beyond the sum of their own."""
+    sign = "Below 0: one does the other's work when that is silent. Above 0: they need each other."
     asked = [
-        Column(f"{title}", "interaction", {"part": part}, signed)
-        for title, part in (("Mixers", "mixer"), ("Channel mixers", "channel"))
+        Column("Mixers", "interaction", MIXER, signed, sign),
+        Column("Channel mixers", "interaction", CHANNEL, signed, sign),
     ]
-    table = by_place(
-        stack,
-        "Interaction: knockout of two layer groups at once minus the sum of their own (nats/token).",
-        asked,
-        "Below 0: one does the other's work when that is silent. Above 0: they need each other.",
-    )
-    return section_of("Interactions", table, detail=True)
+    text = "Interaction: knockout of two layer groups at once minus the sum of their own (nats/token)."
+    return section_of("Interactions", by_place(stack, text, asked), detail=True)

@@ -31,7 +31,7 @@ def sections(stacks: list[StackRuns], base: StackRuns) -> list[Section]:
         *gap_section(ranked, base),
         Section(title="Knockout by layer group", tables=(knockout_table(ranked, keys),)),
         *tuning_section(ranked, keys),
-        *_unfinished_section(stacks),
+        *unfinished_section(stacks),
         Section(title="By position and while training", pictures=curves, detail=True),
         *(_details(stack, keys) for stack in ranked if stack.finished),
         Section(
@@ -110,7 +110,8 @@ def _swap_section(stacks: list[StackRuns], keys: list[str], base: StackRuns, hea
     return [Section(title="Swaps", tables=(table,))]
 
 
-def _unfinished_section(stacks: list[StackRuns]) -> list[Section]:
+def unfinished_section(stacks: list[StackRuns]) -> list[Section]:
+    """Return the runs that failed, diverged or still run, with their reason, if there are any."""
     keys = telling(stacks)
     rows = [
         (label(stack, keys), str(record.seed), record.status, record.reason or NOT_MEASURED, record.run_id)

@@ -13,7 +13,7 @@ from hybridlab.report.tuning import TUNED
 
 GRADES = {"A": "primary source", "B": "transcriptions that agree", "C": "one third-party transcription"}
 RELATIONS = {"<": -1, ">": 1, "within": 0}
-_TABLE = ("title", "note", "rows", "columns")  # its other keys select numbers, for every cell
+_TABLE = ("title", "note", "reading", "rows", "columns")  # its other keys select numbers, for every cell
 _CLAIM = ("left", "relation", "right", "margin", "chain")
 _PUBLISHED = ("paper", "source", "grade", "csv", "figures")
 
@@ -35,7 +35,8 @@ class Sweep:
 
     name: str
     title: str
-    note: str
+    note: str  # how it differs from the paper
+    reading: str  # what its authors make of the numbers
     tuned: tuple[str, ...]
     cells: dict[Cell, Selection]
     published: tuple[Published, ...]
@@ -86,6 +87,7 @@ def parse(file: Path) -> Sweep | None:
         name=file.stem,
         title=str(table.get("title", file.stem)),
         note=str(table.get("note", "")),
+        reading=str(table.get("reading", "")),
         tuned=tuple(words.get("tuned", TUNED)),
         cells={
             (row, column): grid.number({"row": row, "column": column}, f"{place}: `{row}`")

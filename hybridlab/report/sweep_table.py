@@ -1,20 +1,26 @@
 """A sweep's table beside a paper's: paper, measured, interval, n, and whether each claim holds."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hybridlab.config import sweep_files
 from hybridlab.records.archive import SUFFIX, pack, read_runs
 from hybridlab.records.record import RunRecord
 from hybridlab.report.choices import keys_called, no_choice, telling
 from hybridlab.report.claims import Decision, decide
-from hybridlab.report.content import Report, Section, Table
+from hybridlab.report.content import Picture, Report, Section, Table
 from hybridlab.report.numbers import NOT_MEASURED, p_value, setting, with_interval
+from hybridlab.report.several_stacks import knockout_table, unfinished_section
 from hybridlab.report.stack_runs import StackRuns, by_stack
 from hybridlab.report.statistics import Estimate
 from hybridlab.report.sweep_file import GRADES, Published, Sweep, read_sweep
 from hybridlab.report.trials import tuning_section
 from hybridlab.report.warnings import warnings
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MARK = "†"  # of a figure that may be a typing error of who copied it
 
@@ -24,16 +30,20 @@ def reference(name: str) -> Path:
     return sweep_files()[name].with_name(f"{name}{SUFFIX}")
 
 
+def runs_of(name: str, runs: str | Path | None = None) -> Path:
+    """Return where a sweep's runs lie: as given, else its reference records, else runs/<name>."""
+    known = reference(read_sweep(name).name)
+    return Path(runs) if runs else known if known.is_file() else Path("runs") / name
+
+
 def sweep_report(name: str, runs: str | Path | None = None) -> Report:
-    """Report on a sweep's runs: by default its reference records, or runs/<name> where there are none."""
-    sweep = read_sweep(name)
-    found = Path(runs) if runs else reference(name) if reference(name).is_file() else Path("runs") / name
-    return of_sweep(sweep, read_runs(found))
+    """Report on a sweep's runs, by default those of `runs_of`."""
+    return of_sweep(read_sweep(name), read_runs(runs_of(name, runs)))
 
 
-def keep_reference(name: str, runs: str | Path | None) -> Path:
-    """Pack a folder of runs into the sweep's archive of reference records."""
-    return pack(read_runs(runs or Path("runs") / name), reference(name))
+def keep_reference(name: str, runs: str | Path) -> Path:
+    """Pack runs into the sweep's archive of reference records."""
+    return pack(read_runs(runs), reference(name))
 
 
 def of_sweep(sweep: Sweep, records: Sequence[RunRecord]) -> Report:
@@ -45,10 +55,17 @@ def of_sweep(sweep: Sweep, records: Sequence[RunRecord]) -> Report:
     names = dict.fromkeys(name for selection in sweep.cells.values() for name in selection.choices)
     beside = [f"In these runs {no_choice(name, stacks)}" for name in names if not keys_called(name, stacks)]
     beside += [f"Stacks that stand in no row of the table: {unused}."] if unused else []
-    sections = [Section(title="Table", tables=(cells_table(sweep, stacks),))]
+    picture = Picture("table", "What was measured, with 95 % intervals, and the paper's figures.")
+    sections = [Section(title="Table", tables=(cells_table(sweep, stacks),), pictures=(picture,))]
     if sweep.claims:
         sections.append(Section(title="Claims", tables=(claims_table(sweep, decide(sweep.claims, stacks)),)))
-    sections += tuning_section(rows, telling(rows))
+    if sweep.reading:
+        sections.append(Section(title="Reading", text=(sweep.reading,)))
+    if rows:
+        sections.append(
+            Section(title="Knockout by layer group", tables=(knockout_table(rows, telling(rows)),), detail=True)
+        )
+    sections += [*tuning_section(rows, telling(rows)), *unfinished_section(stacks)]
     return Report(
         title=f"{sweep.name}: {sweep.title}",
         subtitle=made_on(records),
@@ -57,7 +74,7 @@ def of_sweep(sweep: Sweep, records: Sequence[RunRecord]) -> Report:
         headline=(),
         sections=tuple(sections),
         layers=(),
-        figures=dict,
+        figures=partial(_figures, sweep, stacks),
     )
 
 
@@ -109,6 +126,18 @@ def claims_table(sweep: Sweep, decisions: Sequence[Decision]) -> Table:
         "together. A claim of several inequalities holds if each does. Undecided: neither the claim nor its opposite is "
         "shown. The paper's figures decide nothing.",
     )
+
+
+def _figures(sweep: Sweep, stacks: Sequence[StackRuns]) -> "dict[str, Figure]":
+    from hybridlab.report.figures import TableRow, of_table
+
+    rows = []
+    for cell, selection in sweep.cells.items():
+        stack = selection.stack(stacks)
+        found = stack.find(selection.measure, **selection.where) if stack else None
+        rows.append(TableRow(", ".join(filter(None, cell)), sweep.figure(cell), found))
+    measures = dict.fromkeys(selection.measure for selection in sweep.cells.values())
+    return {"table": of_table(rows, ", ".join(measures))}
 
 
 def measured(found: Estimate | None) -> tuple[str, str, str]:

@@ -45,11 +45,8 @@ def _with_table(sweep: Sweep) -> list[str]:
         return [f"{sweep.title}. {sweep.note}".strip(), "No reference records yet."]
     found = of_sweep(sweep, read_archive(reference(sweep.name)))
     notes = [f"> **Note.** {warning}" for warning in found.warnings]
-    tables = [
-        part
-        for section in found.sections
-        if not section.detail
-        for table in section.tables
-        for part in table_parts(table)
-    ]
-    return [f"{sweep.title}.", f"{found.subtitle}.", *notes, *tables]
+    parts = [f"{sweep.title}.", f"{found.subtitle}.", *notes]
+    for section in found.sections:
+        if not section.detail:
+            parts += [*section.text, *(part for table in section.tables for part in table_parts(table))]
+    return parts

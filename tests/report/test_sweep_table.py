@@ -49,6 +49,23 @@ def test_each_claim_has_its_figures_and_its_word():
     assert "m = 5 claims" in table.note
 
 
+def test_the_figure_has_what_was_measured_and_the_papers_beside_it():
+    axes = of_sweep(parse(FILE), RECORDS).figures()["table"].axes[0]
+    measured, paper = axes.containers[0].lines[0], axes.collections[-1]
+    assert list(measured.get_xdata()) == pytest.approx([0.101, 0.2003, 0.5003, 0.9997], abs=1e-3)
+    assert [x for x, _ in paper.get_offsets().tolist()] == [0.081, 0.145, 0.31, 1.0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(PAPER)
+
+
+def test_what_the_authors_make_of_it_stands_below(tmp_path):
+    (tmp_path / "demo.yaml").write_text(
+        FILE.read_text().replace("measure: acc", "reading: As expected.\n  measure: acc")
+    )
+    found = of_sweep(parse(tmp_path / "demo.yaml"), RECORDS)
+    assert "As expected." in terminal(found)
+    assert "As expected." in found.markdown()
+
+
 def test_the_table_fits_the_terminal():
     text = terminal(of_sweep(parse(FILE), RECORDS))
     assert max(map(len, text.splitlines())) <= 100
@@ -97,7 +114,9 @@ def test_reference_records_are_packed_and_read_by_default(tmp_path, monkeypatch,
         store.write(record, tmp_path / "runs" / str(place))
     print_sweep("mqar_window", tmp_path / "runs", keep=True)
     first = capsys.readouterr().out
-    assert first.endswith(f"{sweep_table.reference('mqar_window')}\n")
+    pages = [tmp_path / "runs" / "sweep.md", tmp_path / "runs" / "sweep.html"]
+    assert first.endswith("".join(f"{path}\n" for path in (*pages, sweep_table.reference("mqar_window"))))
+    assert pages[0].read_text().startswith("# mqar_window: MQAR accuracy by the window")
     print_sweep("mqar_window")
     assert first.startswith(capsys.readouterr().out)
     page = sweeps_readme.render()
