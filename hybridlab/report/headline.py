@@ -24,6 +24,7 @@ TITLES = {
     "bits_per_byte": "Bits per\nbyte",
     "nll": "NLL\n(nats/token)",
     "perplexity": "Perplexity",
+    "streamed_nll": "NLL streamed\n(nats/token)",
 }
 
 

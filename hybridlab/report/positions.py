@@ -35,7 +35,7 @@ def position_tables(stack: StackRuns) -> list[Table]:
     ]
     whole: dict[str, Place] = {"grouping": "stack"}
     quality = columns(headline_of([stack]), [stack])
-    quality = [*quality, *(["perplexity"] if stack.find("perplexity") else [])]
+    quality = [*quality, *(name for name in ("perplexity", "streamed_nll") if stack.find(name))]
     tables = [
         by_bucket(
             stack,

@@ -6,11 +6,13 @@ from hybridlab.report.choices import label, short_names, telling, value
 from hybridlab.report.content import Picture, Section, Table
 from hybridlab.report.facts import facts, runs_table
 from hybridlab.report.gap import gap_section
+from hybridlab.report.grids import Show, plain, signed
+from hybridlab.report.group_sections import MIXER
 from hybridlab.report.headline import TITLES, Headline, columns, headline_of, rank
 from hybridlab.report.numbers import NOT_MEASURED, count, over, setting, with_interval
 from hybridlab.report.one_stack import ngrams, plan_section, quality_table
 from hybridlab.report.positions import position_tables
-from hybridlab.report.stack_runs import StackRuns
+from hybridlab.report.stack_runs import Place, StackRuns
 from hybridlab.report.swaps import correction, swap_row, swaps
 from hybridlab.report.trials import tuning_section
 
@@ -29,7 +31,7 @@ def sections(stacks: list[StackRuns], base: StackRuns) -> list[Section]:
         Section(title="Stacks", tables=(stacks_table(ranked, keys, base, headline),), pictures=pictures),
         *_swap_section(stacks, keys, base, headline),
         *gap_section(ranked, base),
-        Section(title="Knockout by layer group", tables=(knockout_table(ranked, keys),)),
+        Section(title="By layer group", tables=tuple(group_tables(ranked, keys))),
         *tuning_section(ranked, keys),
         *unfinished_section(stacks),
         Section(title="By position and while training", pictures=curves, detail=True),
@@ -71,26 +73,32 @@ def stacks_table(stacks: list[StackRuns], keys: list[str], base: StackRuns, head
     )
 
 
-def knockout_table(stacks: list[StackRuns], keys: list[str]) -> Table:
-    """Return what each layer group's mixers contribute, a row per stack."""
+def group_tables(stacks: list[StackRuns], keys: list[str]) -> list[Table]:
+    """Return what each layer group contributes and how far back it needs to look, a row per stack: what was measured."""
     groups = list(dict.fromkeys(group for stack in stacks for group in stack.groups))
-    rows = [
+    asked: list[tuple[str, str, dict[str, Place], Show]] = [
         (
-            *(value(stack, key) for key in keys),
-            *(
-                with_interval(stack.find("knockout", grouping="group", group=group, part="mixer"), signed=True)
-                for group in groups
-            ),
-        )
-        for stack in stacks
-        if stack.finished
+            "Knockout: how much the NLL (nats/token) rises when every mixer of the group adds nothing",
+            "knockout",
+            MIXER,
+            signed,
+        ),
+        ("Reach: the smallest block of tokens that costs the group nothing measurable", "reach_tokens", MIXER, plain),
+        ("Effective memory of the group: mean lag by gradient (tokens)", "memory_tokens", {}, with_interval),
     ]
-    return Table(
-        caption="How much the NLL (nats/token) rises when every mixer of a layer group adds nothing, with 95 % intervals.",
-        text=tuple(short_names(keys).values()),
-        numbers=tuple(f"knockout\n{group}" for group in groups),
-        bodies=(tuple(rows),),
-    )
+    tables = []
+    for words, measure, part, show in asked:
+        where: list[dict[str, Place]] = [{"grouping": "group", "group": group, **part} for group in groups]
+        rows = [
+            (*(value(stack, key) for key in keys), *(show(stack.find(measure, **place)) for place in where))
+            for stack in stacks
+            if any(stack.find(measure, **place) for place in where)
+        ]
+        if rows:
+            names, intervals = tuple(short_names(keys).values()), "" if show is plain else ", with 95 % intervals"
+            text = f"{words}{intervals}."
+            tables.append(Table(caption=text, text=names, numbers=tuple(groups), bodies=(tuple(rows),)))
+    return tables
 
 
 def _swap_section(stacks: list[StackRuns], keys: list[str], base: StackRuns, headline: Headline) -> list[Section]:

@@ -15,14 +15,14 @@ def slice_sections(stack: StackRuns) -> list[Section]:
     """Return a table for each slice: the intact stack, and each layer group knocked out."""
     told = [name for name, kind in SLICES.items() if kind.buckets != UNITS and name not in SHOWN_APART]
     told.sort(key=lambda name: name not in IN_THE_TERMINAL)
-    shown = columns(headline_of([stack]), [stack])
+    shown = [*columns(headline_of([stack]), [stack]), *(["streamed_nll"] if stack.find("streamed_nll") else [])]
     silent = [
         Column(f"knockout\n{group}", "knockout", {"grouping": "group", "group": group, "part": "mixer"}, signed)
         for group in stack.groups
     ]
+    whole: dict[str, Place] = {"grouping": "stack"}
     sections = []
     for name in told:
-        whole: dict[str, Place] = {"grouping": "stack"}
         table = by_bucket(
             stack,
             name,
@@ -30,7 +30,7 @@ def slice_sections(stack: StackRuns) -> list[Section]:
             [Column("Tokens", "nll", whole, tokens), *(Column(TITLES[m], m, whole) for m in shown), *silent],
             name.replace("_", " ").capitalize(),
         )
-        picture = [Picture("nll_by_distance", "NLL by distance, intact and with each layer group knocked out.")]
-        pictures = picture if name == "distance" else []
+        picture = Picture("nll_by_distance", "NLL by distance, intact and with each layer group knocked out.")
+        pictures = [picture] if name == "distance" else []
         sections += section_of(f"By {name.replace('_', ' ')}", table, *pictures, detail=name not in IN_THE_TERMINAL)
     return sections

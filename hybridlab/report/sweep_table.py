@@ -12,7 +12,7 @@ from hybridlab.report.choices import keys_called, no_choice, telling
 from hybridlab.report.claims import Decision, decide
 from hybridlab.report.content import Picture, Report, Section, Table
 from hybridlab.report.numbers import NOT_MEASURED, p_value, setting, with_interval
-from hybridlab.report.several_stacks import knockout_table, unfinished_section
+from hybridlab.report.several_stacks import group_tables, unfinished_section
 from hybridlab.report.stack_runs import StackRuns, by_stack
 from hybridlab.report.statistics import Estimate
 from hybridlab.report.sweep_file import GRADES, Published, Sweep, read_sweep
@@ -61,10 +61,8 @@ def of_sweep(sweep: Sweep, records: Sequence[RunRecord]) -> Report:
         sections.append(Section(title="Claims", tables=(claims_table(sweep, decide(sweep.claims, stacks)),)))
     if sweep.reading:
         sections.append(Section(title="Reading", text=(sweep.reading,)))
-    if rows:
-        sections.append(
-            Section(title="Knockout by layer group", tables=(knockout_table(rows, telling(rows)),), detail=True)
-        )
+    if by_group := group_tables(rows, telling(rows)):
+        sections.append(Section(title="By layer group", tables=tuple(by_group), detail=True))
     sections += [*tuning_section(rows, telling(rows)), *unfinished_section(stacks)]
     return Report(
         title=f"{sweep.name}: {sweep.title}",

@@ -78,6 +78,14 @@ def test_a_layer_of_its_own_is_asked_for_by_name():
     assert [line[0] for line in section.tables[0].bodies[0]] == ["layer 0", "layer 1", "layer 2"]
 
 
+def test_a_document_read_whole_stands_beside_its_windows():
+    told = [{"slice": "position", "bucket": bucket} for bucket in ("0-63", "64-127")]
+    rows = [row(name, 1.0, **where) for name in ("nll", "streamed_nll") for where in ({}, *told)]
+    (stack,) = by_stack([run({}, 0, rows)])
+    section = next(section for section in sections(stack) if section.title == "Quality by position")
+    assert section.tables[0].numbers == ("Tokens", "NLL\n(nats/token)", "NLL streamed\n(nats/token)")
+
+
 def test_the_likeness_of_groups_is_a_symmetric_matrix(titled):
     found = cells(titled["Redundancy"], place=1)
     assert found["early", "deep"] == found["deep", "early"] == "0.400"
