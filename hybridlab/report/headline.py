@@ -1,5 +1,6 @@
 """The measure by which a task is judged: the one place that decides it."""
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -11,13 +12,14 @@ class Headline(NamedTuple):
 
     ranked: str  # the measure that orders stacks
     compared: str  # the measure of differences between stacks
-    unit: str  # of a difference, in words
+    unit: str  # of a difference
+    best: str  # what comes first, in words
     higher_is_better: bool = False
 
 
-ACCURACY = Headline("accuracy", "accuracy", "accuracy", higher_is_better=True)
-BITS = Headline("bits_per_byte", "nll", "nats/token")
-NLL = Headline("nll", "nll", "nats/token")
+ACCURACY = Headline("accuracy", "accuracy", "accuracy", "highest accuracy", higher_is_better=True)
+BITS = Headline("bits_per_byte", "nll", "nats/token", "fewest bits per byte")
+NLL = Headline("nll", "nll", "nats/token", "lowest NLL")
 TITLES = {
     "accuracy": "Accuracy",
     "example_accuracy": "Accuracy\nby example",
@@ -46,6 +48,6 @@ def columns(headline: Headline, stacks: Iterable[StackRuns]) -> list[str]:
 def rank(headline: Headline, stack: StackRuns) -> float:
     """Return what to sort stacks by, the best first; a stack without the number comes last."""
     found = stack.find(headline.ranked)
-    if found is None or found.value != found.value:
-        return float("inf")
+    if found is None or math.isnan(found.value):
+        return math.inf
     return -found.value if headline.higher_is_better else found.value

@@ -62,9 +62,8 @@ def stacks_table(stacks: list[StackRuns], keys: list[str], base: StackRuns, head
             )
         )
     models = "; ".join(f"{model} {bits}" for model, bits in ngrams(base).items())
-    best = "highest accuracy" if headline.higher_is_better else "lowest NLL"
     return Table(
-        caption=f"{len(stacks)} stacks, {best} first. 95 % intervals: Student's t over seeds where there are several, "
+        caption=f"{len(stacks)} stacks, {headline.best} first. 95 % intervals: Student's t over seeds where there are several, "
         "else a bootstrap over documents.",
         text=(*short_names(keys).values(), "Runs", *short_names(tuned).values()),
         numbers=(*(TITLES[measure] for measure in shown), "Interval\nover", "Params", "Tokens/s"),

@@ -7,6 +7,8 @@ from statistics import fmean, stdev
 
 from hybridlab.records.measurement import OVER_SEEDS, Measurement
 
+ROUNDING = 1e-9  # what lies below may come from the arithmetic
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -65,8 +67,8 @@ def p_above(values: Sequence[float], bound: float = 0.0) -> float:
     if len(values) < 2 or not all(map(math.isfinite, values)):
         return 1.0
     excess, spread = fmean(values) - bound, stdev(values)
-    if spread == 0 or not math.isfinite(excess / spread):
-        return 0.0 if excess > 0 else 1.0
+    if spread < ROUNDING:
+        return 0.0 if excess > ROUNDING else 1.0
     return t_tail(excess / spread * math.sqrt(len(values)), len(values) - 1)
 
 

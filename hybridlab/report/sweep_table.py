@@ -127,7 +127,8 @@ def claims_table(sweep: Sweep, decisions: Sequence[Decision]) -> Table:
 
 
 def _figures(sweep: Sweep, stacks: Sequence[StackRuns]) -> "dict[str, Figure]":
-    from hybridlab.report.figures import TableRow, of_table
+    from hybridlab.report.comparison_figures import TableRow
+    from hybridlab.report.figures import of_table
 
     rows = []
     for cell, selection in sweep.cells.items():

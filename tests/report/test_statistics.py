@@ -89,6 +89,8 @@ def test_a_t_test_by_hand():
 def test_a_t_test_without_spread_or_without_seeds():
     assert (p_above([1.0, 1.0]), p_above([0.0, 0.0]), p_above([-1.0, -1.0])) == (0.0, 1.0, 1.0)
     assert (p_differs([1.0, 1.0]), p_differs([0.0, 0.0])) == (0.0, 1.0)
+    assert p_above([0.3 - 0.2, 0.3 - 0.2], bound=0.1) == 1.0  # 0.09999999999999998
+    assert p_above([0.1 + 0.2, 0.1 + 0.2], bound=0.3) == 1.0  # 0.30000000000000004
     assert (p_above([1.0]), p_differs([1.0, math.nan])) == (1.0, 1.0)
 
 
