@@ -136,7 +136,7 @@ def _report(arguments: list[str]) -> int:
 
         print_and_write(options.directory, options.base)
     else:
-        parser.error("DIR or --sweep NAME is needed")
+        raise ConfigError("report: a folder of runs or --sweep NAME is needed")
     return 0
 
 

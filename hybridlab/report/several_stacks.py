@@ -7,11 +7,12 @@ from hybridlab.report.content import Picture, Section, Table
 from hybridlab.report.facts import facts, runs_table
 from hybridlab.report.gap import gap_section
 from hybridlab.report.grids import Show, plain, signed
-from hybridlab.report.group_sections import MIXER
+from hybridlab.report.group_sections import MIXER, probes_section, reach_section
 from hybridlab.report.headline import TITLES, Headline, columns, headline_of, rank
 from hybridlab.report.numbers import NOT_MEASURED, count, over, setting, with_interval
 from hybridlab.report.one_stack import ngrams, plan_section, quality_table
 from hybridlab.report.positions import position_tables
+from hybridlab.report.slice_sections import slice_sections
 from hybridlab.report.stack_runs import Place, StackRuns
 from hybridlab.report.swaps import correction, swap_row, swaps
 from hybridlab.report.trials import tuning_section
@@ -134,7 +135,8 @@ def unfinished_section(stacks: list[StackRuns]) -> list[Section]:
 
 
 def _details(stack: StackRuns, keys: list[str]) -> Section:
-    tables = (quality_table(stack), *position_tables(stack), *plan_section(stack).tables)
+    parts = [*probes_section(stack), *reach_section(stack), *slice_sections(stack), plan_section(stack)]
+    tables = (quality_table(stack), *position_tables(stack), *(table for part in parts for table in part.tables))
     return Section(title=label(stack, keys), tables=tables, detail=True, folded=True)
 
 

@@ -47,7 +47,7 @@ class Tuning:
         """The chosen values that are the smallest or largest tried: a better one may lie beyond."""
         found = {}
         for key, value in self.values.items():
-            tried = {trial.values[key] for trial in self.trials if isinstance(trial.values[key], int | float)}
+            tried = [tried for trial in self.trials if isinstance(tried := trial.values.get(key), int | float)]
             if len(tried) > 1 and value in (min(tried), max(tried)):
                 found[key] = value
         return found
@@ -70,7 +70,7 @@ def tune(
         trial = Trial(values, validation(records), records)
         found.setdefault(to_text(rest, sort_keys=True), (rest, []))[1].append(trial)
     searches = [trials for _, trials in found.values() if len(trials) > 1]
-    if not searches or any(all(trial.validation is None for trial in trials) for trials in searches):
+    if not searches or any(map(_is_blind, searches)):
         return None
     return [(rest, Tuning(tuple(sorted(trials, key=_rank)))) for rest, trials in found.values()]
 
@@ -85,6 +85,12 @@ def validation(records: Runs) -> Estimate | None:
             if rows:
                 last[record.seed] = max(rows, key=lambda row: row.step or 0).value
     return over_seeds(list(last.values())) if last else None
+
+
+def _is_blind(trials: list[Trial]) -> bool:
+    """Say whether runs finished, but none with a validation NLL."""
+    finished = any(record.status == "finished" for trial in trials for record in trial.records)
+    return finished and all(trial.validation is None for trial in trials)
 
 
 def _rank(trial: Trial) -> tuple[float, float]:

@@ -35,14 +35,13 @@ def _tuning(stacks: Sequence[StackRuns]) -> Iterable[str]:
     edges = [
         f"{label(stack, keys)} ({', '.join(f'{short_names([key])[key]} {value}' for key, value in edge.items())})"
         for stack in stacks
-        if (edge := stack.tuning.at_the_edge)
+        if stack.finished and (edge := stack.tuning.at_the_edge)
     ]
     if edges:
         yield f"The chosen value lies on the edge of its grid, and a better one may lie beyond: {', '.join(edges)}."
-    searched = [stack for stack in stacks if len(stack.tuning.trials) > 1]
-    if searched and len(searched) < len(stacks):
-        names = ", ".join(label(stack, keys) for stack in stacks if stack not in searched)
-        yield f"Not every stack was tuned: one setting only of {names}. The comparison is not fair to it."
+    single = [label(stack, keys) for stack in stacks if len(stack.tuning.trials) < 2]
+    if len(single) < len(stacks) and single:
+        yield f"Not every stack was tuned: one setting only of {', '.join(single)}. The comparison is not fair to it."
 
 
 def _unlike(stacks: Sequence[StackRuns]) -> Iterable[str]:

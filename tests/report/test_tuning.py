@@ -58,6 +58,13 @@ def test_without_a_search_or_without_validation_a_rate_is_a_choice_like_others()
     assert len(by_stack(grid(), tuned=())) == 3
 
 
+def test_a_stack_that_diverged_at_every_rate_is_still_one_row():
+    lost = [tried("linear", rate, 0, 9.0, 9.0, status="diverged") for rate in (0.001, 0.003, 0.01)]
+    stacks = by_stack([*grid(), *lost])
+    assert [len(stack.all_records) for stack in stacks] == [6, 3]
+    assert stacks[1].finished == ()
+
+
 def test_other_choices_can_be_tuned():
     records = [
         run({MIXER: "full", "optimizer.decay": decay}, 0, [row("nll", decay)], 1 - decay) for decay in (0.0, 0.1, 0.3)
