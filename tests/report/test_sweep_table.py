@@ -9,6 +9,7 @@ from hybridlab.errors import ConfigError
 from hybridlab.report import sweep_table, sweeps_readme
 from hybridlab.report.sweep_file import parse, read_sweep
 from hybridlab.report.sweep_table import of_sweep
+from tests.report.examples import row, run
 from tests.report.test_claims import FILE, PAPER, runs
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
@@ -70,6 +71,38 @@ def test_the_table_fits_the_terminal():
     text = terminal(of_sweep(parse(FILE), RECORDS))
     assert max(map(len, text.splitlines())) <= 100
     assert "…" not in text
+
+
+def test_columns_are_numbers_of_the_same_stack(tmp_path):
+    (tmp_path / "demo.yaml").write_text("""
+table:
+  measure: perplexity
+  rows: {attention: {early: full}, hyena: {early: hyena}}
+  columns: {overall: {}, recall: {slice: recall, bucket: recall}}
+published: [{paper: Zoology, grade: C, figures: {hyena: {overall: 11.6, recall: 5.0}}}]
+claims:
+  recall is harder: {left: {row: hyena, column: recall}, relation: <, right: {row: hyena, column: overall}}
+""")
+    stacks = {"full": (9.0, 2.0), "hyena": (11.0, 4.0)}
+    records = [
+        run(
+            {"stack.groups.early.mixer": mixer},
+            seed,
+            [row("perplexity", whole + seed), row("perplexity", recall + seed, slice="recall", bucket="recall")],
+        )
+        for mixer, (whole, recall) in stacks.items()
+        for seed in (0, 1)
+    ]
+    found = of_sweep(parse(tmp_path / "demo.yaml"), records)
+    table = found.sections[0].tables[0]
+    assert table.text == ("Row", "Column")
+    assert [line[:4] for line in table.bodies[1]] == [
+        ("hyena", "overall", "11.6†", "11.5"),
+        ("hyena", "recall", "5†", "4.5"),
+    ]
+    (claim,) = found.sections[1].tables[0].bodies[0]
+    assert claim[1:4] == ("hyena (recall) − hyena (overall)", "−6.6†", "−7.0000")
+    assert [label.get_text() for label in found.figures()["table"].axes[0].get_yticklabels()][-1] == "hyena, recall"
 
 
 def test_rows_that_were_not_run_and_runs_that_are_no_row_are_said():
