@@ -11,8 +11,6 @@ from hybridlab.errors import ConfigError, near_miss
 # of what they configure, with the near miss named, where they are built.
 GROUPS = ("stack", "mixers", "task", "optimizer", "trainer", "checkpoint", "evaluation", "logger")
 SCALARS = ("name", "runs", "seed", "compile")
-# The keys of a sweep's file that its report reads: Hydra does not see them, so they change no run.
-REPORTED = ("tuned", "table", "published", "claims")
 
 
 def conf_dir() -> Path:
@@ -22,6 +20,10 @@ def conf_dir() -> Path:
         if (folder / "config.yaml").is_file():
             return folder
     raise ConfigError("conf/config.yaml: not found beside the hybridlab package; install it again")
+
+
+# What a sweep's file says to its report: Hydra does not see it, so that it changes no run.
+REPORTED = ("tuned", "table", "published", "claims")
 
 
 def sweep_files() -> dict[str, Path]:
