@@ -26,7 +26,7 @@ class Task:
     measures: ClassVar[tuple[str, ...]]  # keys of hybridlab.records.measures.MEASURES, the headline first
     slices: tuple[str, ...]  # keys of hybridlab.records.slices.SLICES; `document` and `position` at least
     source: ClassVar[str]  # where the task was published, or where its data are from
-    unit: ClassVar[str]  # what a token is: byte | token (of a tokeniser) | symbol
+    unit: str  # what a token is: byte | token (of a tokeniser) | symbol
 
     causal: bool = True  # no position may see what comes after it
     classes: int | None = None  # of an encoder task

@@ -14,7 +14,7 @@ from hybridlab.tasks.lengths import distribution
 from hybridlab.tasks.near_duplicates import THRESHOLD, band_keys, near_duplicates
 from hybridlab.tasks.split import Split
 from hybridlab.tasks.store import stored
-from hybridlab.tasks.tokeniser import FILE, Bytes, Subwords, Tokeniser, identity, make_tokeniser
+from hybridlab.tasks.tokeniser import FILE, Bytes, Subwords, Tokeniser, identity, make_tokeniser, named
 
 VERSION = 1  # of what is stored: another one is built anew
 NEAR_DUPLICATES = ("drop", "refuse", "keep")
@@ -67,9 +67,7 @@ class Division(NamedTuple):
             raise ConfigError(f"{wrong}: no such choice; {near_miss(self.near_duplicates, NEAR_DUPLICATES)}")
 
 
-def open_corpus(
-    source: Source, tokeniser: str | Mapping[str, int] = "bytes", division: Division = Division()
-) -> Corpus:
+def open_corpus(source: Source, tokeniser: str | Mapping[str, int], division: Division) -> Corpus:
     """Open the stored form of a corpus; build it first if it is not there (see `store`)."""
     division.check()
     settings = [VERSION, source.digest, identity(tokeniser), *division]
@@ -78,7 +76,7 @@ def open_corpus(
     facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
     made = Bytes()
     if tokeniser != "bytes":
-        made = Subwords((folder / FILE).read_text(encoding="utf-8"), f"tokeniser={tokeniser}")
+        made = Subwords((folder / FILE).read_text(encoding="utf-8"), named(tokeniser))
     return Corpus({name: _opened(folder, name, made) for name in SPLITS}, made, facts)
 
 
@@ -122,7 +120,10 @@ def _build(folder: Path, source: Source, setting: str | Mapping[str, int], divis
             "similarity": THRESHOLD,
             **{name: len(found) for name, found in near.items()},
         },
-        "tokeniser": {"name": str(setting), "vocabulary": len(tokeniser.bytes_of_token)},
+        "tokeniser": {
+            "setting": setting if isinstance(setting, str) else dict(setting),
+            "vocabulary": len(tokeniser.bytes_of_token),
+        },
         "sha256": _digest_of(folder),
     }
     (folder / _FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")

@@ -12,9 +12,9 @@ from hybridlab.tasks.corpus import Division, open_corpus
 from hybridlab.tasks.files import Files
 from hybridlab.tasks.hub import Hub
 from hybridlab.tasks.ngram import baselines
-from hybridlab.tasks.recall import Rule, with_recall
+from hybridlab.tasks.recall import Recalled, Rule
 from hybridlab.tasks.relative_position import relative_position
-from hybridlab.tasks.training_rows import TrainingRows
+from hybridlab.tasks.training_rows import TrainingRows, check_distribution
 from hybridlab.tasks.windows import starts, windows
 
 
@@ -56,6 +56,7 @@ class Documents(Task):
         _require_whole("seed", seed, least=0)
         _require_whole("length", length, least=1)
         _require_whole("batch", batch, least=1)
+        check_distribution(length_distribution, packed)
         if path is not None and hub is not None:
             raise ConfigError(f"path={path}: with hub.name={hub.get('name')} there are two sources; one is needed")
         source = Files(path, field, encoding) if hub is None else Hub.of(hub, field)
@@ -66,7 +67,7 @@ class Documents(Task):
         self.length_distribution = length_distribution
         self.splits = corpus.splits
         if recall is not None:
-            self.splits = with_recall(corpus.splits, Rule.of(recall))
+            self.splits = Recalled(corpus.splits, Rule.of(recall))
             self.slices = (*type(self).slices, "recall", "recall_distance")
         self.facts = corpus.facts
         self.unit = corpus.tokeniser.unit

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 
 from hybridlab.errors import ConfigError
@@ -31,7 +30,7 @@ class Files:
     def __str__(self) -> str:
         return f"path={self.path}"
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """The SHA-256 of what decides the documents: the files' contents and formats, and how they are read."""
         each = []

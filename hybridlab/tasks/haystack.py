@@ -6,6 +6,9 @@ from jaxtyping import Int64
 from hybridlab.tasks.corpus import Division, open_corpus
 from hybridlab.tasks.draws import Draws
 from hybridlab.tasks.files import Files
+from hybridlab.tasks.tokeniser import Bytes
+
+VOCABULARY = len(Bytes.bytes_of_token)
 
 
 class Haystack:
@@ -13,7 +16,6 @@ class Haystack:
 
     def __init__(self, path: str | None, validation_share: float, test_share: float):
         corpus = open_corpus(Files(path), "bytes", Division(validation_share, test_share))
-        self.begin = corpus.tokeniser.begin
         self.bytes_of_token = corpus.tokeniser.bytes_of_token
         self.facts = corpus.facts
         self._text = {name: np.concatenate(list(split.texts(None))) for name, split in corpus.splits.items()}
@@ -25,4 +27,4 @@ class Haystack:
 
     def inputs(self, text: Int64[np.ndarray, "n t"]) -> Int64[np.ndarray, "n t"]:
         """Return what each byte is predicted from last: the byte before it, or the mark in front of all."""
-        return np.concatenate([np.full((len(text), 1), self.begin), text[:, :-1]], axis=1)
+        return np.concatenate([np.full((len(text), 1), Bytes.begin), text[:, :-1]], axis=1)

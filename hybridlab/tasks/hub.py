@@ -11,7 +11,7 @@ from typing import Any
 from hybridlab.errors import ConfigError, near_miss
 
 _OFFLINE = (
-    "without a network: fill the cache of HF_HOME elsewhere, or download the files and give their folder as task.path"
+    "without a network: give files from elsewhere as task.path, or copy the $HF_HOME or $HYBRIDLAB_CACHE that has it"
 )
 _BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".txt": "text"}
 

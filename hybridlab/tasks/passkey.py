@@ -8,7 +8,7 @@ import numpy as np
 from hybridlab.errors import ConfigError, near_miss
 from hybridlab.tasks.batch import IGNORED
 from hybridlab.tasks.draws import Draws
-from hybridlab.tasks.haystack import Haystack
+from hybridlab.tasks.haystack import VOCABULARY, Haystack
 from hybridlab.tasks.settings import require_whole
 from hybridlab.tasks.sized import Sized
 from hybridlab.tasks.synthetic import Examples, Segment
@@ -31,6 +31,7 @@ class Passkey(Sized):
     slices = ("document", "position", "relative_position", "length", "distance", "depth")
     source = "arXiv:2305.16300, section 4.2; arXiv:2404.06654"
     unit = "byte"
+    vocabulary = VOCABULARY
 
     def __init__(
         self,
@@ -58,7 +59,6 @@ class Passkey(Sized):
         self.train_on = train_on
         self.haystack = Haystack(path, validation_share, test_share)
         self.bytes_of_token = self.haystack.bytes_of_token
-        self.vocabulary = len(self.bytes_of_token)
         super().__init__(
             seed=seed, length=length, batch=batch, examples=examples, held_out=held_out, multiples=multiples
         )

@@ -7,7 +7,7 @@ import numpy as np
 
 from hybridlab.errors import ConfigError
 from hybridlab.tasks.draws import Draws
-from hybridlab.tasks.haystack import Haystack
+from hybridlab.tasks.haystack import VOCABULARY, Haystack
 from hybridlab.tasks.settings import require_whole
 from hybridlab.tasks.sized import Sized
 from hybridlab.tasks.synthetic import Examples, Segment
@@ -27,6 +27,7 @@ class PlantedRecall(Sized):
     slices = ("document", "position", "relative_position", "length", "recall", "recall_distance", "distance")
     source = "hybridlab, after the recall hits of arXiv:2312.04927"
     unit = "byte"
+    vocabulary = VOCABULARY
 
     def __init__(
         self,
@@ -60,7 +61,6 @@ class PlantedRecall(Sized):
         self.distances = None if distances is None else tuple(distances)
         self.haystack = Haystack(path, validation_share, test_share)
         self.bytes_of_token = self.haystack.bytes_of_token
-        self.vocabulary = len(self.bytes_of_token)
         super().__init__(
             seed=seed, length=length, batch=batch, examples=examples, held_out=held_out, multiples=multiples
         )

@@ -1,6 +1,7 @@
 """Which tokens of real text can be recalled: those that complete an n-gram their document has shown before."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +37,44 @@ class Rule(NamedTuple):
         return rule
 
 
+class Recalled(Mapping[str, Split]):
+    """The splits of a corpus with the slices `recall` and `recall_distance`; in training documents no token is in either.
+
+    What is recalled in a split is found when that split is first asked for, and what is frequent, when a held-out one is.
+    """
+
+    def __init__(self, splits: Mapping[str, Split], rule: Rule) -> None:
+        self._splits = splits
+        self._rule = rule
+        self._told: dict[str, Split] = {}
+
+    def __getitem__(self, name: str) -> Split:
+        if name not in self._told:
+            split = self._splits[name]
+            self._told[name] = split._replace(facts={**split.facts, **self._facts(name, split)})
+        return self._told[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._splits)
+
+    def __len__(self) -> int:
+        return len(self._splits)
+
+    @cached_property
+    def _frequent(self) -> UInt64[np.ndarray, " k"]:
+        return frequent_ngrams(_documents(self._splits["training"]), self._rule)
+
+    def _facts(self, name: str, split: Split) -> dict[str, Any]:
+        nothing = np.broadcast_to(np.int64(-1), split.tokens.shape)
+        if name == "training":
+            return {"recall": nothing, "recall_distance": nothing}
+        recall, distance = nothing.copy(), nothing.copy()
+        for first, document in zip(split.offsets + 1, _documents(split), strict=False):
+            here = slice(first, first + len(document))
+            recall[here], distance[here] = recall_facts(document, self._rule, self._frequent)
+        return {"recall": recall, "recall_distance": distance}
+
+
 class RecallFacts(NamedTuple):
     """For each token whether it is a recall hit, 1 or 0, and how many tokens ago its n-gram last ended, -1 if it is none."""
 
@@ -47,8 +86,7 @@ def recall_facts(document: np.ndarray, rule: Rule, frequent: UInt64[np.ndarray, 
     """Find the recall hits of a document [t], given what `frequent_ngrams` found in the training documents."""
     grams = _ngrams(document, rule.n)
     seen = previous_occurrence(grams)
-    at = np.minimum(np.searchsorted(frequent, grams), max(len(frequent) - 1, 0))
-    rare = frequent[at] != grams if len(frequent) else np.ones(len(grams), dtype=bool)
+    rare = np.searchsorted(frequent, grams, side="left") == np.searchsorted(frequent, grams, side="right")
     hit = (seen >= 0) & rare
     # The first n - 1 tokens complete no n-gram.
     before = np.full(min(rule.n - 1, len(document)), -1)
@@ -64,26 +102,6 @@ def frequent_ngrams(documents: Iterable[np.ndarray], rule: Rule) -> UInt64[np.nd
     found = [_ngrams(document, rule.n) for document in documents]
     grams, counts = np.unique(np.concatenate([np.empty(0, dtype=np.uint64), *found]), return_counts=True)
     return grams[counts > rule.at_most]
-
-
-def with_recall(splits: Mapping[str, Split], rule: Rule) -> dict[str, Split]:
-    """Give the held-out splits the slices `recall` and `recall_distance`; in training documents no token is of either."""
-    frequent = frequent_ngrams(_documents(splits["training"]), rule)
-    return {
-        name: split._replace(facts={**split.facts, **_facts(name, split, rule, frequent)})
-        for name, split in splits.items()
-    }
-
-
-def _facts(name: str, split: Split, rule: Rule, frequent: np.ndarray) -> dict[str, Any]:
-    nothing = np.broadcast_to(np.int64(-1), split.tokens.shape)
-    if name == "training":
-        return {"recall": nothing, "recall_distance": nothing}
-    recall, distance = nothing.copy(), nothing.copy()
-    for first, document in zip(split.offsets + 1, _documents(split), strict=False):
-        here = slice(first, first + len(document))
-        recall[here], distance[here] = recall_facts(document, rule, frequent)
-    return {"recall": recall, "recall_distance": distance}
 
 
 def _documents(split: Split) -> Iterable[np.ndarray]:

@@ -40,7 +40,7 @@ class Synthetic(Task):
     `examples` is how many there are to train on, gone through again in another order each epoch (`order: published`: always
     in order, segment after segment, as loaders that do not shuffle have it); null means fresh examples at every step.
     `held_out` is how many the validation split has, and the test split. A batch is of one segment, so its rows are of one
-    length; what is left of a segment when no whole batch remains waits for another epoch's order.
+    length; what is left of a segment when no whole batch remains waits for another epoch (in the published order: in vain).
 
     No row can be in two splits: a hash of the row's tokens decides which split it belongs to (an eighth each to validation
     and test), and a draw that belongs elsewhere is drawn again. That holds for any two seeds, and for numbers of examples

@@ -75,7 +75,7 @@ class Subwords:
     def tokens(self, text: bytes) -> np.ndarray:
         """Return the tokens of a text; a ConfigError if they do not spell it (a space put in front aside)."""
         ids = self._tokenizer.encode(text.decode(), add_special_tokens=False).ids
-        if max(ids, default=0) >= self.begin:
+        if max(ids, default=-1) >= self.begin:
             raise ConfigError(f"{self.name}: gives the id {max(ids)}, but its vocabulary has {self.begin}")
         spelt = b"".join(map(self._bytes.__getitem__, ids))
         if spelt not in (text, b" " + text):
@@ -96,9 +96,16 @@ def identity(setting: str | Mapping[str, int]) -> str:
     if isinstance(setting, Mapping):
         size = setting.get("bpe")
         if set(setting) != {"bpe"} or type(size) is not int or size <= 256:
-            raise ConfigError(f"tokeniser={dict(setting)}: must be {{bpe: n}}, n a whole number above the 256 bytes")
+            raise ConfigError(f"{named(setting)}: must be {{bpe: n}}, n a whole number above the 256 bytes")
         return f"bpe {size}"
     return hashlib.sha256(_specification(setting).encode()).hexdigest()
+
+
+def named(setting: str | Mapping[str, int]) -> str:
+    """Spell the setting as on the command line."""
+    if isinstance(setting, Mapping):
+        return " ".join(f"tokeniser.{key}={value}" for key, value in setting.items()) or "tokeniser={}"
+    return f"tokeniser={setting}"
 
 
 def make_tokeniser(setting: str | Mapping[str, int], training: Iterable[bytes]) -> Bytes | Subwords:
@@ -106,8 +113,8 @@ def make_tokeniser(setting: str | Mapping[str, int], training: Iterable[bytes]) 
     if setting == "bytes":
         return Bytes()
     if isinstance(setting, Mapping):
-        return Subwords(_trained(setting["bpe"], training), f"tokeniser={dict(setting)}")
-    return Subwords(_specification(setting), f"tokeniser={setting}")
+        return Subwords(_trained(setting["bpe"], training), named(setting))
+    return Subwords(_specification(setting), named(setting))
 
 
 def _specification(path: str) -> str:
@@ -123,7 +130,7 @@ def _specification(path: str) -> str:
 
 def _trained(size: int, training: Iterable[bytes]) -> str:
     """Train a byte-level byte-pair encoding (Sennrich et al., arXiv:1508.07909; on bytes, Radford et al. 2019)."""
-    library = _library(f"tokeniser={{bpe: {size}}}")
+    library = _library(f"tokeniser.bpe={size}")
     tokenizer = library.Tokenizer(library.models.BPE())
     tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = library.decoders.ByteLevel()
@@ -146,7 +153,7 @@ def _bytes_of_tokens(tokenizer: Any, specification: dict[str, Any]) -> list[byte
     decoder = json.dumps(specification.get("decoder"))
     spelling = _byte_level if '"ByteLevel"' in decoder else _with_word_marks
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-    table = [b""] * (1 + max(vocabulary.values()))
+    table = [b""] * (1 + max(vocabulary.values(), default=-1))
     for token, index in vocabulary.items():
         table[index] = spelling(token)
     for index, added in tokenizer.get_added_tokens_decoder().items():

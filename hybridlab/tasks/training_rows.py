@@ -9,6 +9,15 @@ from hybridlab.tasks.split import Rows, Split, joined
 LENGTH_DISTRIBUTIONS = ("fixed", "uniform", "corpus")
 
 
+def check_distribution(distribution: str, packed: bool) -> None:
+    """Refuse a distribution of lengths that there is not, or that packed rows cannot have."""
+    if distribution not in LENGTH_DISTRIBUTIONS:
+        wrong = f"length_distribution={distribution}"
+        raise ConfigError(f"{wrong}: no such choice; {near_miss(distribution, LENGTH_DISTRIBUTIONS)}")
+    if packed and distribution != "fixed":
+        raise ConfigError(f"packed={packed}: packed rows are full; length_distribution must be fixed")
+
+
 class TrainingRows:
     """Rows of `length` tokens, drawn in one of four ways; what is left of a row is padding.
 
@@ -19,11 +28,6 @@ class TrainingRows:
     """
 
     def __init__(self, training: Split, *, length: int, batch: int, distribution: str, packed: bool):
-        if distribution not in LENGTH_DISTRIBUTIONS:
-            wrong = f"length_distribution={distribution}"
-            raise ConfigError(f"{wrong}: no such choice; {near_miss(distribution, LENGTH_DISTRIBUTIONS)}")
-        if packed and distribution != "fixed":
-            raise ConfigError(f"packed={packed}: packed rows are full; length_distribution must be fixed")
         self.training = training
         self.length = length
         self.batch = batch

@@ -5,6 +5,7 @@ from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from hybridlab.errors import ConfigError
 from hybridlab.tasks.batch import IGNORED
 from hybridlab.tasks.documents import Documents
 from hybridlab.tasks.ngram import BEGIN
+from hybridlab.tasks.training_rows import TrainingRows
 
 
 def contents(task: Documents) -> dict[str, set[bytes]]:
@@ -165,3 +167,112 @@ def test_inputs_are_the_targets_one_later(task: Documents):
 def test_no_document_is_in_two_splits(task: Documents):
     seen = contents(task).values()
     assert len(set.union(*seen)) == sum(map(len, seen))
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "corpus"])
+def test_drawn_lengths_are_those_of_the_distribution(documents: Callable[..., Documents], distribution: str):
+    task = documents(length_distribution=distribution, length=64, batch=2000)
+    batch = task.train_batch(0)
+    assert batch.inputs.shape == (2000, 64)
+    assert task.tokens_per_step == batch.inputs.numel(), "padding is read too"
+    supervised = batch.targets != IGNORED
+    read = supervised.sum(dim=1)
+    assert supervised.equal(torch.arange(64) < read[:, None]), "all of a row, then padding"
+    assert (batch.inputs[~supervised] == BEGIN).all()
+    assert batch.slices["length"].equal(read[:, None].expand(2000, 64))
+    own = torch.tensor(task.splits["training"].lengths)
+    document, first = batch.slices["document"][:, 0], batch.slices["position"][:, 0]
+    assert (first + read <= own[document]).all()
+    if distribution == "corpus":
+        assert read.equal(own[document].clamp(max=64))
+        counts = torch.bincount(document, minlength=len(own))
+        assert (counts - 2000 / len(own)).abs().max() < 5 * (2000 / len(own)) ** 0.5
+        assert len(first[own[document] > 64].unique()) > 30, "a long document is read at any place"
+    else:
+        full = read[own[document] >= 64]
+        counts = torch.bincount(full, minlength=65)[1:]
+        assert (counts - len(full) / 64).abs().max() < 5 * (len(full) / 64) ** 0.5
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "corpus"])
+def test_with_drawn_lengths_a_document_is_one_row_from_its_start(
+    documents: Callable[..., Documents], distribution: str
+):
+    task = documents(length_distribution=distribution, test_share=0.5)
+    own = task.splits["test"].lengths.tolist()
+    layout = {"window": 100, "stride": 50, "limit": None, "batch": 3}
+    lengths = {}
+    for batch in task.evaluation_batches("test", **layout):
+        for row in range(len(batch.inputs)):
+            read = int((batch.targets[row] != IGNORED).sum())
+            lengths[int(batch.slices["document"][row, 0])] = read
+            assert batch.inputs[row, 0] == BEGIN
+            assert (batch.targets[row, :read] != IGNORED).all()
+            assert (batch.slices["length"][row] == read).all()
+    assert sorted(lengths) == list(range(len(own)))
+    if distribution == "corpus":
+        assert lengths == {index: min(length, 100) for index, length in enumerate(own)}
+    else:
+        assert all(1 <= lengths[index] <= min(length, 100) for index, length in enumerate(own))
+        assert len(set(lengths.values())) > 3
+    shorter = [batch.slices["length"].max() for batch in task.evaluation_batches("test", **layout | {"limit": 7})]
+    assert max(shorter) <= 7
+
+
+def test_the_length_of_a_document_that_is_read_by_windows_is_what_is_read_of_it(task: Documents):
+    prefixes = torch.tensor(task.splits["test"].prefixes(70))
+    for batch in task.evaluation_batches("test", window=16, stride=8, limit=70, batch=4):
+        assert batch.slices["length"].equal(prefixes[batch.slices["document"]])
+
+
+def test_relative_position_is_in_training_lengths(documents: Callable[..., Documents]):
+    task = documents(length=10)
+    expected = [0] * 10 + [1] * 10 + [2] * 20 + [3] * 40
+    for split in ("training", "validation", "test"):
+        for batch in task.evaluation_batches(split, window=1000, stride=1000, limit=None, batch=4):
+            for position, place in zip(
+                *(batch.slices[name].flatten() for name in ("position", "relative_position")), strict=True
+            ):
+                assert place == (expected[position] if position < 80 else 4)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_facts_about_tokens_go_with_the_targets(task: Documents, packed: bool):
+    training = task.splits["training"]
+    known = training._replace(facts={"recall": np.arange(len(training.tokens))})
+    rows = TrainingRows(known, length=32, batch=4, distribution="fixed", packed=packed)
+    batch = rows.draw(np.random.default_rng(0))
+    scored = batch.targets != IGNORED
+    assert (training.tokens[batch.slices["recall"][scored].numpy()] == batch.targets[scored].numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"length_distribution": "corpse"}, "length_distribution=corpse: no such choice; did you mean `corpus`?"),
+        (
+            {"length_distribution": "uniform", "packed": True},
+            "packed=True: packed rows are full; length_distribution must be fixed",
+        ),
+        ({"near_duplicates": "drip"}, "near_duplicates=drip: no such choice; did you mean `drop`?"),
+        ({"hub": {"name": "some/set"}}, "path={path}: with hub.name=some/set there are two sources; one is needed"),
+        ({"tokeniser": {"bpe": 3}}, "tokeniser.bpe=3: must be {{bpe: n}}, n a whole number above the 256 bytes"),
+    ],
+)
+def test_bad_choices_are_refused(documents: Callable[..., Documents], folder: Path, wrong: dict, message: str):
+    with pytest.raises(ConfigError) as caught:
+        documents(**wrong)
+    assert str(caught.value) == message.format(path=folder)
+
+
+def test_a_tokenised_task_scores_the_same_bytes(documents: Callable[..., Documents]):
+    task, by_byte = documents(tokeniser={"bpe": 270}), documents()
+    assert (task.unit, task.vocabulary) == ("token", 271)
+    for split in ("training", "validation", "test"):
+        num_bytes = 0
+        for batch in task.evaluation_batches(split, window=16, stride=8, limit=None, batch=4):
+            scored = batch.targets[batch.targets != IGNORED]
+            num_bytes += task.bytes_of_token[scored.numpy()].sum()
+        assert num_bytes == by_byte.describe()["bytes"][split]
+    assert task.baselines("test", None) == by_byte.baselines("test", None)
+    assert task.baselines("test", 5) != by_byte.baselines("test", 5), "five tokens are more bytes than five"

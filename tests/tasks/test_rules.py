@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybridlab.errors import ConfigError
@@ -96,15 +96,16 @@ def test_memorization_has_the_same_facts_in_every_split_and_for_every_seed():
     st.sampled_from([(0, 0.0), (3, 0.2), (3, 0.9)]),
     st.integers(0, 2**32 - 1),
 )
+@settings(max_examples=40)
 def test_recall_scores_the_value_of_each_key_shown_before(meaningful: int, num_pairs: int, noise: tuple, seed: int):
-    settings: dict[str, Any] = {
+    changed: dict[str, Any] = {
         "vocabulary": meaningful + noise[0],
         "length": 2 * num_pairs,
         "noise_vocabulary": noise[0],
         "noise_share": noise[1],
     }
-    task = InContextRecall(**COMMON | {"seed": seed}, **settings, train_on="recalled")
-    whole = InContextRecall(**COMMON | {"seed": seed}, **settings)
+    task = InContextRecall(**COMMON | {"seed": seed}, **changed, train_on="recalled")
+    whole = InContextRecall(**COMMON | {"seed": seed}, **changed)
     assert whole.train_batch(0).targets[:, :-1].equal(task.train_batch(0).inputs[:, 1:])
     num_keys = meaningful // 2
     for row, targets, distance in of(task.train_batch(0)):
@@ -131,17 +132,18 @@ def test_noise_comes_as_often_as_told():
 
 
 @given(st.integers(3, 9), st.integers(1, 3), st.integers(1, 3), st.integers(14, 60), st.integers(0, 2**32 - 1))
+@settings(max_examples=40)
 def test_fuzzy_recall_scores_every_token_of_a_value_shown_before(
     half: int, key_size: int, value_size: int, length: int, seed: int
 ):
-    settings: dict[str, Any] = {
+    changed: dict[str, Any] = {
         "vocabulary": 2 * half + 1,
         "length": length,
         "key_size": key_size,
         "value_size": value_size,
     }
-    task = FuzzyRecall(**COMMON | {"seed": seed}, **settings, train_on="recalled")
-    every = FuzzyRecall(**COMMON | {"seed": seed}, **settings).train_batch(0)
+    task = FuzzyRecall(**COMMON | {"seed": seed}, **changed, train_on="recalled")
+    every = FuzzyRecall(**COMMON | {"seed": seed}, **changed).train_batch(0)
     assert every.targets[:, :-1].equal(task.train_batch(0).inputs[:, 1:])
     for row, targets, distance in of(task.train_batch(0)):
         told = [

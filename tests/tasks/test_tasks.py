@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from hub_folder import write_dataset
 from omegaconf import OmegaConf
 
 from hybridlab.build import build
@@ -21,10 +22,17 @@ LAYOUT: dict[str, Any] = {"window": 256, "stride": 64, "limit": 160, "batch": 4}
 
 
 @pytest.fixture(scope="module", params=CONFIGS, ids=lambda file: file.stem)
-def make(request: pytest.FixtureRequest, folder: Path) -> Callable[[int], Task]:
+def make(
+    request: pytest.FixtureRequest, folder: Path, texts: list[bytes], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int], Task]:
     config = OmegaConf.load(request.param)
     if OmegaConf.is_missing(config, "path"):
         config.path = str(folder)
+    if "hub" in config:
+        local = write_dataset(
+            tmp_path_factory.mktemp("hub"), config.hub, config.field, [text.decode() for text in texts]
+        )
+        config.hub.update({"name": str(local), "config": None})
     settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     return lambda seed: build(settings, "task", seed=seed)
 
@@ -150,6 +158,11 @@ def test_every_target_is_scored_once(task: Task, evaluated: dict[str, list[Batch
             )
         ]
         assert len(set(scored)) == len(scored)
+
+
+def test_the_least_limit_leaves_something_to_score(task: Task):
+    some = task.evaluation_batches("test", **{**LAYOUT, "limit": 1})
+    assert any((batch.targets != IGNORED).any() for batch in some)
 
 
 def test_a_split_that_is_not_there_is_refused(task: Task):
