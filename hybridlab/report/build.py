@@ -50,8 +50,15 @@ def write(report: Report, directory: str | Path, name: str = "report") -> list[P
 
 
 def print_and_write(directory: str | Path, base: str | None = None) -> None:
-    """Print the report on `directory`, and write it there; beside an archive nothing is written."""
+    """Print the report on `directory`, and write it there; beside an archive nothing is written.
+
+    A folder named after a sweep that declares a table ends with that.
+    """
+    from hybridlab.report.sweep_file import declares_table
+
     _show(report(directory, base), directory, "report")
+    if declares_table(name := Path(directory).resolve().name):
+        print_sweep(name, directory)
 
 
 def print_sweep(name: str, runs: str | Path | None = None, *, keep: bool = False) -> None:

@@ -65,6 +65,12 @@ def read_sweep(name: str) -> Sweep:
     return sweep
 
 
+def declares_table(name: str) -> bool:
+    """Say whether there is a sweep of this name, with a table."""
+    files = sweep_files()
+    return name in files and parse(files[name]) is not None
+
+
 def parse(file: Path) -> Sweep | None:
     """Read a sweep's file, or return None if it declares no table; what means nothing is refused with the near miss."""
     from omegaconf import OmegaConf

@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from hybridlab.errors import ConfigError
-from hybridlab.report import sweep_table, sweeps_readme
+from hybridlab.records import store
+from hybridlab.report import print_and_write, print_sweep, sweep_table, sweeps_readme
 from hybridlab.report.sweep_file import parse, read_sweep
 from hybridlab.report.sweep_table import of_sweep
 from tests.report.examples import row, run
@@ -128,6 +129,17 @@ def test_a_grade_c_figure_decides_nothing(tmp_path):
     assert [line[3:] for line in one.bodies[0]] == [line[3:] for line in other.bodies[0]]
 
 
+def test_the_report_on_a_sweeps_folder_ends_with_its_table(tmp_path, monkeypatch, capsys):
+    (tmp_path / "mqar_window.yaml").write_text(FILE.read_text())
+    for module in ("hybridlab.report.sweep_file", "hybridlab.report.sweep_table"):
+        monkeypatch.setattr(f"{module}.sweep_files", lambda: {"mqar_window": tmp_path / "mqar_window.yaml"})
+    for place, record in enumerate(RECORDS):
+        store.write(record, tmp_path / "mqar_window" / str(place))
+    print_and_write(tmp_path / "mqar_window")
+    shown = capsys.readouterr().out
+    assert shown.index("highest accuracy first") < shown.index("Claim") < shown.index("sweep.html")
+
+
 def test_a_sweep_that_is_not_there_is_refused():
     with pytest.raises(ConfigError, match=r"`--sweep early_mixr`: no such sweep; did you mean `early_mixer`\?"):
         read_sweep("early_mixr")
@@ -136,9 +148,6 @@ def test_a_sweep_that_is_not_there_is_refused():
 
 
 def test_reference_records_are_packed_and_read_by_default(tmp_path, monkeypatch, capsys):
-    from hybridlab.records import store
-    from hybridlab.report import print_sweep
-
     (tmp_path / "mqar_window.yaml").write_text(FILE.read_text())
     for module in ("hybridlab.report.sweep_file", "hybridlab.report.sweep_table", "hybridlab.report.sweeps_readme"):
         monkeypatch.setattr(f"{module}.sweep_files", lambda: {"mqar_window": tmp_path / "mqar_window.yaml"})
