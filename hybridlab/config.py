@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,7 @@ def register() -> None:
         OmegaConf.set_struct(schema[group], False)
     store = ConfigStore.instance()
     store.store("schema", schema)
+    _learn_to_multiply()
     for name, file in sweep_files().items():
         sweep: Any = OmegaConf.load(file)
         run = OmegaConf.masked_copy(sweep, [key for key in sweep if key not in REPORTED])
@@ -96,6 +98,7 @@ def resolve(config: Any) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+    _learn_to_multiply()  # a launcher's job starts here, in a process of its own
     try:
         plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
@@ -115,6 +118,13 @@ def resolve(config: Any) -> dict[str, Any]:
     ):
         raise ConfigError(f"`name={plain['name']}`: letters, digits, `-`, `_` and `.` only: it names a folder")
     return plain
+
+
+def _learn_to_multiply() -> None:
+    """Teach OmegaConf `${times:8,${task.length}}`: a size that follows another."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver("times", lambda *factors: prod(factors), replace=True)
 
 
 def mixer_files() -> Mapping[str, Path]:

@@ -30,6 +30,7 @@ class Task:
 
     causal: bool = True  # no position may see what comes after it
     classes: int | None = None  # of an encoder task
+    pair: bool = False  # the class is of two documents, 0 and 1 of a row, that are encoded apart and compared
     vocabulary: int  # ids of inputs, and of a decoder's targets, are below it
     length: int  # tokens of a training row
     batch: int  # rows of a training step

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hub_folder import write_dataset
 from omegaconf import OmegaConf
+from published_data import WRITERS
 
 from hybridlab.build import build
 from hybridlab.errors import ConfigError
@@ -26,6 +27,8 @@ def make(
     request: pytest.FixtureRequest, folder: Path, texts: list[bytes], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[int], Task]:
     config = OmegaConf.load(request.param)
+    if request.param.stem in WRITERS:
+        config.path = str(WRITERS[request.param.stem](tmp_path_factory.mktemp("published") / "data"))
     if OmegaConf.is_missing(config, "path"):
         config.path = str(folder)
     if "hub" in config:
