@@ -19,6 +19,7 @@ hybridlab: ablations of hybrid sequence models, with quality broken down by laye
                   --mixers[=A,B]      the mixers alone (or some); on a GPU also beside flash-linear-attention's kernels
   hybridlab status DIR                the runs under DIR: done, running, failed, waiting, and the time left
   hybridlab report DIR [--base TEXT]  the table of the runs under DIR; writes report.md and report.html there
+                  --sweep NAME [DIR]  a sweep's table beside the paper's, and whether its claims hold
 
 An OVERRIDE is Hydra's: stack.groups.deep.mixer=mamba2, mixers.sliding.window=128, task.length=1024, trainer=gpu, seed=1.
 `hybridlab train --help` lists the configuration; `hybridlab train --cfg job` prints it.
@@ -136,12 +137,32 @@ def _report(arguments: list[str]) -> int:
     import argparse
 
     parser = argparse.ArgumentParser(prog="hybridlab report", description="The table of the runs under a folder.")
-    parser.add_argument("directory", metavar="DIR", help="a sweep's folder, runs/<name>, or one run's")
-    parser.add_argument("--base", help="the stack that swaps are measured against, e.g. early=full", default=None)
+    parser.add_argument(
+        "directory", metavar="DIR", nargs="?", help="a sweep's folder, runs/<name>, one run's, or an archive"
+    )
+    parser.add_argument("--base", help="the stack that swaps are measured against, e.g. early=full")
+    parser.add_argument(
+        "--sweep", metavar="NAME", help="print this sweep's table; of its reference records, unless DIR is given"
+    )
+    parser.add_argument("--keep", action="store_true", help="with --sweep: make the runs its reference records")
+    parser.add_argument(
+        "--sweeps-readme", action="store_true", help="write sweeps/README.md from the reference records"
+    )
     options = parser.parse_args(arguments)
-    from hybridlab.report import print_and_write
+    if options.sweeps_readme:
+        from hybridlab.report.sweeps_readme import write_readme
 
-    print_and_write(options.directory, options.base)
+        print(write_readme())
+    elif options.sweep:
+        from hybridlab.report import print_sweep
+
+        print_sweep(options.sweep, options.directory, keep=options.keep)
+    elif options.directory:
+        from hybridlab.report import print_and_write
+
+        print_and_write(options.directory, options.base)
+    else:
+        raise ConfigError("report: a folder of runs or --sweep NAME is needed")
     return 0
 
 

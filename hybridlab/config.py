@@ -32,6 +32,15 @@ def conf_dir() -> Path:
     raise ConfigError("conf/config.yaml: not found beside the hybridlab package; install it again")
 
 
+# What a sweep's file says to its report: Hydra does not see it, so that it changes no run.
+REPORTED = ("tuned", "table", "published", "claims")
+
+
+def sweep_files() -> dict[str, Path]:
+    """Return the file of every sweep, by name."""
+    return {file.stem: file for file in sorted((conf_dir().parent / "sweeps").glob("*.yaml"))}
+
+
 def run_app(function: Callable[[Any], Any], arguments: Sequence[str], command: str) -> None:
     """Let Hydra compose the configuration from `arguments` and call `function` with it: once, or per job of a multirun."""
     import sys
@@ -87,8 +96,10 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store("schema", schema)
     _learn_to_multiply()
-    for file in sorted((conf_dir().parent / "sweeps").glob("*.yaml")):
-        store.store(file.stem, OmegaConf.load(file), group="sweeps", package="_global_")
+    for name, file in sweep_files().items():
+        sweep: Any = OmegaConf.load(file)
+        run = OmegaConf.masked_copy(sweep, [key for key in sweep if key not in REPORTED])
+        store.store(name, run, group="sweeps", package="_global_")
 
 
 def resolve(config: Any) -> dict[str, Any]:

@@ -38,6 +38,12 @@ CASES = {
     "a stride beyond the window": (["train", "evaluation.stride=4096"], "`evaluation.stride=4096`: at most the window, 512"),
     "a name that is a path": (["train", "name=../x"], "`name=../x`: letters, digits"),
     "a report on nothing": (["report", "nowhere"], "nowhere: no such directory"),
+    "a report without a word": (["report"], "report: a folder of runs or --sweep NAME is needed"),
+    "a sweep that is not there": (
+        ["report", "--sweep", "mqar_windw"],
+        "`--sweep mqar_windw`: no such sweep; did you mean `mqar_window`?",
+    ),
+    "a sweep's report on nothing": (["report", "--sweep", "mqar_window", "nowhere"], "nowhere: no such directory"),
     "a check of an unknown mixer": (["check", "stack.groups.deep.mixer=fll"], "`stack.groups.deep.mixer=fll`: no such mixer; did you mean `full`?"),
 }  # fmt: skip
 
