@@ -13,6 +13,7 @@ from hybridlab.tasks.corpus import Division, open_corpus
 from hybridlab.tasks.files import Files
 from hybridlab.tasks.hub import Hub
 from hybridlab.tasks.ngram import baselines
+from hybridlab.tasks.recall import Recalled, Rule
 from hybridlab.tasks.relative_position import relative_position
 from hybridlab.tasks.training_rows import TrainingRows, check_distribution
 from hybridlab.tasks.windows import starts, windows
@@ -27,7 +28,7 @@ class Documents(Task):
     `{bpe: n}`, trained on the training split, or the path of a tokenizer.json. Everything is stored tokenised (see
     `stored`). A row is from one document, padded where that is shorter; `packed` rows go on with the next document,
     which cannot see the last. `length_distribution` says how long rows are, in training (see `TrainingRows`) and in
-    evaluation.
+    evaluation. `recall` ({n, at_most}, see `Rule`) tells which tokens of held-out documents can be recalled; null does not.
     """
 
     supervised = "every token of a document, from those before it; the first, from a mark that stands in front of it"
@@ -51,6 +52,7 @@ class Documents(Task):
         test_share: float = 0.1,
         length_distribution: str = "fixed",
         packed: bool = False,
+        recall: dict[str, int] | None = None,
     ):
         _require_whole("seed", seed, least=0)
         _require_whole("length", length, least=1)
@@ -65,6 +67,9 @@ class Documents(Task):
         self.batch = batch
         self.length_distribution = length_distribution
         self.splits = corpus.splits
+        if recall is not None:
+            self.splits = Recalled(corpus.splits, Rule.of(recall))
+            self.slices = (*type(self).slices, "recall", "recall_distance")
         self.facts = corpus.facts
         self.unit = corpus.tokeniser.unit
         self.bytes_of_token = corpus.tokeniser.bytes_of_token

@@ -158,6 +158,17 @@ def test_packed_rows_follow_from_seed_and_step(documents: Callable[..., Document
     assert not first.inputs.equal(documents(packed=True, length=150).train_batch(4).inputs)
 
 
+def test_inputs_are_the_targets_one_later(task: Documents):
+    for batch in [task.train_batch(0), *task.evaluation_batches("test", window=16, stride=16, limit=None, batch=4)]:
+        supervised = (batch.targets != IGNORED)[:, 1:]
+        assert torch.equal(batch.inputs[:, 1:][supervised], batch.targets[:, :-1][supervised])
+
+
+def test_no_document_is_in_two_splits(task: Documents):
+    seen = contents(task).values()
+    assert len(set.union(*seen)) == sum(map(len, seen))
+
+
 @pytest.mark.parametrize("distribution", ["uniform", "corpus"])
 def test_drawn_lengths_are_those_of_the_distribution(documents: Callable[..., Documents], distribution: str):
     task = documents(length_distribution=distribution, length=64, batch=2000)
