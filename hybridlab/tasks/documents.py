@@ -112,8 +112,8 @@ class Documents(Task):
 
     def baselines(self, split: str, *, window: int, limit: int | None) -> dict[int, float]:
         """Score byte n-gram models, fitted on the training split, on the bytes of the tokens that are evaluated."""
-        training, chosen = self.splits["training"], self.splits[split]
-        return baselines(training.texts(training.lengths), chosen.texts(self._read(split, window, limit)))
+        scored = self.splits[split].texts(self._read(split, window, limit))
+        return baselines(self.splits["training"].texts(None), scored)
 
     def _read(self, split: str, window: int, limit: int | None) -> Int64[np.ndarray, " documents"]:
         """Return how many tokens of each document are evaluated."""
