@@ -203,7 +203,8 @@ def measure(job: Job, stack: Any, plan: list[dict[str, Any]], curve: Curve, devi
     say("evaluating")
     stack = stack.to(device)
     rows = job.evaluation.measure(stack, job.task, device)
-    for context, bits in job.task.baselines(job.evaluation.split, job.evaluation.limit).items():
+    window, limit = job.evaluation.window, job.evaluation.limit
+    for context, bits in job.task.baselines(job.evaluation.split, window=window, limit=limit).items():
         rows.append(
             Measurement(
                 measure="ngram_bits_per_byte",
