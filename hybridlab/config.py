@@ -108,6 +108,15 @@ def resolve(config: Any) -> dict[str, Any]:
 
 def mixer_files() -> Mapping[str, Path]:
     """Return the YAML of every named mixer, over all directories of Hydra's search path; the first directory wins."""
+    return _files_of("mixers")
+
+
+def task_files() -> Mapping[str, Path]:
+    """Return the YAML of every named task, over all directories of Hydra's search path; the first directory wins."""
+    return _files_of("task")
+
+
+def _files_of(group: str) -> Mapping[str, Path]:
     from hydra.core.hydra_config import HydraConfig
 
     folders = [conf_dir()]
@@ -116,7 +125,7 @@ def mixer_files() -> Mapping[str, Path]:
         folders = [Path(source.path) for source in sources if source.schema == "file"]
     files: dict[str, Path] = {}
     for folder in folders:
-        for file in sorted((folder / "mixers").glob("*.yaml")):
+        for file in sorted((folder / group).glob("*.yaml")):
             files.setdefault(file.stem, file)
     return files
 

@@ -24,9 +24,9 @@ class Task:
 
     supervised: ClassVar[str]  # in one sentence: which positions are predicted, and what from
     measures: ClassVar[tuple[str, ...]]  # keys of hybridlab.records.measures.MEASURES, the headline first
-    slices: ClassVar[tuple[str, ...]]  # keys of hybridlab.records.slices.SLICES; `document` and `position` at least
+    slices: tuple[str, ...]  # keys of hybridlab.records.slices.SLICES; `document` and `position` at least
     source: ClassVar[str]  # where the task was published, or where its data are from
-    unit: ClassVar[str]  # what a token is: byte | token (of a tokeniser) | symbol
+    unit: str  # what a token is: byte | token (of a tokeniser) | symbol
 
     causal: bool = True  # no position may see what comes after it
     classes: int | None = None  # of an encoder task

@@ -48,7 +48,7 @@ def total_nll(stack, task, quality):
 def test_the_intact_nll_is_that_of_a_plain_loop(stack, task, quality):
     scores = quality.score(stack, task, CPU)
     assert scores[INTACT].nll.sum() == pytest.approx(total_nll(stack, task, quality), rel=1e-5)
-    lengths = [min(200, n) for n in task.splits["test"].num_bytes]
+    lengths = [min(200, n) for n in task.splits["test"].lengths]
     assert scores[INTACT].tokens.sum() == sum(lengths)
     rows = {row.name: row for row in quality.measure(stack, task, CPU)}
     assert rows["test/bits_per_byte"].value == pytest.approx(rows["test/nll"].value / math.log(2))
