@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ def register() -> None:
         OmegaConf.set_struct(schema[group], False)
     store = ConfigStore.instance()
     store.store("schema", schema)
+    _learn_to_multiply()
     for file in sorted((conf_dir().parent / "sweeps").glob("*.yaml")):
         store.store(file.stem, OmegaConf.load(file), group="sweeps", package="_global_")
 
@@ -85,6 +87,7 @@ def resolve(config: Any) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+    _learn_to_multiply()  # a launcher's job starts here, in a process of its own
     try:
         plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
@@ -104,6 +107,13 @@ def resolve(config: Any) -> dict[str, Any]:
     ):
         raise ConfigError(f"`name={plain['name']}`: letters, digits, `-`, `_` and `.` only: it names a folder")
     return plain
+
+
+def _learn_to_multiply() -> None:
+    """Teach OmegaConf `${times:8,${task.length}}`: a size that follows another."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver("times", lambda *factors: prod(factors), replace=True)
 
 
 def mixer_files() -> Mapping[str, Path]:

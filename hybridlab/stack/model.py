@@ -1,5 +1,6 @@
 """The network: embedding, layers, final norm and head."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -90,6 +91,14 @@ class Stack(nn.Module):
         for layer in list(self.layers)[first:]:
             x = layer(x, packing)
         return x
+
+    def residuals(self, tokens: Int[Tensor, "b t"], packing: Packing | None = None) -> Iterator[Float[Tensor, "b t d"]]:
+        """Yield the residual stream in front of each layer, and behind the last."""
+        x = self.embedding(tokens)
+        yield x
+        for layer in self.layers:
+            x = layer(x, packing)
+            yield x
 
     def read(
         self, x: Float[Tensor, "b t d"], documents: Int[Tensor, "b t"] | None = None
