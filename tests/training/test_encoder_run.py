@@ -33,6 +33,16 @@ def test_every_published_format_trains(hybridlab, tmp_path, task):
     assert (outcome.code, outcome.err) == (0, "")
 
 
+def test_a_pair_is_measured_in_full(hybridlab, tmp_path):
+    path = WRITERS["lra_retrieval"](tmp_path / "data")
+    shape = ["task=lra_retrieval", f"task.path={path}", "task.length=60", "task.batch=4", "trainer.max_steps=2"]
+    outcome = hybridlab("train", *TINY, *shape, "evaluation=full", "evaluation.limit=6")
+    assert (outcome.code, outcome.err) == (0, "")
+    (record,) = read_all(tmp_path)
+    names = {row.name for row in record.measurements}
+    assert {"test/accuracy", "test/lens/group/early", "test/knockout/group/deep/mixer"} <= names
+
+
 def test_what_is_missing_is_said_in_one_line(hybridlab):
     outcome = hybridlab("train", "task=lra_text", "task.path=nowhere")
     assert outcome.code == 2
