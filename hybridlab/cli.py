@@ -1,8 +1,9 @@
-"""The command line: `hybridlab train | check | mixers | tasks | bench | report`."""
+"""The command line: `hybridlab train | check | mixers | tasks | bench | status | report`."""
 
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from hybridlab.errors import ConfigError, RunFailedError, near_miss
@@ -16,6 +17,7 @@ hybridlab: ablations of hybrid sequence models, with quality broken down by laye
   hybridlab tasks [OVERRIDE ...]      the named tasks: what is predicted, how it is judged, where it is from
   hybridlab bench [OVERRIDE ...]      forward + backward of each mixer beside attention, and the cost of a training step
                   --mixers[=A,B]      the mixers alone (or some); on a GPU also beside flash-linear-attention's kernels
+  hybridlab status DIR                the runs under DIR: done, running, failed, waiting, and the time left
   hybridlab report DIR [--base TEXT]  the table of the runs under DIR; writes report.md and report.html there
                   --sweep NAME [DIR]  a sweep's table beside the paper's, and whether its claims hold
 
@@ -25,11 +27,12 @@ An OVERRIDE is Hydra's: stack.groups.deep.mixer=mamba2, mixers.sliding.window=12
 
 
 class ReportedError(RuntimeError):
-    """A job of a multirun failed and has said so; `code` is the exit code it asks for."""
+    """A job of a multirun failed and has said so; `code` is the exit code it asks for, `folder` the sweep's."""
 
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
+    def __init__(self, code: int, folder: str) -> None:
+        super().__init__(code, folder)  # both, so that it comes back whole from a launcher's worker
         self.code = code
+        self.folder = folder
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -41,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "mixers": _mixers,
         "tasks": _tasks,
         "bench": _bench,
+        "status": _status,
         "report": _report,
     }
     if not words or words[0] in ("-h", "--help", "help"):
@@ -118,6 +122,17 @@ def _bench(arguments: list[str]) -> int:
     return _run_jobs(job, [word for word in arguments if word not in chosen], "bench")
 
 
+def _status(arguments: list[str]) -> int:
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="hybridlab status", description="How far the runs under a folder are.")
+    parser.add_argument("directory", metavar="DIR", help="a sweep's folder, runs/<name>")
+    from hybridlab.status import show_status
+
+    show_status(parser.parse_args(arguments).directory)
+    return 0
+
+
 def _report(arguments: list[str]) -> int:
     import argparse
 
@@ -168,13 +183,16 @@ def _run_jobs(function: Callable[[Any], Any], arguments: list[str], command: str
         except (ConfigError, OSError, RunFailedError) as error:
             code = _say(error)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise ReportedError(code)  # Hydra marks the job as failed and goes on with the next
+            raise ReportedError(code, f"{config.runs}/{config.name}")  # Hydra goes on with the next job
         codes.append(code)
         return None
 
     try:
         run_app(job, arguments, command)
     except ReportedError as error:
+        from hybridlab.training.at_end import report_sweep
+
+        report_sweep(Path(error.folder))
         return error.code
     return max(codes, default=0)
 
