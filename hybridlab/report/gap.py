@@ -2,7 +2,7 @@
 
 from hybridlab.report.choices import label, short_names, telling, value
 from hybridlab.report.content import Section, Table
-from hybridlab.report.numbers import NOT_MEASURED, with_interval
+from hybridlab.report.numbers import NOT_MEASURED, significant, with_interval
 from hybridlab.report.stack_runs import StackRuns
 from hybridlab.report.statistics import Estimate, ratio_over_seeds
 
@@ -68,4 +68,4 @@ def _frequency(stack: StackRuns) -> str:
     recall, whole = stack.find("nll", **RECALL), stack.find("nll")
     if recall is None or whole is None or not recall.tokens or not whole.tokens:
         return "n-grams that their document has shown before"
-    return f"{100 * recall.tokens / whole.tokens:.1f} % of all"
+    return f"{significant(100 * recall.tokens / whole.tokens, 2)} % of all"

@@ -83,7 +83,12 @@ def group_tables(stacks: list[StackRuns], keys: list[str]) -> list[Table]:
             MIXER,
             signed,
         ),
-        ("Reach: the smallest block of tokens that costs the group nothing measurable", "reach_tokens", MIXER, plain),
+        (
+            "Reach: the smallest block of tokens that costs the group nothing measurable, mean over seeds",
+            "reach_tokens",
+            MIXER,
+            plain,
+        ),
         ("Effective memory of the group: mean lag by gradient (tokens)", "memory_tokens", {}, with_interval),
     ]
     tables = []
