@@ -51,7 +51,7 @@ MEASURES = {
     ),
     "reach": Measure(
         "nats/token",
-        "NLL when every mixer of the layer group sees the `block` tokens before each, at most 2 `block` - 1, minus the intact NLL",
+        "NLL when every mixer of the layer group sees the `block` tokens before each, less than 2 `block`, minus the intact NLL",
         "hybridlab",
     ),
     "reach_tokens": Measure(
