@@ -1,4 +1,4 @@
-"""The command line: `hybridlab train | check | mixers | bench | report`."""
+"""The command line: `hybridlab train | check | mixers | tasks | bench | report`."""
 
 import os
 import sys
@@ -13,6 +13,7 @@ hybridlab: ablations of hybrid sequence models, with quality broken down by laye
   hybridlab train [OVERRIDE ...]      train and evaluate a stack; with -m, every combination of a sweep
   hybridlab check [OVERRIDE ...]      the leak gate alone: does any mixer, or the stack, see the future?
   hybridlab mixers [OVERRIDE ...]     the named mixers, with kind, paper, parameters and state
+  hybridlab tasks [OVERRIDE ...]      the named tasks: what is predicted, how it is judged, where it is from
   hybridlab bench [OVERRIDE ...]      forward + backward of each mixer beside attention, and the cost of a training step
                   --mixers[=A,B]      the mixers alone (or some); on a GPU also beside flash-linear-attention's kernels
   hybridlab report DIR [--base TEXT]  the table of the runs under DIR; writes report.md and report.html there
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "train": _train,
         "check": _check,
         "mixers": _mixers,
+        "tasks": _tasks,
         "bench": _bench,
         "report": _report,
     }
@@ -92,6 +94,15 @@ def _mixers(arguments: list[str]) -> int:
         show_mixers(config)
 
     return _run_jobs(job, arguments, "mixers")
+
+
+def _tasks(arguments: list[str]) -> int:
+    def job(config: Any) -> None:
+        from hybridlab.task_catalogue import show_tasks
+
+        show_tasks()
+
+    return _run_jobs(job, arguments, "tasks")
 
 
 def _bench(arguments: list[str]) -> int:

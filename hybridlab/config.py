@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ def register() -> None:
         OmegaConf.set_struct(schema[group], False)
     store = ConfigStore.instance()
     store.store("schema", schema)
+    _learn_to_multiply()
     for file in sorted((conf_dir().parent / "sweeps").glob("*.yaml")):
         store.store(file.stem, OmegaConf.load(file), group="sweeps", package="_global_")
 
@@ -85,6 +87,7 @@ def resolve(config: Any) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+    _learn_to_multiply()  # a launcher's job starts here, in a process of its own
     try:
         plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
@@ -106,8 +109,24 @@ def resolve(config: Any) -> dict[str, Any]:
     return plain
 
 
+def _learn_to_multiply() -> None:
+    """Teach OmegaConf `${times:8,${task.length}}`: a size that follows another."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver("times", lambda *factors: prod(factors), replace=True)
+
+
 def mixer_files() -> Mapping[str, Path]:
     """Return the YAML of every named mixer, over all directories of Hydra's search path; the first directory wins."""
+    return _files_of("mixers")
+
+
+def task_files() -> Mapping[str, Path]:
+    """Return the YAML of every named task, over all directories of Hydra's search path; the first directory wins."""
+    return _files_of("task")
+
+
+def _files_of(group: str) -> Mapping[str, Path]:
     from hydra.core.hydra_config import HydraConfig
 
     folders = [conf_dir()]
@@ -116,7 +135,7 @@ def mixer_files() -> Mapping[str, Path]:
         folders = [Path(source.path) for source in sources if source.schema == "file"]
     files: dict[str, Path] = {}
     for folder in folders:
-        for file in sorted((folder / "mixers").glob("*.yaml")):
+        for file in sorted((folder / group).glob("*.yaml")):
             files.setdefault(file.stem, file)
     return files
 

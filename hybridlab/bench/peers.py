@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +15,18 @@ from torch import Tensor
 
 from hybridlab.bench.mixers import HEAD_WIDTH, Setting
 from hybridlab.bench.timing import Timing, time_training
+from hybridlab.mixers.retention import log_decays
+from hybridlab.ops.channel_delta_rule import chunked_channel_delta_rule
 from hybridlab.ops.delta_rule import chunked_delta_rule
+from hybridlab.ops.diagonal_plus_low_rank import chunked_diagonal_plus_low_rank
+from hybridlab.ops.elementwise_scan import elementwise_scan
+from hybridlab.ops.gated_linear_attention import chunked_gated_linear_attention
 from hybridlab.ops.linear_attention import chunked_linear_attention
+from hybridlab.ops.sliding_attention import sliding_attention
+from hybridlab.ops.taylor_attention import chunked_taylor_attention
 
 Inputs = dict[str, Tensor]
+WINDOW = 256
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,11 @@ def _compare(peer: Peer, shape: Shape) -> tuple[Timing, Timing | str, str]:
         return ours, (str(error).strip().splitlines() or [type(error).__name__])[0][:60], ""
 
 
+def _retained(v: Tensor) -> Tensor:
+    log_decay = log_decays(v.shape[1], torch.float32, v.device)
+    return log_decay[None, :, None].expand(v.shape[:3])
+
+
 def _milliseconds(timing: Timing | str) -> str:
     return timing if isinstance(timing, str) else f"{timing.milliseconds:.2f}"
 
@@ -113,6 +127,29 @@ def _gated_delta(shape: Shape) -> Inputs:
     return {**_delta(shape), "g": F.logsigmoid(4 + 4 * shape.numbers()).float()}
 
 
+def _channel_decayed(shape: Shape) -> Inputs:
+    return {**_qkv(shape), "g": F.logsigmoid(shape.vectors().float()) / 16}
+
+
+def _channel_delta(shape: Shape) -> Inputs:
+    return {**_delta(shape), "g": F.logsigmoid(4 + shape.vectors().float())}
+
+
+def _rwkv7(shape: Shape) -> Inputs:
+    direction, rate = shape.units(), shape.vectors().sigmoid()
+    decay = -math.exp(-0.5) * shape.vectors().sigmoid()
+    return {**_qkv(shape), "a": -direction, "b": direction * rate, "g": decay}
+
+
+def _taylor(shape: Shape) -> Inputs:
+    qkv = _qkv(shape)
+    return {name: x if name == "v" else x[..., :16].contiguous() for name, x in qkv.items()}
+
+
+def _scanned(shape: Shape) -> Inputs:
+    return {"x": shape.vectors().float(), "g": F.logsigmoid(4 + shape.vectors().float())}
+
+
 PEERS = (
     Peer(
         ("linear", "performer"),
@@ -123,12 +160,36 @@ PEERS = (
         lambda f, x: f(x["q"], x["k"], x["v"], scale=1.0, normalize=False)[0],
     ),
     Peer(
-        ("mamba2", "retention"),
+        ("mamba2",),
         _decayed,
         lambda x: chunked_linear_attention(x["q"], x["k"], x["v"], x["g"])[0],
         "fla.ops.simple_gla",
         "chunk_simple_gla",
         lambda f, x: f(x["q"], x["k"], x["v"], g=x["g"], scale=1.0)[0],
+    ),
+    Peer(
+        ("retention",),
+        _qkv,
+        lambda x: chunked_linear_attention(x["q"], x["k"], x["v"], _retained(x["v"]))[0],
+        "fla.ops.retention",
+        "chunk_retention",
+        lambda f, x: f(x["q"], x["k"], x["v"], scale=1.0)[0],
+    ),
+    Peer(
+        ("gla",),
+        _channel_decayed,
+        lambda x: chunked_gated_linear_attention(x["q"], x["k"], x["v"], x["g"])[0],
+        "fla.ops.gla",
+        "chunk_gla",
+        lambda f, x: f(x["q"], x["k"], x["v"], x["g"], scale=1.0)[0],
+    ),
+    Peer(
+        ("based",),
+        _taylor,
+        lambda x: chunked_taylor_attention(x["q"], x["k"], x["v"])[0],
+        "fla.ops.based",
+        "parallel_based",
+        lambda f, x: f(x["q"], x["k"], x["v"]),
     ),
     Peer(
         ("delta",),
@@ -145,5 +206,45 @@ PEERS = (
         "fla.ops.gated_delta_rule",
         "chunk_gated_delta_rule",
         lambda f, x: f(x["q"], x["k"], x["v"], g=x["g"], beta=x["beta"], scale=1.0)[0],
+    ),
+    Peer(
+        ("kda",),
+        _channel_delta,
+        lambda x: chunked_channel_delta_rule(x["q"], x["k"], x["v"], x["beta"], x["g"])[0],
+        "fla.ops.kda",
+        "chunk_kda",
+        lambda f, x: f(x["q"], x["k"], x["v"], x["g"], x["beta"], scale=1.0)[0],
+    ),
+    Peer(
+        ("rwkv7",),
+        _rwkv7,
+        lambda x: chunked_diagonal_plus_low_rank(x["q"], x["k"], x["v"], x["a"], x["b"], x["g"], safe=64)[0],
+        "fla.ops.rwkv7",
+        "chunk_rwkv7",
+        lambda f, x: f(x["q"], x["g"], x["k"], x["v"], x["a"], x["b"])[0],
+    ),
+    Peer(
+        ("rglru",),
+        _scanned,
+        lambda x: elementwise_scan(x["x"].flatten(0, 1), x["g"].flatten(0, 1))[0].view_as(x["x"]),
+        "fla.ops.hgrn",
+        "chunk_hgrn",
+        lambda f, x: f(x["x"].flatten(2), x["g"].flatten(2))[0].view_as(x["x"]),
+    ),
+    Peer(
+        ("full",),
+        _qkv,
+        lambda x: F.scaled_dot_product_attention(x["q"], x["k"], x["v"], is_causal=True),
+        "fla.ops.attn",
+        "parallel_attn",
+        lambda f, x: f(x["q"], x["k"], x["v"]),
+    ),
+    Peer(
+        ("sliding",),
+        _qkv,
+        lambda x: sliding_attention(x["q"], x["k"], x["v"], WINDOW),
+        "fla.ops.attn",
+        "parallel_attn",
+        lambda f, x: f(x["q"], x["k"], x["v"], window_size=WINDOW),
     ),
 )

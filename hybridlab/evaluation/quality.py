@@ -1,12 +1,12 @@
 """Quality of a trained stack on held-out data: whole, broken down by layer group, and by facts about the targets."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from hybridlab.build import find_target
+from hybridlab.build import build
 from hybridlab.errors import near_miss
 from hybridlab.evaluation.budget import sample, share_of_rows
 from hybridlab.evaluation.calibration import calibrate
@@ -36,8 +36,8 @@ class Quality:
 
     `probes` are the measures of layer groups, of the groupings in `by`: group (as declared), mixer (all of a kind), layer
     (each alone). `probe_budget` is what they may cost, in plain evaluations of the same rows; what would cost more is run on
-    a sample of the rows, spread over all documents. Null runs them on all rows. `also` are further sets of measures: a
-    `_target_`, called as `target(stack, task, batches, device, split=..., **settings)`, that returns rows of the record.
+    a sample of the rows, spread over all documents. Null runs them on all rows. `also` are further sets of measures by any
+    name: a `_target_` with its settings, whose `measure(stack, task, batches, device, split)` returns rows of the record.
     """
 
     split: str
@@ -49,7 +49,7 @@ class Quality:
     by: list
     probe_budget: float | None
     slices: list | None = None
-    also: list = field(default_factory=list)
+    also: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.split not in ("test", "validation"):
@@ -64,8 +64,10 @@ class Quality:
             raise ValueError(f"probe_budget={self.probe_budget}: a number above 0 is needed, or null for all rows")
         for name, allowed in (("probes", MEASURES), ("by", GROUPINGS), ("slices", SLICES)):
             _check_names(name, getattr(self, name), allowed)
-        for node in self.also:
-            find_target(node, "also")
+        for name, node in self.also.items():
+            if not isinstance(node, Mapping):
+                raise ValueError(f"also.{name}={node}: a `_target_` and its settings are needed")
+        self._further()
 
     def batches(self, task: Task, split: str | None = None) -> Iterator[Batch]:
         """Return the task's batches to score, over this split or another."""
@@ -82,9 +84,8 @@ class Quality:
         for probe in asked:
             found += probe_rows(whole if probe.measure in READS else few, probe, self.split)
         found += reach_tokens(found)
-        for node in self.also:
-            settings = {key: value for key, value in node.items() if key != "_target_"}
-            found += find_target(node, "also")(stack, task, batches, device, split=self.split, **settings)
+        for further in self._further():
+            found += further.measure(stack, task, batches, device, self.split)
         return found
 
     def score(
@@ -105,11 +106,15 @@ class Quality:
 
     def stated(self, rows: list[Measurement]) -> dict[str, Any]:
         """Return what a reader must know to compare the numbers: what was scored, how many tokens, how many by the probes."""
-        settings = ("split", "window", "stride", "limit", "probes", "by", "probe_budget")
+        settings = ("split", "window", "stride", "limit", "probes", "by", "probe_budget", "also")
         whole = next(row for row in rows if row.measure == "nll" and not row.bucket)
         probed = (row.tokens for row in rows if row.measure in CHANGES and not row.bucket)
         counts = {"tokens": whole.tokens, "documents": whole.n, "probed_tokens": next(probed, None)}
         return {name: getattr(self, name) for name in settings} | counts
+
+    def _further(self) -> list[Any]:
+        """Build the further sets of measures."""
+        return [build(node, f"evaluation.also.{name}") for name, node in self.also.items()]
 
     def _slices(self, task: Task) -> list[str]:
         """Return the slices to break down by, of those that the task tells."""

@@ -51,7 +51,7 @@ def mean_nll(stack, task, quality):
 
 def test_the_intact_nll_is_that_of_a_plain_loop(stack, task, quality, rows):
     assert rows["test/nll"].value == mean_nll(stack, task, quality)
-    lengths = [min(200, n) for n in task.splits["test"].num_bytes]
+    lengths = [min(200, n) for n in task.splits["test"].lengths]
     assert rows["test/bits_per_byte"].value == pytest.approx(rows["test/nll"].value / math.log(2))
     assert rows["test/perplexity"].value == pytest.approx(math.exp(rows["test/nll"].value))
     assert rows["test/perplexity"].high == pytest.approx(math.exp(rows["test/nll"].high))
