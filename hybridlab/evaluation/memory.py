@@ -35,7 +35,8 @@ class Memory:
     norm of d(u_t · y_t) / d x_{t-k}, u_t held fixed, over the sum of these norms for all k: what of its loss position t owes
     to x_{t-k} by way of this mixer alone. It is averaged over a sample of the positions where something is predicted, and
     over the mixers of a group. What lies ahead counts by its distance. Where nothing comes through a mixer it is left out.
-    By layer group, kind of mixer, part and layer; by lag but for single layers.
+    By layer group, kind of mixer, part and layer; by lag but for single layers. Not measured for a pair of documents: the loss
+    is of both, and each is looked at alone.
 
     The cost, in plain evaluations: a forward and up to two backward passes, about 5 times `share` times `positions`.
     """
@@ -51,6 +52,8 @@ class Memory:
         self, stack: Stack, task: Task, batches: Sequence[Batch], device: torch.device, split: str
     ) -> list[Measurement]:
         """Return the rows of the record; none for a group that mixes nothing."""
+        if stack.pair:
+            return []
         drawn = samples(batches, self.share, self.positions, device)
         longest = max((sample.tokens.shape[1] for sample in drawn), default=1)
         lags = Buckets(SLICES["lag"], [np.arange(longest)])

@@ -13,7 +13,7 @@ from hybridlab.tasks.published_folder import published_folder
 from hybridlab.tasks.settings import require_share
 
 LABELS = ("neg", "pos")
-_WHAT = "the folder aclImdb of the Large Movie Review Dataset (aclImdb_v1.tar.gz), files of reviews in its folders"
+_WHAT = "the folder aclImdb of the Large Movie Review Dataset (aclImdb_v1.tar.gz)"
 
 
 class LRAText(Stored):
