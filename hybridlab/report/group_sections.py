@@ -49,7 +49,7 @@ def reach_section(stack: StackRuns) -> list[Section]:
     asked = [Column(f"{block:,}", "reach", {"part": "mixer", "block": block}, signed) for block in blocks]
     table = by_place(
         stack,
-        f"Reach: NLL added (nats/token) when the layers' mixers look back one to two blocks of so many tokens. {how(stack.find('nll'))}",
+        f"Reach: NLL added (nats/token) when the layers' mixers look back one to two blocks of tokens. {how(stack.find('nll'))}",
         [*asked, Column("Reach\n(tokens)", "reach_tokens", MIXER, plain)],
     )
     picture = Picture("reach", "Reach: what it costs when a layer group sees no further back than its block.")
