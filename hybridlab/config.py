@@ -11,7 +11,16 @@ from hybridlab.errors import ConfigError, near_miss
 # The groups below the root take any key from the command line without Hydra's `+`: they are checked against the signature
 # of what they configure, with the near miss named, where they are built.
 GROUPS = ("stack", "mixers", "task", "optimizer", "trainer", "checkpoint", "evaluation", "logger")
-SCALARS = ("name", "runs", "seed", "compile")
+SCALARS = ("name", "runs", "seed", "retries", "compile")
+
+# What runs a sweep elsewhere than in this process, or draws its jobs, and the extra of this package that brings it.
+EXTRAS = {
+    "hydra/launcher=joblib": "parallel",
+    "hydra/launcher=submitit_local": "slurm",
+    "hydra/launcher=submitit_slurm": "slurm",
+    "hydra/launcher=ray": "ray",
+    "hydra/sweeper=optuna": "optuna",
+}
 
 
 def conf_dir() -> Path:
@@ -21,6 +30,15 @@ def conf_dir() -> Path:
         if (folder / "config.yaml").is_file():
             return folder
     raise ConfigError("conf/config.yaml: not found beside the hybridlab package; install it again")
+
+
+# What a sweep's file says to its report: Hydra does not see it, so that it changes no run.
+REPORTED = ("tuned", "table", "published", "claims")
+
+
+def sweep_files() -> dict[str, Path]:
+    """Return the file of every sweep, by name."""
+    return {file.stem: file for file in sorted((conf_dir().parent / "sweeps").glob("*.yaml"))}
 
 
 def run_app(function: Callable[[Any], Any], arguments: Sequence[str], command: str) -> None:
@@ -33,7 +51,7 @@ def run_app(function: Callable[[Any], Any], arguments: Sequence[str], command: s
     # Hydra prints its own errors and exits with 1; asked for the full error, it raises, and the command line says it in one line.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     register()
-    before, sys.argv = sys.argv, [f"hybridlab {command}", *_flags_first(arguments)]
+    before, sys.argv = sys.argv, [f"hybridlab {command}", *_flags_first(arguments), f"hydra.job.name={command}"]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(function)()
     except HydraException as error:
@@ -78,8 +96,10 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store("schema", schema)
     _learn_to_multiply()
-    for file in sorted((conf_dir().parent / "sweeps").glob("*.yaml")):
-        store.store(file.stem, OmegaConf.load(file), group="sweeps", package="_global_")
+    for name, file in sweep_files().items():
+        sweep: Any = OmegaConf.load(file)
+        run = OmegaConf.masked_copy(sweep, [key for key in sweep if key not in REPORTED])
+        store.store(name, run, group="sweeps", package="_global_")
 
 
 def resolve(config: Any) -> dict[str, Any]:
@@ -101,6 +121,9 @@ def resolve(config: Any) -> dict[str, Any]:
     seed = plain["seed"]
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise ConfigError(f"`seed={seed}`: a whole number from 0 to 4294967295 is needed")
+    retries = plain["retries"]
+    if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
+        raise ConfigError(f"`retries={retries}`: a whole number of at least 0 is needed")
     if (
         not isinstance(plain["name"], str)
         or not plain["name"].replace("-", "").replace("_", "").replace(".", "").isalnum()
@@ -150,5 +173,7 @@ def _in_one_line(error: Exception) -> str:
         group, _, choice = lines[0].split("Could not find '")[1].rstrip("'").rpartition("/")
         first = next(index for index, line in enumerate(lines) if line.startswith("Available options")) + 1
         options = [line for line in lines[first:] if "=" not in line and not line.endswith(":")]
+        if extra := EXTRAS.get(f"{group}={choice}"):
+            return f"`{group}={choice}`: not installed; pip install 'hybridlab[{extra}]'"
         return f"`{group}={choice}`: no such {group}; {near_miss(choice, options)}"
     return " ".join(line for line in lines if not line.startswith("See https"))

@@ -62,6 +62,6 @@ class Task:
         """Return facts about the data for the record: sizes, distribution of lengths, digests."""
         return {}
 
-    def baselines(self, split: str, limit: int | None) -> dict[int, float]:
-        """Return bits per byte of n-gram models, by bytes of context, where the task is on text read byte by byte."""
+    def baselines(self, split: str, *, window: int, limit: int | None) -> dict[int, float]:
+        """Return bits per byte of byte n-gram models, by bytes of context, on what is scored of a split, where it is text."""
         return {}

@@ -120,10 +120,7 @@ def _build(folder: Path, source: Source, setting: str | Mapping[str, int], divis
             "similarity": THRESHOLD,
             **{name: len(found) for name, found in near.items()},
         },
-        "tokeniser": {
-            "setting": setting if isinstance(setting, str) else dict(setting),
-            "vocabulary": len(tokeniser.bytes_of_token),
-        },
+        "tokeniser": {"identity": identity(setting), "vocabulary": len(tokeniser.bytes_of_token)},
         "sha256": _digest_of(folder),
     }
     (folder / _FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")

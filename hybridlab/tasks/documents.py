@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
 
 from hybridlab.errors import ConfigError, near_miss
 from hybridlab.tasks.base import Task
@@ -103,19 +104,26 @@ class Documents(Task):
             unit = f"{self.unit}s"
             raise ConfigError(f"stride={stride}: must be at most window={window}, or {unit} between windows are lost")
         chosen = self.splits[split]
-        lengths = chosen.prefixes(limit)
-        if self.length_distribution == "fixed":
-            laid = windows(lengths, window, stride, batch)
-        else:
-            lengths = np.minimum(lengths, window)
-            if self.length_distribution == "uniform":
-                lengths = np.random.default_rng(0).integers(1, lengths, endpoint=True)
-            laid = starts(lengths, batch)
+        lengths = self._read(split, window, limit)
+        laid = (
+            windows(lengths, window, stride, batch) if self.length_distribution == "fixed" else starts(lengths, batch)
+        )
         return (self._placed(chosen.rows(rows, int((rows.end - rows.first).max()))) for rows in laid)
 
-    def baselines(self, split: str, limit: int | None) -> dict[int, float]:
-        """Score byte n-gram models, fitted on the training split, on the bytes of the first `limit` tokens of documents."""
-        return baselines(self.splits["training"].texts(None), self.splits[split].texts(limit))
+    def baselines(self, split: str, *, window: int, limit: int | None) -> dict[int, float]:
+        """Score byte n-gram models, fitted on the training split, on the bytes of the tokens that are evaluated."""
+        scored = self.splits[split].texts(self._read(split, window, limit))
+        return baselines(self.splits["training"].texts(None), scored)
+
+    def _read(self, split: str, window: int, limit: int | None) -> Int64[np.ndarray, " documents"]:
+        """Return how many tokens of each document are evaluated."""
+        lengths = self.splits[split].prefixes(limit)
+        if self.length_distribution == "fixed":
+            return lengths
+        lengths = np.minimum(lengths, window)
+        if self.length_distribution == "uniform":
+            return np.random.default_rng(0).integers(1, lengths, endpoint=True)
+        return lengths
 
     def describe(self) -> dict[str, Any]:
         """Facts about the corpus for the record; `sha256` is that of the digests of the splits' tokens."""

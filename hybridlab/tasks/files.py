@@ -23,8 +23,8 @@ class Files:
         self.encoding = encoding
         self._top = EMBEDDED if path is None else Path(path).expanduser()
         try:
-            b"  ".decode(encoding)
-        except LookupError:
+            b"\0\0\0\0".decode(encoding)
+        except (LookupError, UnicodeError):
             raise ConfigError(f"encoding={encoding}: no such encoding of text; utf-8 and latin-1 are two") from None
 
     def __str__(self) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridlab.errors import ConfigError, near_miss
+from hybridlab.tasks.formats import MOST_BYTES
 
 _OFFLINE = (
     "without a network: give files from elsewhere as task.path, or copy the $HF_HOME or $HYBRIDLAB_CACHE that has it"
@@ -73,7 +74,8 @@ class Hub:
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode())
         for file in sorted(Path(self.name).rglob("*")) if Path(self.name).is_dir() else ():
             if file.is_file():
-                digest.update(file.read_bytes())
+                with file.open("rb") as opened:
+                    digest.update(hashlib.file_digest(opened, "sha256").digest())
         return digest.hexdigest()
 
     def documents(self) -> Iterator[bytes]:
@@ -118,16 +120,17 @@ class Hub:
             yield row[self.field]
 
     def _joined(self, rows: Iterator[str]) -> Iterator[str]:
-        """Join the rows from each that `starts` matches, if it is given; what stands before the first is one too."""
-        if self.starts is None:
-            yield from rows
-            return
-        start, taken = re.compile(self.starts), []
+        """Join the rows from each that `starts` matches; without it, each row is a document."""
+        start = re.compile(self.starts or "")
+        taken, size = [], 0
         for row in rows:
             if taken and start.search(row):
                 yield "".join(taken)
-                taken = []
+                taken, size = [], 0
             taken.append(row)
+            size += len(row)
+            if size > MOST_BYTES:
+                raise ConfigError(f"{self}: a document is longer than {MOST_BYTES:,} bytes, the most that one may have")
         yield "".join(taken)
 
 

@@ -44,9 +44,9 @@ class Split(NamedTuple):
         """How many tokens of each document are evaluated: the first `limit`, or all of them."""
         return self.lengths if limit is None else np.minimum(self.lengths, limit)
 
-    def texts(self, limit: int | None) -> Iterator[UInt8[np.ndarray, " bytes"]]:
-        """Yield the bytes that the first `limit` tokens of each document stand for."""
-        for start, length in zip(self.offsets, self.prefixes(limit), strict=False):
+    def texts(self, lengths: Int64[np.ndarray, " documents"] | None) -> Iterator[UInt8[np.ndarray, " bytes"]]:
+        """Yield the bytes that the first `lengths` tokens of each document, or all of them, stand for."""
+        for start, length in zip(self.offsets, self.lengths if lengths is None else lengths, strict=False):
             yield self.tokeniser.text(self.tokens[start + 1 : start + 1 + length])
 
     def rows(self, rows: Rows, length: int) -> Batch:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -61,8 +62,9 @@ class Subwords:
     def __init__(self, specification: str, name: str):
         self.name = name
         self.specification = specification
+        library = _library(name)
         try:
-            self._tokenizer = _library(name).Tokenizer.from_str(specification)
+            self._tokenizer = library.Tokenizer.from_str(specification)
         except Exception as error:  # the library raises no other kind
             raise ConfigError(f"{name}: not a {FILE} of Hugging Face ({str(error).splitlines()[0]})") from error
         self._tokenizer.encode_special_tokens = True
@@ -168,8 +170,8 @@ def _byte_level(token: str) -> bytes:
 
 def _with_word_marks(token: str) -> bytes:
     """Undo SentencePiece's spelling: ▁ is a space, <0x0A> a byte."""
-    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
-        return bytes.fromhex(token[3:5])
+    if byte := re.fullmatch("<0x([0-9A-F]{2})>", token):
+        return bytes.fromhex(byte[1])
     return token.replace("▁", " ").encode()
 
 

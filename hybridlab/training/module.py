@@ -40,9 +40,18 @@ class StackModule(lightning.LightningModule):
         """Return the mean NLL of the batch's supervised tokens."""
         rows, places = batch
         hidden = self.hidden(rows.inputs) if rows.documents is None else self.stack.hidden(rows.inputs, rows.documents)
-        loss = self._nll(hidden, rows, places).mean()
+        nll = self._nll(hidden, rows, places)
+        loss = nll.mean() if self.trainer.world_size == 1 else nll.sum() / self._mean_scored(nll)
         self.last_nll = loss.detach()
         return loss
+
+    def _mean_scored(self, nll: Tensor) -> Tensor:
+        """Return the mean over the devices of their supervised tokens.
+
+        Lightning averages gradients over the devices: so divided, they add up to the mean over the tokens of the whole batch.
+        """
+        scored = torch.tensor(float(len(nll)), device=nll.device)
+        return self.trainer.strategy.reduce(scored, reduce_op="mean")  # type: ignore[return-value]
 
     def validation_step(self, batch: tuple[Batch, Places], batch_index: int) -> None:
         """Log the mean NLL of all supervised tokens of the validation split."""

@@ -12,7 +12,7 @@ import torch
 from hybridlab.errors import ConfigError
 from hybridlab.tasks.batch import IGNORED
 from hybridlab.tasks.documents import Documents
-from hybridlab.tasks.ngram import BEGIN
+from hybridlab.tasks.ngram import BEGIN, baselines
 from hybridlab.tasks.training_rows import TrainingRows
 
 
@@ -274,5 +274,18 @@ def test_a_tokenised_task_scores_the_same_bytes(documents: Callable[..., Documen
             scored = batch.targets[batch.targets != IGNORED]
             num_bytes += task.bytes_of_token[scored.numpy()].sum()
         assert num_bytes == by_byte.describe()["bytes"][split]
-    assert task.baselines("test", None) == by_byte.baselines("test", None)
-    assert task.baselines("test", 5) != by_byte.baselines("test", 5), "five tokens are more bytes than five"
+    assert task.baselines("test", window=8, limit=None) == by_byte.baselines("test", window=8, limit=None)
+    assert task.baselines("test", window=8, limit=5) != by_byte.baselines("test", window=8, limit=5), (
+        "five tokens are more bytes than five"
+    )
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "corpus"])
+def test_n_gram_models_score_the_bytes_that_are_read(documents: Callable[..., Documents], distribution: str):
+    task = documents(length_distribution=distribution, test_share=0.5)
+    read = np.zeros(len(task.splits["test"].lengths), dtype=int)
+    for batch in task.evaluation_batches("test", window=50, stride=50, limit=None, batch=3):
+        read[batch.slices["document"][:, 0]] = (batch.targets != IGNORED).sum(dim=1)
+    training, test = task.splits["training"], task.splits["test"]
+    expected = baselines(training.texts(None), test.texts(read))
+    assert task.baselines("test", window=50, limit=None) == expected

@@ -188,7 +188,7 @@ def test_a_folder_without_texts_is_refused(tmp_path: Path):
         read(tmp_path)
 
 
-@pytest.mark.parametrize("encoding", ["utf-9", "hex"])
+@pytest.mark.parametrize("encoding", ["utf-9", "hex", "undefined"])
 def test_an_unknown_encoding_is_refused(encoding: str):
     with pytest.raises(ConfigError, match=f"^encoding={encoding}: no such encoding of text"):
         Files(None, encoding=encoding)

@@ -132,3 +132,12 @@ def test_a_missing_field_names_the_near_miss(folder: str):
 def test_a_split_that_is_not_there_is_said(folder: str):
     with pytest.raises(ConfigError, match=r"cannot be streamed \(Bad split: tst\. Available splits: \['train'\]\)"):
         read({"name": folder, "split": "tst", "max_bytes": 5})
+
+
+def test_a_document_without_end_is_refused(folder: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("hybridlab.tasks.hub.MOST_BYTES", 40)
+    assert read({"name": folder, "max_documents": 2}) == TEXTS[:2]
+    with pytest.raises(
+        ConfigError, match=r"^hub.name=.*: a document is longer than 40 bytes, the most that one may have$"
+    ):
+        read({"name": folder, "max_documents": 2, "starts": "never"})

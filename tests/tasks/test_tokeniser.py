@@ -148,3 +148,9 @@ def test_identities_tell_tokenisers_apart(bpe: Subwords, tmp_path: Path):
     assert len(set(identities)) == 4
     assert identity(str(tmp_path / "tokenizer.json")) == identities[3]
     assert np.array_equal(Bytes().tokens(b"ab"), [97, 98])
+
+
+def test_a_file_without_its_library_is_not_called_bad(bpe: Subwords, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(ConfigError, match=r"^some: needs `tokenizers`: pip install 'hybridlab\[bpe\]'$"):
+        Subwords(bpe.specification, "some")
