@@ -61,7 +61,7 @@ class _CircularConvolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (x, response), (t, length) = ctx.saved_tensors, ctx.sizes
         arriving = torch.fft.rfft(gradient, n=length)
         into_x = torch.fft.irfft(arriving * response.conj(), n=length)[..., :t]
