@@ -15,9 +15,9 @@ def kernel_serves(x: Tensor, *widths: int) -> bool:
     return x.is_cuda and half and all(width in KERNEL_WIDTHS for width in widths) and _has_triton()
 
 
-def wide_kernel_serves(x: Tensor) -> bool:
-    """Say whether a GPU kernel of ours takes over from the PyTorch form that works in float32 throughout."""
-    return x.is_cuda and x.dtype == torch.float32 and _has_triton()
+def wide_kernel_serves(x: Tensor, *widths: int) -> bool:
+    """Say the same of the kernels that work in float32 throughout."""
+    return x.is_cuda and x.dtype == torch.float32 and all(width in KERNEL_WIDTHS for width in widths) and _has_triton()
 
 
 @cache

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hybridlab.ops.channel_decay import channel_decay
 from hybridlab.ops.delta_rule import chunked_delta_rule
 from hybridlab.ops.elementwise_scan import elementwise_scan
 from hybridlab.ops.prefix_sum import decayed_states
@@ -49,6 +50,20 @@ def test_decayed_states(n: int, strength: float, decays: int) -> None:
     torch.manual_seed(0)
     added, log_decay = torch.randn(2, 3, n, 24, 20).bfloat16(), -strength * torch.rand(2, 3, n, decays)
     _alike(decayed_states, [each.cuda() for each in (added, log_decay, torch.randn(2, 3, 24, 20))], 0.02)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.1, 20.0, 1000.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("r", "s"), [(1, 1), (2, 1), (2, 2)])
+@pytest.mark.parametrize("width", [16, 64, 128])
+def test_channel_decay(width: int, r: int, s: int, dtype: torch.dtype, strength: float) -> None:
+    torch.manual_seed(0)
+    rows, columns = torch.randn(2, 3, 64, r, width), torch.randn(2, 3, 64, s, width)
+    inputs = [each.cuda() for each in (rows, columns, -strength * torch.rand(2, 3, 64, width))]
+    tolerance = 1e-4 if dtype == torch.float32 else 0.02
+    _alike(
+        lambda *x: channel_decay(*x, dtype=torch.float64 if x[0].dtype == torch.float64 else dtype), inputs, tolerance
+    )
 
 
 def _alike(function: Callable[..., tuple[Tensor, ...]], inputs: list[Tensor], tolerance: float) -> None:
