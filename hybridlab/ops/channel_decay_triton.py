@@ -38,11 +38,7 @@ def _after(g, token, k: tl.constexpr):
 
 @triton.jit
 def _product(a, b, exact: tl.constexpr):
-    if exact:
-        product = tl.dot(a, b, input_precision="tf32x3")
-    else:
-        product = tl.dot(a.to(tl.bfloat16), b.to(tl.bfloat16))
-    return product
+    return tl.dot(a, b, input_precision="tf32x3") if exact else tl.dot(a.to(tl.bfloat16), b.to(tl.bfloat16))
 
 
 @triton.jit

@@ -11,6 +11,7 @@ from hybridlab.ops.channel_decay import channel_decay
 from hybridlab.ops.delta_rule import chunked_delta_rule
 from hybridlab.ops.elementwise_scan import elementwise_scan
 from hybridlab.ops.prefix_sum import decayed_states
+from hybridlab.ops.triangular import solve_unit_lower
 
 pytestmark = pytest.mark.gpu
 
@@ -77,3 +78,11 @@ def _alike(function: Callable[..., tuple[Tensor, ...]], inputs: list[Tensor], to
     )
     for ours, theirs in zip((*found, *given), (*wanted, *wanted_too), strict=True):
         assert (ours.double() - theirs).norm() <= tolerance * theirs.norm() + 1e-9
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.1, 10.0])
+def test_unit_lower_systems(spread: float) -> None:
+    torch.manual_seed(0)
+    keys = F.normalize(torch.randn(20, 1, 64) + spread * torch.randn(20, 64, 64), dim=-1)
+    inputs = [each.cuda() for each in (keys @ keys.mT, torch.randn(20, 64, 40))]
+    _alike(lambda below, right: (solve_unit_lower(below, right),), inputs, 1e-4)
