@@ -53,7 +53,11 @@ def find_target(settings: Mapping[str, Any], where: str) -> Any:
 def _quoted(message: str) -> str:
     """Close the quotation after the `key=value` that a refused setting's message starts with, if it does."""
     setting, colon, rest = message.partition(": ")
-    return f".{setting}`{colon}{rest}" if colon and setting.partition("=")[0].isidentifier() else f"`: {message}"
+    return (
+        f".{setting}`{colon}{rest}"
+        if colon and setting.partition("=")[0].replace(".", "").isidentifier()
+        else f"`: {message}"
+    )
 
 
 def _hints(target: Any) -> dict[str, Any]:

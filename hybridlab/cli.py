@@ -1,8 +1,9 @@
-"""The command line: `hybridlab train | check | mixers | bench | report`."""
+"""The command line: `hybridlab train | check | mixers | tasks | bench | status | report`."""
 
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from hybridlab.errors import ConfigError, RunFailedError, near_miss
@@ -13,9 +14,12 @@ hybridlab: ablations of hybrid sequence models, with quality broken down by laye
   hybridlab train [OVERRIDE ...]      train and evaluate a stack; with -m, every combination of a sweep
   hybridlab check [OVERRIDE ...]      the leak gate alone: does any mixer, or the stack, see the future?
   hybridlab mixers [OVERRIDE ...]     the named mixers, with kind, paper, parameters and state
+  hybridlab tasks [OVERRIDE ...]      the named tasks: what is predicted, how it is judged, where it is from
   hybridlab bench [OVERRIDE ...]      forward + backward of each mixer beside attention, and the cost of a training step
                   --mixers[=A,B]      the mixers alone (or some); on a GPU also beside flash-linear-attention's kernels
+  hybridlab status DIR                the runs under DIR: done, running, failed, waiting, and the time left
   hybridlab report DIR [--base TEXT]  the table of the runs under DIR; writes report.md and report.html there
+                  --sweep NAME [DIR]  a sweep's table beside the paper's, and whether its claims hold
 
 An OVERRIDE is Hydra's: stack.groups.deep.mixer=mamba2, mixers.sliding.window=128, task.length=1024, trainer=gpu, seed=1.
 `hybridlab train --help` lists the configuration; `hybridlab train --cfg job` prints it.
@@ -23,11 +27,12 @@ An OVERRIDE is Hydra's: stack.groups.deep.mixer=mamba2, mixers.sliding.window=12
 
 
 class ReportedError(RuntimeError):
-    """A job of a multirun failed and has said so; `code` is the exit code it asks for."""
+    """A job of a multirun failed and has said so; `code` is the exit code it asks for, `folder` the sweep's."""
 
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
+    def __init__(self, code: int, folder: str) -> None:
+        super().__init__(code, folder)  # both, so that it comes back whole from a launcher's worker
         self.code = code
+        self.folder = folder
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -37,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "train": _train,
         "check": _check,
         "mixers": _mixers,
+        "tasks": _tasks,
         "bench": _bench,
+        "status": _status,
         "report": _report,
     }
     if not words or words[0] in ("-h", "--help", "help"):
@@ -94,6 +101,15 @@ def _mixers(arguments: list[str]) -> int:
     return _run_jobs(job, arguments, "mixers")
 
 
+def _tasks(arguments: list[str]) -> int:
+    def job(config: Any) -> None:
+        from hybridlab.task_catalogue import show_tasks
+
+        show_tasks()
+
+    return _run_jobs(job, arguments, "tasks")
+
+
 def _bench(arguments: list[str]) -> int:
     chosen = [word for word in arguments if word.partition("=")[0] == "--mixers"]
     names = [name for word in chosen for name in word.partition("=")[2].split(",") if name]
@@ -106,16 +122,47 @@ def _bench(arguments: list[str]) -> int:
     return _run_jobs(job, [word for word in arguments if word not in chosen], "bench")
 
 
+def _status(arguments: list[str]) -> int:
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="hybridlab status", description="How far the runs under a folder are.")
+    parser.add_argument("directory", metavar="DIR", help="a sweep's folder, runs/<name>")
+    from hybridlab.status import show_status
+
+    show_status(parser.parse_args(arguments).directory)
+    return 0
+
+
 def _report(arguments: list[str]) -> int:
     import argparse
 
     parser = argparse.ArgumentParser(prog="hybridlab report", description="The table of the runs under a folder.")
-    parser.add_argument("directory", metavar="DIR", help="a sweep's folder, runs/<name>, or one run's")
-    parser.add_argument("--base", help="the stack that swaps are measured against, e.g. early=full", default=None)
+    parser.add_argument(
+        "directory", metavar="DIR", nargs="?", help="a sweep's folder, runs/<name>, one run's, or an archive"
+    )
+    parser.add_argument("--base", help="the stack that swaps are measured against, e.g. early=full")
+    parser.add_argument(
+        "--sweep", metavar="NAME", help="print this sweep's table; of its reference records, unless DIR is given"
+    )
+    parser.add_argument("--keep", action="store_true", help="with --sweep: make the runs its reference records")
+    parser.add_argument(
+        "--sweeps-readme", action="store_true", help="write sweeps/README.md from the reference records"
+    )
     options = parser.parse_args(arguments)
-    from hybridlab.report import print_and_write
+    if options.sweeps_readme:
+        from hybridlab.report.sweeps_readme import write_readme
 
-    print_and_write(options.directory, options.base)
+        print(write_readme())
+    elif options.sweep:
+        from hybridlab.report import print_sweep
+
+        print_sweep(options.sweep, options.directory, keep=options.keep)
+    elif options.directory:
+        from hybridlab.report import print_and_write
+
+        print_and_write(options.directory, options.base)
+    else:
+        raise ConfigError("report: a folder of runs or --sweep NAME is needed")
     return 0
 
 
@@ -136,13 +183,16 @@ def _run_jobs(function: Callable[[Any], Any], arguments: list[str], command: str
         except (ConfigError, OSError, RunFailedError) as error:
             code = _say(error)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise ReportedError(code)  # Hydra marks the job as failed and goes on with the next
+            raise ReportedError(code, f"{config.runs}/{config.name}")  # Hydra goes on with the next job
         codes.append(code)
         return None
 
     try:
         run_app(job, arguments, command)
     except ReportedError as error:
+        from hybridlab.training.at_end import report_sweep
+
+        report_sweep(Path(error.folder))
         return error.code
     return max(codes, default=0)
 

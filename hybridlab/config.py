@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,16 @@ from hybridlab.errors import ConfigError, near_miss
 # The groups below the root take any key from the command line without Hydra's `+`: they are checked against the signature
 # of what they configure, with the near miss named, where they are built.
 GROUPS = ("stack", "mixers", "task", "optimizer", "trainer", "checkpoint", "evaluation", "logger")
-SCALARS = ("name", "runs", "seed", "compile")
+SCALARS = ("name", "runs", "seed", "retries", "compile")
+
+# What runs a sweep elsewhere than in this process, or draws its jobs, and the extra of this package that brings it.
+EXTRAS = {
+    "hydra/launcher=joblib": "parallel",
+    "hydra/launcher=submitit_local": "slurm",
+    "hydra/launcher=submitit_slurm": "slurm",
+    "hydra/launcher=ray": "ray",
+    "hydra/sweeper=optuna": "optuna",
+}
 
 
 def conf_dir() -> Path:
@@ -20,6 +30,15 @@ def conf_dir() -> Path:
         if (folder / "config.yaml").is_file():
             return folder
     raise ConfigError("conf/config.yaml: not found beside the hybridlab package; install it again")
+
+
+# What a sweep's file says to its report: Hydra does not see it, so that it changes no run.
+REPORTED = ("tuned", "table", "published", "claims")
+
+
+def sweep_files() -> dict[str, Path]:
+    """Return the file of every sweep, by name."""
+    return {file.stem: file for file in sorted((conf_dir().parent / "sweeps").glob("*.yaml"))}
 
 
 def run_app(function: Callable[[Any], Any], arguments: Sequence[str], command: str) -> None:
@@ -32,7 +51,7 @@ def run_app(function: Callable[[Any], Any], arguments: Sequence[str], command: s
     # Hydra prints its own errors and exits with 1; asked for the full error, it raises, and the command line says it in one line.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     register()
-    before, sys.argv = sys.argv, [f"hybridlab {command}", *_flags_first(arguments)]
+    before, sys.argv = sys.argv, [f"hybridlab {command}", *_flags_first(arguments), f"hydra.job.name={command}"]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(function)()
     except HydraException as error:
@@ -76,8 +95,11 @@ def register() -> None:
         OmegaConf.set_struct(schema[group], False)
     store = ConfigStore.instance()
     store.store("schema", schema)
-    for file in sorted((conf_dir().parent / "sweeps").glob("*.yaml")):
-        store.store(file.stem, OmegaConf.load(file), group="sweeps", package="_global_")
+    _learn_to_multiply()
+    for name, file in sweep_files().items():
+        sweep: Any = OmegaConf.load(file)
+        run = OmegaConf.masked_copy(sweep, [key for key in sweep if key not in REPORTED])
+        store.store(name, run, group="sweeps", package="_global_")
 
 
 def resolve(config: Any) -> dict[str, Any]:
@@ -85,6 +107,7 @@ def resolve(config: Any) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+    _learn_to_multiply()  # a launcher's job starts here, in a process of its own
     try:
         plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
@@ -98,6 +121,9 @@ def resolve(config: Any) -> dict[str, Any]:
     seed = plain["seed"]
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise ConfigError(f"`seed={seed}`: a whole number from 0 to 4294967295 is needed")
+    retries = plain["retries"]
+    if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
+        raise ConfigError(f"`retries={retries}`: a whole number of at least 0 is needed")
     if (
         not isinstance(plain["name"], str)
         or not plain["name"].replace("-", "").replace("_", "").replace(".", "").isalnum()
@@ -106,8 +132,24 @@ def resolve(config: Any) -> dict[str, Any]:
     return plain
 
 
+def _learn_to_multiply() -> None:
+    """Teach OmegaConf `${times:8,${task.length}}`: a size that follows another."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver("times", lambda *factors: prod(factors), replace=True)
+
+
 def mixer_files() -> Mapping[str, Path]:
     """Return the YAML of every named mixer, over all directories of Hydra's search path; the first directory wins."""
+    return _files_of("mixers")
+
+
+def task_files() -> Mapping[str, Path]:
+    """Return the YAML of every named task, over all directories of Hydra's search path; the first directory wins."""
+    return _files_of("task")
+
+
+def _files_of(group: str) -> Mapping[str, Path]:
     from hydra.core.hydra_config import HydraConfig
 
     folders = [conf_dir()]
@@ -116,7 +158,7 @@ def mixer_files() -> Mapping[str, Path]:
         folders = [Path(source.path) for source in sources if source.schema == "file"]
     files: dict[str, Path] = {}
     for folder in folders:
-        for file in sorted((folder / "mixers").glob("*.yaml")):
+        for file in sorted((folder / group).glob("*.yaml")):
             files.setdefault(file.stem, file)
     return files
 
@@ -131,5 +173,7 @@ def _in_one_line(error: Exception) -> str:
         group, _, choice = lines[0].split("Could not find '")[1].rstrip("'").rpartition("/")
         first = next(index for index, line in enumerate(lines) if line.startswith("Available options")) + 1
         options = [line for line in lines[first:] if "=" not in line and not line.endswith(":")]
+        if extra := EXTRAS.get(f"{group}={choice}"):
+            return f"`{group}={choice}`: not installed; pip install 'hybridlab[{extra}]'"
         return f"`{group}={choice}`: no such {group}; {near_miss(choice, options)}"
     return " ".join(line for line in lines if not line.startswith("See https"))

@@ -1,5 +1,6 @@
 """What every test shares: a command line in this process, a corpus and a stack that train in a second."""
 
+import os
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,19 @@ settings.register_profile("any machine", deadline=None)  # speed is the benchmar
 settings.load_profile("any machine")
 
 CONF = Path(__file__).parent / "conf"
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when the library is first imported: no test needs a network
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--mixers", help="run the mixer contract on every YAML of this directory too")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """Corpora are stored where the tests are, not where the user's are."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["HYBRIDLAB_CACHE"] = str(folder)
+    return folder
 
 
 @dataclass

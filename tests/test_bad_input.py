@@ -8,6 +8,15 @@ CASES = {
     "an unknown key, added": (["train", "+sede=3"], "`sede=3`: no such key; did you mean `seed`?"),
     "a seed of -1": (["train", "seed=-1"], "`seed=-1`: a whole number from 0 to 4294967295 is needed"),
     "a seed that is a word": (["train", "seed=one"], "`seed=one`: a whole number from 0 to 4294967295 is needed"),
+    "a number of retries below 0": (["train", "retries=-1"], "`retries=-1`: a whole number of at least 0 is needed"),
+    "a strategy that forks": (["train", "trainer.strategy=ddp_spawn", "trainer.devices=2"], "`trainer.strategy=ddp_spawn`: `ddp` or `fsdp` is needed"),
+    "a batch that does not divide": (["train", "trainer.devices=2", "task.batch=3"], "`task.batch=3`: must be a multiple of the number of devices, 2"),
+    "shards on a CPU": (["train", "trainer.strategy=fsdp"], "`trainer`: "),
+    "a setting of the checkpoint": (["train", "checkpoint.save_topk=3"], "`checkpoint.save_topk=3`: ModelCheckpoint has no such setting; did you mean `save_top_k`?"),
+    "a launcher without its extra": (["train", "-m", "seed=0", "hydra/launcher=ray"], "`hydra/launcher=ray`: not installed; pip install 'hybridlab[ray]'"),
+    "a sampler without its extra": (["train", "-m", "seed=0", "hydra/sweeper=optuna"], "`hydra/sweeper=optuna`: not installed; pip install 'hybridlab[optuna]'"),
+    "an unknown launcher": (["train", "-m", "seed=0", "hydra/launcher=jobli"], "`hydra/launcher=jobli`: no such hydra/launcher; did you mean `joblib`?"),
+    "the status of nothing": (["status", "nowhere"], "nowhere: no such directory"),
     "an unknown task": (["train", "task=sate_of_the_union"], "`task=sate_of_the_union`: no such task; did you mean `state_of_the_union`?"),
     "an unknown stack": (["train", "stack=hybird"], "`stack=hybird`: no such stack; did you mean `hybrid`?"),
     "an unknown mixer": (["train", "stack.groups.deep.mixer=slidng"], "`stack.groups.deep.mixer=slidng`: no such mixer; did you mean `sliding`?"),
@@ -29,6 +38,12 @@ CASES = {
     "a stride beyond the window": (["train", "evaluation.stride=4096"], "`evaluation.stride=4096`: at most the window, 512"),
     "a name that is a path": (["train", "name=../x"], "`name=../x`: letters, digits"),
     "a report on nothing": (["report", "nowhere"], "nowhere: no such directory"),
+    "a report without a word": (["report"], "report: a folder of runs or --sweep NAME is needed"),
+    "a sweep that is not there": (
+        ["report", "--sweep", "mqar_windw"],
+        "`--sweep mqar_windw`: no such sweep; did you mean `mqar_window`?",
+    ),
+    "a sweep's report on nothing": (["report", "--sweep", "mqar_window", "nowhere"], "nowhere: no such directory"),
     "a check of an unknown mixer": (["check", "stack.groups.deep.mixer=fll"], "`stack.groups.deep.mixer=fll`: no such mixer; did you mean `full`?"),
 }  # fmt: skip
 

@@ -6,8 +6,10 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 
+from hybridlab.build import build
 from hybridlab.records.measures import MEASURES
 from hybridlab.records.slices import SLICES
 
@@ -40,7 +42,7 @@ def test_a_command_is_one_that_we_take(words, corpus, tmp_path, monkeypatch, hyb
 
     command, *overrides = words
     if command not in ("train", "check"):
-        assert command in ("report", "mixers", "bench", "--help")
+        assert command in ("report", "status", "mixers", "tasks", "bench", "--help")
         return
     unpack_docs_mixer(tmp_path, monkeypatch)
     (tmp_path / "mine" / "stack").mkdir()
@@ -66,6 +68,13 @@ def test_the_stack_shown_is_the_one_that_trains():
     for page in (ROOT / "README.md", ROOT / "docs" / "stacks.md"):
         shown = [OmegaConf.create(block) for block in blocks(page, "yaml")]
         assert OmegaConf.load(ROOT / "conf" / "stack" / "hybrid.yaml") in shown
+
+
+def test_a_task_that_is_shown_can_be_built():
+    shown = [yaml.safe_load(block) for block in blocks(ROOT / "docs" / "tasks.md", "yaml")]
+    assert shown
+    for settings in shown:
+        assert build(settings, "task", seed=0).train_batch(0).inputs.shape[0] == settings["batch"]
 
 
 def test_the_mixer_of_the_docs_passes_the_shared_suite(tmp_path, monkeypatch):

@@ -8,7 +8,6 @@ from typing import Any
 
 import lightning
 import torch
-import torch.nn.functional as F
 from rich.table import Table
 from torch import nn
 
@@ -39,13 +38,13 @@ def step_table(job: Job, device: torch.device) -> Table:
 def _bare_step_ms(job: Job, device: torch.device) -> float:
     module = StackModule(job.build_stack(), job.optimiser, job.steps).to(device)
     optimiser = module.configure_optimizers()["optimizer"]
-    batch = job.task.train_batch(0)
-    inputs, targets = batch.inputs.to(device), batch.targets.to(device)
+    batch = module.on_before_batch_transfer(job.task.train_batch(0), 0)
+    batch = module.transfer_batch_to_device(batch, device, 0)
     taken = []
     for _ in range(STEPS):
         start = time.perf_counter()
         optimiser.zero_grad()
-        F.cross_entropy(module.stack(inputs).flatten(0, 1).float(), targets.flatten()).backward()
+        module.training_nll(batch).mean().backward()
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimiser.step()
         wait(device)

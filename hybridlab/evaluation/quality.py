@@ -1,39 +1,43 @@
-"""Quality of a trained stack on held-out documents, whole and broken down by layer group."""
+"""Quality of a trained stack on held-out data: whole, broken down by layer group, and by facts about the targets."""
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from hybridlab.evaluation.scores import Interval, Scores, bucket_name, mean
+from hybridlab.build import build
+from hybridlab.errors import near_miss
+from hybridlab.evaluation.budget import sample, share_of_rows
+from hybridlab.evaluation.calibration import calibrate
+from hybridlab.evaluation.evaluating import evaluating
+from hybridlab.evaluation.probes import CALIBRATED, CHANGES, GROUPINGS, MEASURES, READS, Run, probes, runs
+from hybridlab.evaluation.reach import reach_tokens
+from hybridlab.evaluation.rows import intact_rows, probe_rows
+from hybridlab.evaluation.scores import Breakdown, Scores
+from hybridlab.evaluation.scoring import score
 from hybridlab.records.measurement import Measurement
-from hybridlab.stack.interventions import Part, silenced
+from hybridlab.records.slices import SLICES, UNITS
 from hybridlab.stack.model import Stack
-from hybridlab.tasks.batch import IGNORED, Batch
+from hybridlab.tasks.base import Task
+from hybridlab.tasks.batch import Batch
 
-
-class Probe(NamedTuple):
-    """What was done to the stack when a token was scored."""
-
-    measure: str  # nll | lens | knockout
-    grouping: str  # stack | group | mixer | part
-    group: str
-    part: str  # "" | mixer | channel
-
-
-INTACT = Probe("nll", "stack", "", "")
+CALIBRATION_TOKENS = 2**17  # at most; and a quarter of those that are evaluated
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """How quality is measured: on which split, in what windows, and whether broken down by layer group.
+    """How quality is measured: on which split, in what windows, by which probes, and what these may cost.
 
     `window` and `stride` are in tokens: a token is scored once, with at least `window - stride` tokens before it (fewer only
-    at a document's start). `limit` is how much of each document is read, from its start; null reads all of it.
+    at a document's start). `limit` is how much of each document is read, from its start; null reads all of it. A task whose
+    examples are rows of their own has no windows, and `limit` is the number of examples. `slices` are what measures are
+    broken down by; null takes all that the task tells, but not a bucket per document.
+
+    `probes` are the measures of layer groups, of the groupings in `by`: group (as declared), mixer (all of a kind), layer
+    (each alone). `probe_budget` is what they may cost, in plain evaluations of the same rows; what would cost more is run on
+    a sample of the rows, spread over all documents. Null runs them on all rows. `also` are further sets of measures by any
+    name: a `_target_` with its settings, whose `measure(stack, task, batches, device, split)` returns rows of the record.
     """
 
     split: str
@@ -41,7 +45,11 @@ class Quality:
     stride: int
     limit: int | None
     batch: int
-    by_group: bool
+    probes: list
+    by: list
+    probe_budget: float | None
+    slices: list | None = None
+    also: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.split not in ("test", "validation"):
@@ -52,112 +60,79 @@ class Quality:
                 raise ValueError(f"{name}={value}: at least 1 is needed")
         if self.stride > self.window:
             raise ValueError(f"stride={self.stride}: at most the window, {self.window}; else tokens would go unscored")
+        if self.probe_budget is not None and not self.probe_budget > 0:
+            raise ValueError(f"probe_budget={self.probe_budget}: a number above 0 is needed, or null for all rows")
+        for name, allowed in (("probes", MEASURES), ("by", GROUPINGS), ("slices", SLICES)):
+            _check_names(name, getattr(self, name), allowed)
+        for name, node in self.also.items():
+            if not isinstance(node, Mapping):
+                raise ValueError(f"also.{name}={node}: a `_target_` and its settings are needed")
+        self._further()
 
-    def batches(self, task: Any, split: str | None = None) -> Iterator[Batch]:
+    def batches(self, task: Task, split: str | None = None) -> Iterator[Batch]:
         """Return the task's batches to score, over this split or another."""
         return task.evaluation_batches(
             split or self.split, window=self.window, stride=self.stride, limit=self.limit, batch=self.batch
         )
 
-    def score(self, stack: Stack, task: Any, device: torch.device) -> dict[Probe, Scores]:
-        """Score every token, intact and under every probe, in one pass over the data."""
+    def measure(self, stack: Stack, task: Task, device: torch.device) -> list[Measurement]:
+        """Return the rows of the record: the task's measures of the intact stack, then what the probes and `also` find."""
         batches = list(self.batches(task))
-        documents = 1 + max(int(batch.slices["document"].max()) for batch in batches)
-        longest = 1 + max(int(batch.slices["position"].max()) for batch in batches)
-        scores: dict[Probe, Scores] = {}
-        was_training = stack.training
-        stack.eval()
-        with torch.inference_mode():
-            for batch in batches:
-                scored = batch.targets != IGNORED
-                document = batch.slices["document"][scored].numpy()
-                position = batch.slices["position"][scored].numpy()
-                for probe, nll in _nll_by_probe(stack, batch, device, self.by_group):
-                    sums = scores.setdefault(probe, Scores.empty(documents, longest))
-                    sums.add(nll[scored].numpy(), document, position)
-        stack.train(was_training)
-        return scores
+        asked = probes(stack.plan, self.probes, self.by, max(batch.inputs.shape[1] for batch in batches))
+        whole, few = self.score(stack, task, batches, runs(asked), device)
+        found = [*intact_rows(whole, task.measures, self.split)]
+        for probe in asked:
+            found += probe_rows(whole if probe.measure in READS else few, probe, self.split)
+        found += reach_tokens(found)
+        for further in self._further():
+            found += further.measure(stack, task, batches, device, self.split)
+        return found
 
-    def measure(self, stack: Stack, task: Any, device: torch.device) -> list[Measurement]:
-        """Return the rows of the record: NLL, bits per byte and perplexity, lens and knockout, all and by position."""
-        scores = self.score(stack, task, device)
-        intact = scores[INTACT]
-        rows: list[Measurement] = []
-        for probe, sums in scores.items():
-            for bucket in (None, *range(sums.nll.shape[1])):
-                found = mean(sums, bucket, minus=intact if probe.measure == "knockout" else None)
-                if found is not None:
-                    rows += _rows(probe, found, bucket, self.split, task.unit)
-        return rows
+    def score(
+        self, stack: Stack, task: Task, batches: Sequence[Batch], asked: Sequence[Run], device: torch.device
+    ) -> tuple[Scores, Scores]:
+        """Score all targets by the intact stack and the lenses, and those of a sample of the rows by each changed stack."""
+        breakdown = Breakdown(batches, self._slices(task))
+        whole, few = (Scores(breakdown, task.bytes_of_token) for _ in range(2))
+        tokens = sum(batch.inputs.numel() for batch in batches)
+        steps = _calibration_steps(asked, tokens, task.tokens_per_step)
+        share = share_of_rows(stack, asked, self.probe_budget, steps * task.tokens_per_step / tokens)
+        rows = sample([len(batch.inputs) for batch in batches], share)
+        with evaluating(stack), torch.inference_mode():
+            tuned = [run.layers[0] for run in asked if run.kind == "tuned_lens"]
+            calibration = calibrate(stack, task, tuned, steps, device)
+            score(stack, batches, rows, asked, calibration, whole, few, device)
+        return whole, few
 
     def stated(self, rows: list[Measurement]) -> dict[str, Any]:
-        """Return what a reader must know to compare the numbers: split, window, stride, limit, tokens and documents."""
+        """Return what a reader must know to compare the numbers: what was scored, how many tokens, how many by the probes."""
+        settings = ("split", "window", "stride", "limit", "probes", "by", "probe_budget", "also")
         whole = next(row for row in rows if row.measure == "nll" and not row.bucket)
-        stated = {name: getattr(self, name) for name in ("split", "window", "stride", "limit")}
-        return {**stated, "tokens": whole.tokens, "documents": whole.n}
+        probed = (row.tokens for row in rows if row.measure in CHANGES and not row.bucket)
+        counts = {"tokens": whole.tokens, "documents": whole.n, "probed_tokens": next(probed, None)}
+        return {name: getattr(self, name) for name in settings} | counts
+
+    def _further(self) -> list[Any]:
+        """Build the further sets of measures."""
+        return [build(node, f"evaluation.also.{name}") for name, node in self.also.items()]
+
+    def _slices(self, task: Task) -> list[str]:
+        """Return the slices to break down by, of those that the task tells."""
+        if self.slices is None:
+            return [name for name in task.slices if SLICES[name].buckets != UNITS]
+        return [name for name in self.slices if name in task.slices]
 
 
-def _nll_by_probe(stack: Stack, batch: Batch, device: torch.device, by_group: bool) -> Iterator[tuple[Probe, Tensor]]:
-    """Yield the NLL [b, t] of each target for the intact stack and under every probe.
-
-    A knockout starts from the intact residual stream in front of the first layer it touches: nothing before that changed.
-    """
-    inputs, targets = batch.inputs.to(device), batch.targets.to(device)
-
-    def nll(residual: Tensor) -> Tensor:
-        logits = stack.read(residual).float()
-        return F.cross_entropy(logits.mT, targets, ignore_index=IGNORED, reduction="none").cpu()
-
-    residuals = [stack.embedding(inputs)]  # residuals[i] stands in front of layer i
-    for layer in stack.layers:
-        residuals.append(layer(residuals[-1]))
-    yield INTACT, nll(residuals[-1])
-    if not by_group:
-        return
-    silent: dict[tuple[tuple[int, ...], Part], Tensor] = {}  # a group and a kind of mixer may be the same layers
-    for (grouping, group), layers in stack.plan.groupings().items():
-        if grouping == "group":
-            yield Probe("lens", grouping, group, ""), nll(residuals[layers[-1] + 1])
-        parts: tuple[Part, ...] = ("mixer", "channel") if stack.plan.channel is not None else ("mixer",)
-        for part in parts:
-            if (layers, part) not in silent:
-                with silenced(stack, layers, part):
-                    silent[layers, part] = nll(stack.run(residuals[layers[0]], first=layers[0]))
-            yield Probe("knockout", grouping, group, part), silent[layers, part]
-    for name, (layers, only) in stack.plan.part_groupings().items():
-        with silenced(stack, layers, "mixer", only):
-            yield Probe("knockout", "part", name, "mixer"), nll(stack.run(residuals[layers[0]], first=layers[0]))
+def _calibration_steps(asked: Sequence[Run], tokens: int, tokens_per_step: int) -> int:
+    """Return how many training batches are run to calibrate the probes."""
+    if not any(run.kind in CALIBRATED for run in asked):
+        return 0
+    return max(1, min(CALIBRATION_TOKENS, tokens // 4) // tokens_per_step)
 
 
-def _rows(probe: Probe, found: Interval, bucket: int | None, split: str, unit: str) -> list[Measurement]:
-    """Return one interval as rows of the record; the intact NLL also as bits per byte and perplexity."""
-
-    def row(measure: str, change: Any, row_unit: str) -> Measurement:
-        ends = [None if end is None else change(end) for end in (found.low, found.high)]
-        return Measurement(
-            measure=measure,
-            value=change(found.value),
-            unit=row_unit,
-            split=split,
-            grouping=probe.grouping,
-            group=probe.group,
-            part=probe.part,
-            slice="" if bucket is None else "position",
-            bucket="" if bucket is None else bucket_name(bucket),
-            low=ends[0],
-            high=ends[1],
-            interval="" if found.low is None else "bootstrap over documents",
-            n=found.documents,
-            tokens=found.tokens,
-        )
-
-    rows = [row(probe.measure, float, "nats/token")]
-    if probe == INTACT:
-        rows.append(row("perplexity", _perplexity, "1"))
-        if unit == "byte":
-            rows.append(row("bits_per_byte", lambda nats: nats / math.log(2), "bits/byte"))
-    return rows
-
-
-def _perplexity(nats: float) -> float:
-    return math.exp(nats) if nats < 700 else math.inf
+def _check_names(key: str, names: Any, allowed: Collection[str]) -> None:
+    if names is not None and not isinstance(names, list):
+        raise ValueError(f"{key}={names}: a list is needed, e.g. [{next(iter(allowed))}]")
+    for name in names or ():
+        if name not in allowed:
+            raise ValueError(f"{key}={names}: no such name as {name}; {near_miss(name, allowed)}")

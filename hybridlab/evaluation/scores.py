@@ -1,85 +1,159 @@
-"""Sums of negative log-likelihood by document and position, and the intervals they give."""
+"""Sums over scored targets by sampling unit and by slice, and the means and intervals that they give."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, Int16, Int64
+from torch import Tensor
+
+from hybridlab.evaluation.buckets import Buckets
+from hybridlab.evaluation.probes import Run
+from hybridlab.records.slices import EXACT, SLICES, Slice
+from hybridlab.tasks.batch import IGNORED, Batch
 
 RESAMPLES = 1000
-FIRST_EDGE = 64  # positions below it share one bucket; above it, buckets are powers of two
+WHOLE = ""  # the slice that has all targets in one bucket
+AT_A_TIME = 50  # resamples that are multiplied out together
 
 
-@dataclass
+class Places(NamedTuple):
+    """Where the scored targets of a batch are summed up: their units, and the cell of each in each slice's part of a table."""
+
+    units: Int[np.ndarray, " u"]
+    cells: dict[str, Int[np.ndarray, " n"]]
+
+
+class Breakdown:
+    """How the targets of some batches are summed up: by unit, the document or the example, and by the buckets of slices."""
+
+    def __init__(self, batches: Sequence[Batch], slices: Sequence[str]) -> None:
+        self.units = 1 + max(int(of_targets(batch.slices["document"], batch).max(initial=-1)) for batch in batches)
+        whole = Buckets(Slice(EXACT, "", labels=("",)), [np.zeros(1, np.int64)])
+        self.buckets = {WHOLE: whole} | {
+            name: Buckets(SLICES[name], (of_targets(batch.slices[name], batch) for batch in batches)) for name in slices
+        }
+
+    def places(self, batch: Batch, rows: Bool[np.ndarray, " b"] | None = None) -> Places:
+        """Place the scored targets of a batch, or of some of its rows, in the order of a boolean mask over its targets."""
+        units, unit = np.unique(of_targets(batch.slices["document"], batch, rows), return_inverse=True)
+        cells = {WHOLE: 2 * unit}
+        for name, buckets in self.buckets.items():
+            if name != WHOLE:
+                cells[name] = unit * (len(buckets) + 1) + buckets.of(of_targets(batch.slices[name], batch, rows))
+        return Places(units, cells)
+
+
+class Sums:
+    """Sums of one number over targets, [units, buckets] for each slice of a breakdown."""
+
+    def __init__(self, breakdown: Breakdown) -> None:
+        # One column more than buckets: targets that are in none.
+        self._tables = {
+            name: np.zeros((breakdown.units, len(buckets) + 1)) for name, buckets in breakdown.buckets.items()
+        }
+
+    def add(self, values: Float[np.ndarray, " n"], places: Places) -> None:
+        """Add a number per target."""
+        for name, cells in places.cells.items():
+            table = self._tables[name]
+            shape = len(places.units), table.shape[1]
+            table[places.units] += np.bincount(cells, values, shape[0] * shape[1]).reshape(shape)
+
+    def by(self, name: str = WHOLE) -> Float[np.ndarray, "units buckets"]:
+        """Return the sums by the buckets of a slice."""
+        return self._tables[name][:, :-1]
+
+
 class Scores:
-    """Summed NLL (nats) and numbers of tokens, each [documents, position buckets]; documents are the sampling unit."""
+    """What was measured of some targets: how many they are, the bytes they stand for, their NLL by each run of the stack.
 
-    nll: np.ndarray
-    tokens: np.ndarray
+    `bytes_of_token` is the task's, or None.
+    """
 
-    @classmethod
-    def empty(cls, documents: int, longest: int) -> "Scores":
-        """Return zero sums for `documents` of at most `longest` tokens."""
-        shape = (documents, num_buckets(longest))
-        return cls(np.zeros(shape), np.zeros(shape))
+    def __init__(self, breakdown: Breakdown, bytes_of_token: Any) -> None:
+        self.breakdown = breakdown
+        self.tokens = Sums(breakdown)
+        self.bytes = Sums(breakdown)
+        self.correct = Sums(breakdown)  # targets that the intact stack finds likeliest
+        self.nll: dict[Run, Sums] = {}  # nats
+        self._bytes_of_token = None if bytes_of_token is None else np.asarray(bytes_of_token, float)
 
-    def add(self, nll: np.ndarray, document: np.ndarray, position: np.ndarray) -> None:
-        """Add tokens: their NLL, the index of their document and their position in it, all [n]."""
-        bucket = bucket_of(position)
-        np.add.at(self.nll, (document, bucket), nll)
-        np.add.at(self.tokens, (document, bucket), 1)
+    def count(self, batch: Batch, rows: Bool[np.ndarray, " b"] | None = None) -> Places:
+        """Take in the targets of a batch, or of some of its rows; return their places."""
+        places = self.breakdown.places(batch, rows)
+        self.tokens.add(np.ones(len(places.cells[WHOLE])), places)
+        if self._bytes_of_token is not None:
+            self.bytes.add(self._bytes_of_token[of_targets(batch.targets, batch, rows)], places)
+        return places
+
+    def add(self, run: Run, nll: Float[np.ndarray, " n"], places: Places) -> None:
+        """Add the NLL of the counted targets of a batch."""
+        self.nll.setdefault(run, Sums(self.breakdown)).add(nll, places)
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean in nats per token with its 95 % interval, and what it rests on."""
+    """A mean with its 95 % interval, and the number of units that it rests on."""
 
     value: float
     low: float | None
     high: float | None
-    documents: int
-    tokens: int
+    units: int
+
+    def changed(self, change: Callable[[float], float]) -> "Interval":
+        """Return the interval of a monotone function of the mean."""
+        low, high = (None if end is None else change(end) for end in (self.low, self.high))
+        return Interval(change(self.value), low, high, self.units)
 
 
-def mean(scores: Scores, bucket: int | None = None, minus: Scores | None = None) -> Interval | None:
-    """Return the NLL per token, of one bucket or of all, or its difference from the same tokens' NLL in `minus`.
+def means(totals: Float[np.ndarray, "u c"], weights: Float[np.ndarray, "u c"]) -> list[Interval | None]:
+    """Return the mean of each column: the sum of its totals over that of its weights, both by unit.
 
-    The interval is a percentile bootstrap over documents, paired where there is a difference; one document gives none.
-    `None` where no token was scored.
+    The interval is a percentile bootstrap over units (of all of them, so that columns and differences are paired); one unit
+    gives none. `None` where nothing was weighed.
     """
-    chosen = slice(None) if bucket is None else slice(bucket, bucket + 1)
-    total = scores.nll[:, chosen].sum(axis=1)
-    if minus is not None:
-        total = total - minus.nll[:, chosen].sum(axis=1)
-    tokens = scores.tokens[:, chosen].sum(axis=1)
-    present = tokens > 0
-    total, tokens = total[present], tokens[present]
-    if len(tokens) == 0:
-        return None
-    low = high = None
-    if len(tokens) > 1:
-        draws = np.random.default_rng(0).multinomial(len(tokens), np.full(len(tokens), 1 / len(tokens)), RESAMPLES)
-        low, high = map(float, np.quantile((draws @ total) / (draws @ tokens), (0.025, 0.975)))
-    return Interval(float(total.sum() / tokens.sum()), low, high, len(tokens), int(tokens.sum()))
+    present = (weights > 0).sum(0)
+    low, high = np.full((2, weights.shape[1]), np.nan)
+    if (several := present > 1).any():
+        drawn, weighed = _resampled(totals[:, several]), _resampled(weights[:, several])
+        ratios = np.divide(drawn, weighed, out=np.full_like(drawn, np.nan), where=weighed > 0)
+        low[several], high[several] = np.nanquantile(ratios, (0.025, 0.975), axis=0)
+    found: list[Interval | None] = []
+    for column, units in enumerate(present.tolist()):
+        if units == 0:
+            found.append(None)
+            continue
+        ends = (float(low[column]), float(high[column])) if units > 1 else (None, None)
+        found.append(Interval(float(totals[:, column].sum() / weights[:, column].sum()), *ends, units))
+    return found
 
 
-def bucket_of(position: np.ndarray) -> np.ndarray:
-    """Return the bucket of each position: 0 below 64, 1 for 64-127, 2 for 128-255, ...
-
-    >>> bucket_of(np.array([0, 63, 64, 127, 128, 4095])).tolist()
-    [0, 0, 1, 1, 2, 6]
-    """
-    return np.frexp(np.maximum(position // FIRST_EDGE, 0).astype(np.float64))[1]
-
-
-def num_buckets(longest: int) -> int:
-    """Return how many buckets the positions below `longest` fall into."""
-    return int(bucket_of(np.array([max(longest - 1, 0)]))[0]) + 1
+def of_targets(
+    values: Int64[Tensor, "b t"] | Int64[Tensor, " b"], batch: Batch, rows: Bool[np.ndarray, " b"] | None = None
+) -> Int[np.ndarray, " n"]:
+    """Return the values at the scored targets of a batch, or of some of its rows."""
+    scored = batch.targets != IGNORED
+    if rows is not None:
+        scored &= torch.from_numpy(rows).view(-1, *[1] * (scored.ndim - 1))
+    return values[scored].numpy()
 
 
-def bucket_name(bucket: int) -> str:
-    """Return the positions of a bucket in words.
+def _resampled(columns: np.ndarray) -> np.ndarray:
+    """Return the sum of each column [u, c] over each resample of the units, [resamples, c]."""
+    draws = _draws(len(columns))
+    pieces = (draws[first : first + AT_A_TIME] for first in range(0, RESAMPLES, AT_A_TIME))
+    return np.concatenate([piece.astype(np.float64) @ columns for piece in pieces])
 
-    >>> bucket_name(0), bucket_name(2)
-    ('0-63', '128-255')
-    """
-    last = FIRST_EDGE * 2**bucket - 1
-    return f"{0 if bucket == 0 else (last + 1) // 2}-{last}"
+
+@lru_cache(maxsize=1)
+def _draws(units: int) -> Int16[np.ndarray, "resamples units"]:
+    """Return how often each unit is drawn in each resample, the same for all measures of a split."""
+    generator = np.random.default_rng(0)
+    draws = np.empty((RESAMPLES, units), np.int16)
+    for row in draws:
+        row[:] = np.bincount(generator.integers(units, size=units), minlength=units)
+    return draws

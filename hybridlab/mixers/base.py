@@ -3,9 +3,9 @@
 Letters in shapes: b batch, t time (tokens of a row), n tokens of a piece, d width of the stack, h heads.
 """
 
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
@@ -49,6 +49,15 @@ class Mixer(nn.Module):
     def extend(self, x: Float[Tensor, "b n d"], state: Any) -> tuple[Float[Tensor, "b n d"], State]:
         """Mix the next n >= 1 tokens of each row; return them with the state after them. `state` is not changed."""
         raise NotImplementedError
+
+
+@runtime_checkable
+class Attends(Protocol):
+    """A mixer that also says how much its tokens read of one another."""
+
+    def attention(self, x: Float[Tensor, "b t d"], at: Int[Tensor, " n"]) -> Float[Tensor, "b h n t"]:
+        """Return, for the tokens at some positions of whole rows, the weights of all tokens: they add up to 1."""
+        ...
 
 
 def check_counts(**hyper_parameters: int) -> None:

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from hybridlab.mixers.base import Mixer, check_counts
 from hybridlab.mixers.key_values import KeyValues
 from hybridlab.mixers.projections import QueryKeyValue, join_heads
-from hybridlab.ops.bigbird_attention import bigbird_attention
+from hybridlab.ops.attention_weights import attention_weights
+from hybridlab.ops.bigbird_attention import bigbird_attention, bigbird_mask
 from hybridlab.ops.random_choice import WORD, random_choice
 
 
@@ -58,6 +59,14 @@ class Bigbird(Mixer):
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         """Attend from each block of tokens to the blocks that it sees."""
         return self._attend(*self.projections(x))
+
+    def attention(self, x: Float[Tensor, "b t d"], at: Int[Tensor, " n"]) -> Float[Tensor, "b h n t"]:
+        """Return how much the tokens at some positions read of each token."""
+        q, k, _ = self.projections(x)
+        keys, chosen = torch.arange(x.shape[1], device=x.device), self._choose(0, x.shape[1])[:, at // self.block]
+        blocks = self.block, self.window_blocks, self.global_blocks
+        visible = bigbird_mask(at, keys, chosen, *blocks, causal=self.causal)
+        return attention_weights(q[:, :, at], k, visible)
 
     def initial_state(self, batch: int, like: Tensor) -> KeyValues:
         """Return no keys and no values. Any past block may be drawn later, so all are kept."""

@@ -1,13 +1,14 @@
 """Attention whose weights are the difference of two softmaxes."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hybridlab.mixers.base import Mixer, check_counts, tag
 from hybridlab.mixers.key_values import KeyValues
 from hybridlab.mixers.projections import QueryKeyValue, join_heads
+from hybridlab.ops.attention_weights import attention_weights
 from hybridlab.ops.differential_attention import differential_attention
 from hybridlab.ops.precision import accumulation_dtype
 
@@ -52,6 +53,17 @@ class Differential(Mixer):
         """Attend from each token to itself and to all before it; if not causal, to all."""
         return self._attend(*self._project(x, 0))
 
+    def attention(self, x: Float[Tensor, "b t d"], at: Int[Tensor, " n"]) -> Float[Tensor, "b h n t"]:
+        """Return how much the tokens at some positions read of each token: the size of its weight, over the sum of all."""
+        q, k, _ = self._project(x, 0)
+        visible = (torch.arange(x.shape[1], device=x.device) <= at[:, None]) | (not self.causal)
+        first, second = (
+            attention_weights(queries[:, :, at], keys, visible)
+            for queries, keys in zip(q.chunk(2, -1), k.chunk(2, -1), strict=True)
+        )
+        sizes = (first - self._weight() * second).abs()
+        return sizes / sizes.sum(-1, keepdim=True)
+
     def initial_state(self, batch: int, like: Tensor) -> KeyValues:
         """Return no keys (two of each head, side by side) and no values."""
         keys, values = self.projections.no_past(batch, like)
@@ -69,9 +81,12 @@ class Differential(Mixer):
         return q, k, v
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        a, b, c, d = self.vectors.to(accumulation_dtype(self.vectors))
-        weight = (a * b).sum().exp() - (c * d).sum().exp() + self.lambda_init
-        o = differential_attention(q.chunk(2, -1), k.chunk(2, -1), v, weight, causal=self.causal)
+        o = differential_attention(q.chunk(2, -1), k.chunk(2, -1), v, self._weight(), causal=self.causal)
         wide = o.to(accumulation_dtype(o))
         o = F.rms_norm(wide, wide.shape[-1:], eps=1e-5) * self.norm * (1 - self.lambda_init)
         return self.out(join_heads(o.to(v.dtype)))
+
+    def _weight(self) -> Float[Tensor, ""]:
+        """Return λ."""
+        a, b, c, d = self.vectors.to(accumulation_dtype(self.vectors))
+        return (a * b).sum().exp() - (c * d).sum().exp() + self.lambda_init

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from hybridlab.mixers.base import Mixer, check_counts
 from hybridlab.mixers.key_values import KeyValues
 from hybridlab.mixers.projections import QueryKeyValue, join_heads
-from hybridlab.ops.dilated_attention import dilated_attention
+from hybridlab.ops.attention_weights import attention_weights
+from hybridlab.ops.dilated_attention import dilated_attention, dilated_mask
 
 
 class DilatedState(NamedTuple):
@@ -57,6 +58,14 @@ class Dilated(Mixer):
         """Attend from each token to every `dilation`-th of its window."""
         q, k, v = self.projections(x)
         return self.out(join_heads(dilated_attention(q, k, v, self.window, self.dilation, causal=self.causal)))
+
+    def attention(self, x: Float[Tensor, "b t d"], at: Int[Tensor, " n"]) -> Float[Tensor, "b h n t"]:
+        """Return how much the tokens at some positions read of each token."""
+        q, k, _ = self.projections(x)
+        visible = dilated_mask(
+            at, torch.arange(x.shape[1], device=x.device), self.window, self.dilation, causal=self.causal
+        )
+        return attention_weights(q[:, :, at], k, visible)
 
     def initial_state(self, batch: int, like: Tensor) -> DilatedState:
         """Return keys and values of zero, at position 0."""

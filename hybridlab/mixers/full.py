@@ -1,13 +1,14 @@
 """Full softmax attention."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hybridlab.mixers.base import Mixer
 from hybridlab.mixers.key_values import KeyValues
 from hybridlab.mixers.projections import QueryKeyValue, join_heads
+from hybridlab.ops.attention_weights import attention_weights
 
 
 class Full(Mixer):
@@ -41,6 +42,12 @@ class Full(Mixer):
         q, k, v = self.projections(x)
         o = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal, enable_gqa=self.shared)
         return self.out(join_heads(o))
+
+    def attention(self, x: Float[Tensor, "b t d"], at: Int[Tensor, " n"]) -> Float[Tensor, "b h n t"]:
+        """Return how much the tokens at some positions read of each token."""
+        q, k, _ = self.projections(x)
+        visible = (torch.arange(x.shape[1], device=x.device) <= at[:, None]) | (not self.causal)
+        return attention_weights(q[:, :, at], k, visible)
 
     def initial_state(self, batch: int, like: Tensor) -> KeyValues:
         """Return no keys and no values."""

@@ -3,12 +3,13 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hybridlab.mixers.base import Mixer, check_counts
 from hybridlab.mixers.projections import QueryKeyValue, join_heads
-from hybridlab.ops.block_attention import block_attention
+from hybridlab.ops.attention_weights import attention_weights
+from hybridlab.ops.block_attention import block_attention, block_mask
 from hybridlab.ops.block_choice import choice_by_mean
 from hybridlab.ops.precision import accumulation_dtype
 
@@ -53,6 +54,13 @@ class Moba(Mixer):
         """Attend from each token to the blocks that it chose."""
         q, k, v = self.projections(x)
         return self._attend(q, k, v, self._means(k))
+
+    def attention(self, x: Float[Tensor, "b t d"], at: Int[Tensor, " n"]) -> Float[Tensor, "b h n t"]:
+        """Return how much the tokens at some positions read of each token."""
+        q, k, _ = self.projections(x)
+        chosen = choice_by_mean(q, self._means(k), 0, self.block, self.topk - 1)[:, :, at]
+        visible = block_mask(at, torch.arange(x.shape[1], device=x.device), chosen, self.block)
+        return attention_weights(q[:, :, at], k, visible)
 
     def initial_state(self, batch: int, like: Tensor) -> MobaState:
         """Return no keys, no values and no blocks."""

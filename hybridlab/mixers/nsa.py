@@ -3,16 +3,17 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hybridlab.mixers.base import Mixer, check_counts, tag
 from hybridlab.mixers.projections import QueryKeyValue, join_heads, split_heads
-from hybridlab.ops.block_attention import block_attention
+from hybridlab.ops.attention_weights import attention_weights
+from hybridlab.ops.block_attention import block_attention, block_mask
 from hybridlab.ops.compressed_attention import choice_by_importance, compressed_attention
 from hybridlab.ops.rotary import rotary_turns, rotate
-from hybridlab.ops.sliding_attention import sliding_attention
+from hybridlab.ops.sliding_attention import sliding_attention, sliding_mask
 from hybridlab.ops.strided_pool import strided_pool
 
 # Blocks that are selected whatever their importance: the first and the latest two, of which one is the token's own.
@@ -93,6 +94,31 @@ class Nsa(Mixer):
         """Attend in all three branches, from an empty past."""
         return self._mix(x, None)[0]
 
+    def attention(self, x: Float[Tensor, "b t d"], at: Int[Tensor, " n"]) -> Float[Tensor, "b h n t"]:
+        """Return how much the tokens at some positions read of each token: the branches' weights, times their gates.
+
+        What a compressed block weighs is shared out evenly among its tokens.
+        """
+        t, length, stride = x.shape[1], self.compress_block, self.compress_stride
+        q, turned, *_ = self._project(x, 0)
+        seen, positions = self._mix(x, None)[1], torch.arange(t, device=x.device)
+        starts = torch.arange(seen.compressed_keys.shape[2], device=x.device) * stride
+        inside = (positions >= starts[:, None]) & (positions < starts[:, None] + length)
+        finished = starts + length <= at[:, None] + 1
+        compressed = attention_weights(q[:, :, at], seen.compressed_keys, finished)
+        compressed = compressed.nan_to_num()  # where no block is finished
+        chosen = self._choose(q, seen.compressed_keys, 0)[:, :, at]
+        visible = block_mask(at, positions, chosen, self.select_block, LATEST, first=True)
+        visible = visible.repeat_interleave(q.shape[1] // chosen.shape[1], dim=1)
+        branches = (
+            compressed @ (inside / length).to(compressed.dtype),
+            attention_weights(turned[:, :, at], seen.selected_keys, visible),
+            attention_weights(turned[:, :, at], seen.window_keys, sliding_mask(at, positions, self.window)),
+        )
+        gates = split_heads(self.gates(x[:, at]).sigmoid(), 3).split(1, dim=-1)
+        read = torch.stack([gate * weights for gate, weights in zip(gates, branches, strict=True)]).sum(0)
+        return read / read.sum(-1, keepdim=True)
+
     def initial_state(self, batch: int, like: Tensor) -> NsaState:
         """Return no keys and no values."""
         empty = like.new_empty(batch, self.projections.kv_heads, 0, self.projections.head_width)
@@ -141,15 +167,19 @@ class Nsa(Mixer):
         return q, turned, k, v, selected_k, selected_v, window_k, window_v
 
     def _attend(self, q: Tensor, turned: Tensor, seen: NsaState, past: int) -> tuple[Tensor, Tensor, Tensor]:
-        k, v, blocks = seen.compressed_keys, seen.compressed_values, (self.compress_block, self.compress_stride)
-        chosen = choice_by_importance(q, k, past, *blocks, self.select_block, LATEST, self.chosen)
+        k, v = seen.compressed_keys, seen.compressed_values
+        chosen = self._choose(q, k, past)
         return (
-            compressed_attention(q, k, v, past, *blocks),
+            compressed_attention(q, k, v, past, self.compress_block, self.compress_stride),
             block_attention(
                 turned, seen.selected_keys, seen.selected_values, chosen, self.select_block, local=LATEST, first=True
             ),
             sliding_attention(turned, seen.window_keys, seen.window_values, self.window),
         )
+
+    def _choose(self, q: Tensor, compressed_keys: Tensor, past: int) -> Int[Tensor, "b g n c"]:
+        blocks = self.compress_block, self.compress_stride, self.select_block
+        return choice_by_importance(q, compressed_keys, past, *blocks, LATEST, self.chosen)
 
 
 class Compression(nn.Module):

@@ -9,9 +9,10 @@ from torch.nn import functional as F
 
 from hybridlab.mixers.base import Mixer, check_counts, tag
 from hybridlab.mixers.projections import QueryKeyValue, join_heads, split_heads
+from hybridlab.ops.attention_weights import attention_weights
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.rotary import rotary_turns, rotate
-from hybridlab.ops.routed_attention import routed_attention
+from hybridlab.ops.routed_attention import routed_attention, routed_mask
 
 # How unsure of its cluster a token may be at most, so that its weight has a logarithm.
 LEAST_MARGIN = 1e-6
@@ -67,6 +68,12 @@ class Routing(Mixer):
         """Attend from each token within its cluster."""
         q, k, v, margins, clusters = self._project(x, 0)
         return self._attend(q, k, v, margins, _log(margins), clusters)
+
+    def attention(self, x: Float[Tensor, "b t d"], at: Int[Tensor, " n"]) -> Float[Tensor, "b h n t"]:
+        """Return how much the tokens at some positions read of each token."""
+        q, k, _, margins, clusters = self._project(x, 0)
+        visible = routed_mask(at, clusters, self.window)
+        return attention_weights(q[:, :, at], k, visible, _log(margins)[:, :, None])
 
     def initial_state(self, batch: int, like: Tensor) -> RoutingState:
         """Return clusters without members, at position 0."""

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from hybridlab.mixers.base import Mixer, check_counts
 from hybridlab.mixers.key_values import KeyValues
 from hybridlab.mixers.projections import QueryKeyValue, join_heads
-from hybridlab.ops.sliding_attention import sliding_attention
+from hybridlab.ops.attention_weights import attention_weights
+from hybridlab.ops.sliding_attention import sliding_attention, sliding_mask
 
 
 class SlidingState(NamedTuple):
@@ -59,6 +60,14 @@ class Sliding(Mixer):
         """Attend from each token to its window and to the sinks."""
         q, k, v = self.projections(x)
         return self.out(join_heads(sliding_attention(q, k, v, self.window, causal=self.causal, sinks=self.sinks)))
+
+    def attention(self, x: Float[Tensor, "b t d"], at: Int[Tensor, " n"]) -> Float[Tensor, "b h n t"]:
+        """Return how much the tokens at some positions read of each token."""
+        q, k, _ = self.projections(x)
+        visible = sliding_mask(
+            at, torch.arange(x.shape[1], device=x.device), self.window, causal=self.causal, sinks=self.sinks
+        )
+        return attention_weights(q[:, :, at], k, visible)
 
     def initial_state(self, batch: int, like: Tensor) -> SlidingState:
         """Return no keys and no values, at position 0."""

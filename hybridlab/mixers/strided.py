@@ -1,12 +1,14 @@
 """Softmax attention to the latest tokens and to every `stride`-th before them."""
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hybridlab.mixers.base import Mixer, check_counts
 from hybridlab.mixers.key_values import KeyValues
 from hybridlab.mixers.projections import QueryKeyValue, join_heads
-from hybridlab.ops.strided_attention import strided_attention
+from hybridlab.ops.attention_weights import attention_weights
+from hybridlab.ops.strided_attention import strided_attention, strided_mask
 
 
 class Strided(Mixer):
@@ -42,6 +44,12 @@ class Strided(Mixer):
         """Attend from each token to the latest ones and to its column."""
         q, k, v = self.projections(x)
         return self.out(join_heads(strided_attention(q, k, v, self.stride, causal=self.causal)))
+
+    def attention(self, x: Float[Tensor, "b t d"], at: Int[Tensor, " n"]) -> Float[Tensor, "b h n t"]:
+        """Return how much the tokens at some positions read of each token."""
+        q, k, _ = self.projections(x)
+        visible = strided_mask(at, torch.arange(x.shape[1], device=x.device), self.stride, causal=self.causal)
+        return attention_weights(q[:, :, at], k, visible)
 
     def initial_state(self, batch: int, like: Tensor) -> KeyValues:
         """Return no keys and no values. Each past token will be seen again, so all are kept."""

@@ -27,15 +27,28 @@ def dense_bigbird_attention(
     it: each whole and before the near ones; -1 chooses nothing. No token sees what is ahead of it. If not `causal`, n is
     t, and a block also sees the near-1 blocks after it, and any that are chosen; the first blocks see all.
     """
-    n, t = q.shape[2], k.shape[2]
-    keys = torch.arange(t, device=q.device)
-    queries = keys[t - n :, None]
-    distance = queries // block - keys // block
-    visible = (distance.abs() < near) | (keys < first * block)
-    of_block = (chosen[..., None] == torch.arange(-(-t // block), device=q.device)).any(-2)  # h l m
-    visible = visible | of_block[:, queries[:, 0] // block - (t - n) // block][..., keys // block]
-    visible = visible & (keys <= queries) if causal else visible | (queries < first * block)
+    keys = torch.arange(k.shape[2], device=q.device)
+    queries = keys[k.shape[2] - q.shape[2] :]
+    own = queries // block
+    visible = bigbird_mask(queries, keys, chosen[:, own - own[0]], block, near, first, causal=causal)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=visible, enable_gqa=q.shape[1] != k.shape[1])
+
+
+def bigbird_mask(
+    queries: Int[Tensor, " n"],
+    keys: Int[Tensor, " t"],
+    chosen: Int[Tensor, "h n c"],
+    block: int,
+    near: int,
+    first: int,
+    *,
+    causal: bool = True,
+) -> Bool[Tensor, "h n t"]:
+    """Say which of the keys each query sees, by the positions of both and the blocks that are chosen for each query."""
+    own = queries[:, None]
+    visible = ((own // block - keys // block).abs() < near) | (keys < first * block)
+    visible = visible | (chosen[..., None] == keys // block).any(-2)
+    return visible & (keys <= own) if causal else visible | (own < first * block)
 
 
 def bigbird_attention(

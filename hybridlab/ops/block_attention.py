@@ -5,7 +5,7 @@ s heads that choose (g divides s, s divides h), c blocks chosen, k width.
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,15 +31,26 @@ def dense_block_attention(
     `first`, and the blocks that it chose: each once, all of them before those; -1 chooses nothing.
     """
     with autocast_off(v):
-        (n, t), dtype = (q.shape[2], k.shape[2]), accumulation_dtype(v)
-        keys = torch.arange(t, device=q.device)
-        queries = keys[t - n :, None]
-        visible = (keys // block > queries // block - local) | ((keys < block) & first)
-        visible = visible | (chosen[..., None] == keys // block).any(-2)
-        visible = (visible & (keys <= queries)).repeat_interleave(q.shape[1] // chosen.shape[1], dim=1)
+        dtype, keys = accumulation_dtype(v), torch.arange(k.shape[2], device=q.device)
+        visible = block_mask(keys[k.shape[2] - q.shape[2] :], keys, chosen, block, local, first)
+        visible = visible.repeat_interleave(q.shape[1] // chosen.shape[1], dim=1)
         q, k, v = q.to(dtype), *(x.to(dtype).repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
         scores = (q @ k.mT * q.shape[-1] ** -0.5).masked_fill(~visible, -torch.inf)
         return (scores.softmax(-1) @ v).to(v.dtype)
+
+
+def block_mask(
+    queries: Int[Tensor, " n"],
+    keys: Int[Tensor, " t"],
+    chosen: Int[Tensor, "b s n c"],
+    block: int,
+    local: int = 1,
+    first: bool = False,
+) -> Bool[Tensor, "b s n t"]:
+    """Say which of the keys each query sees, by the positions of both and the blocks that it chose."""
+    own = queries[:, None]
+    visible = (keys // block > own // block - local) | ((keys < block) & first)
+    return (visible | (chosen[..., None] == keys // block).any(-2)) & (keys <= own)
 
 
 def block_attention(

@@ -4,7 +4,7 @@ Letters: b batch, h heads, g heads that have keys of their own, n queries, that 
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -26,15 +26,20 @@ def dense_dilated_attention(
     It sees `window` of them, and if not `causal` as many ahead. The first `missing` keys of a row are not there. The
     obvious form, O(n·t).
     """
-    n, t = q.shape[2], k.shape[2]
-    keys = torch.arange(t, device=q.device)
-    distance = keys[t - n :, None] - keys
-    visible = (distance.abs() < dilation * window) & (distance % dilation == 0)
-    if causal:
-        visible = visible & (distance >= 0)
+    keys = torch.arange(k.shape[2], device=q.device)
+    visible = dilated_mask(keys[k.shape[2] - q.shape[2] :], keys, window, dilation, causal=causal)
     if missing is not None:
         visible = visible & (keys >= missing[:, None])[:, None, None]
     return F.scaled_dot_product_attention(q, k, v, attn_mask=visible, enable_gqa=q.shape[1] != k.shape[1])
+
+
+def dilated_mask(
+    queries: Int[Tensor, " n"], keys: Int[Tensor, " t"], window: int, dilation: int, *, causal: bool = True
+) -> Bool[Tensor, "n t"]:
+    """Say which of the keys each query sees, by the positions of both."""
+    distance = queries[:, None] - keys
+    visible = (distance.abs() < dilation * window) & (distance % dilation == 0)
+    return visible & (distance >= 0) if causal else visible
 
 
 def dilated_attention(

@@ -1,8 +1,11 @@
 """Long causal depthwise convolution along time, by the fast Fourier transform."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
@@ -38,8 +41,31 @@ def fft_conv(
         response = F.pad(kernel, (0, length - kernel.shape[1]))
         if ahead is not None:  # what looks ahead by j + 1 stands at -1 - j, that is, at the end
             response = response + F.pad(ahead.flip(-1), (length - ahead.shape[1], 0))
-        spectrum = torch.fft.rfft(x.to(dtype).mT, n=length) * torch.fft.rfft(response, n=length)
-        return torch.fft.irfft(spectrum, n=length)[..., :t].mT.to(x.dtype)
+        return _CircularConvolution.apply(x.to(dtype).mT, response).mT.to(x.dtype)
+
+
+class _CircularConvolution(torch.autograd.Function):
+    """y_t = Σ_s response_{t-s mod l} x_s for the first t of l points: x [b, d, t], response [d, l].
+
+    Its gradients are correlations, by real transforms too: PyTorch's gradient of a real transform is a complex one of twice
+    the work.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, response: Tensor) -> Tensor:
+        t, length = x.shape[-1], response.shape[-1]
+        spectra = torch.fft.rfft(x, n=length), torch.fft.rfft(response)
+        ctx.save_for_backward(*spectra)
+        ctx.sizes = t, length
+        return torch.fft.irfft(spectra[0] * spectra[1], n=length)[..., :t]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (x, response), (t, length) = ctx.saved_tensors, ctx.sizes
+        arriving = torch.fft.rfft(gradient, n=length)
+        into_x = torch.fft.irfft(arriving * response.conj(), n=length)[..., :t]
+        return into_x, torch.fft.irfft((arriving * x.conj()).sum(0), n=length)
 
 
 def _fast_length(least: int) -> int:

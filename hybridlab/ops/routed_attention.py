@@ -29,13 +29,18 @@ def dense_routed_attention(
     A key's weight in the softmax is multiplied by exp of its `log_weights`. The obvious form, O(n·t).
     """
     with autocast_off(v):
-        n, t = q.shape[2], k.shape[2]
-        past = torch.ones(n, t, dtype=torch.bool, device=q.device).tril(t - n)
-        members = past & (clusters[:, :, t - n :, None] == clusters[:, :, None, :])
-        # How many members there are from a key to the query, both counted.
-        distance = members.flip(-1).cumsum(-1).flip(-1)
-        bias = log_weights[:, :, None, :].masked_fill(~members | (distance > window), -torch.inf)
+        queries = torch.arange(k.shape[2] - q.shape[2], k.shape[2], device=q.device)
+        bias = log_weights[:, :, None, :].masked_fill(~routed_mask(queries, clusters, window), -torch.inf)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+
+
+def routed_mask(queries: Int[Tensor, " n"], clusters: Int[Tensor, "b h t"], window: int) -> Bool[Tensor, "b h n t"]:
+    """Say which tokens of a row the queries at some of its positions see, by the cluster of each token."""
+    past = torch.arange(clusters.shape[2], device=clusters.device) <= queries[:, None]
+    members = past & (clusters[:, :, queries, None] == clusters[:, :, None, :])
+    # How many members there are from a key to the query, both counted.
+    distance = members.flip(-1).cumsum(-1).flip(-1)
+    return members & (distance <= window)
 
 
 def routed_attention(

@@ -29,11 +29,20 @@ def dense_sliding_attention(
     window reaches as far ahead as behind, and the first `sinks` tokens are seen by all and see all (the symmetric global
     attention of Longformer, 2004.05150). The first `missing` keys of a row are not there. The obvious form, O(n·t).
     """
-    n, t = q.shape[2], k.shape[2]
-    visible = _visible(t - n, n, 0, t, window, causal, sinks, q.device)
-    if not causal:
-        visible = visible | (torch.arange(n, device=q.device) < sinks)[:, None]
+    keys = torch.arange(k.shape[2], device=q.device)
+    visible = sliding_mask(keys[k.shape[2] - q.shape[2] :], keys, window, causal=causal, sinks=sinks)
     return _attend(q, k, v, _without(missing, visible))
+
+
+def sliding_mask(
+    queries: Int[Tensor, " n"], keys: Int[Tensor, " t"], window: int, *, causal: bool = True, sinks: int = 0
+) -> Bool[Tensor, "n t"]:
+    """Say which of the keys each query sees, by the positions of both."""
+    distance = queries[:, None] - keys
+    near = (distance < window) | (keys < sinks)
+    if causal:
+        return near & (distance >= 0)
+    return near & ((distance > -window) | (keys < sinks)) | (queries < sinks)[:, None]
 
 
 def sliding_attention(
@@ -99,7 +108,9 @@ def _attend_at_start(
         return _attend(q, k, v)
     if missing is None and window >= t and n == t:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
-    return _attend(q, k, v, _without(missing, _visible(past, n, 0, t, window, causal, sinks, q.device)))
+    keys = torch.arange(t, device=q.device)
+    visible = sliding_mask(keys[past : past + n], keys, window, causal=causal, sinks=sinks)
+    return _attend(q, k, v, _without(missing, visible))
 
 
 def _attend_in_blocks(
@@ -119,7 +130,8 @@ def _attend_in_blocks(
     # The heads that share keys become more queries of the same block: nothing is repeated.
     queries = q.unflatten(2, (-1, block)).unflatten(1, (g, h // g)).transpose(2, 3)  # b g blocks h/g block k
     keys, values = _neighbours(k, sink_keys, block, seen), _neighbours(v, sink_values, block, seen)
-    mask = _visible(block, block, 0, seen * block, window, causal, 0, q.device)
+    positions = torch.arange(seen * block, device=q.device)
+    mask = sliding_mask(positions[block : 2 * block], positions, window, causal=causal)
     mask = F.pad(mask, (sink_keys.shape[2], 0), value=True).repeat(h // g, 1)
     o = _attend(queries.flatten(3, 4).flatten(0, 1), keys, values, mask)
     o = o.unflatten(2, (h // g, block)).unflatten(0, (b, g)).transpose(2, 3)  # b g h/g blocks block k
@@ -131,7 +143,8 @@ def _attend_at_end(q: Tensor, k: Tensor, v: Tensor, window: int, sinks: int) -> 
     n, t = q.shape[2], k.shape[2]
     start = t - n - window + 1
     k, v = (torch.cat([x[:, :, :sinks], x[:, :, start:]], dim=2) if sinks else x[:, :, start:] for x in (k, v))
-    mask = _visible(t - n, n, start, t, window, False, 0, q.device)
+    positions = torch.arange(start, t, device=q.device)
+    mask = sliding_mask(positions[-n:], positions, window, causal=False)
     return _attend(q, k, v, F.pad(mask, (sinks, 0), value=True))
 
 
@@ -150,16 +163,6 @@ def _neighbours(
 def _pad_to_blocks(x: Float[Tensor, "b h t k"], block: int) -> Float[Tensor, "b h t+pad k"]:
     missing = -x.shape[2] % block
     return F.pad(x, (0, 0, 0, missing)) if missing else x
-
-
-def _visible(
-    first: int, n: int, start: int, end: int, window: int, causal: bool, sinks: int, device: torch.device
-) -> Bool[Tensor, "n t"]:
-    """Say which of the keys `start` to `end` each of the n queries from `first` on sees."""
-    keys = torch.arange(start, end, device=device)
-    distance = torch.arange(first, first + n, device=device)[:, None] - keys
-    near = (distance < window) | (keys < sinks)
-    return near & (distance >= 0) if causal else near & ((distance > -window) | (keys < sinks))
 
 
 def _without(missing: Int[Tensor, " b"] | None, visible: Bool[Tensor, "n t"]) -> Bool[Tensor, "*b n t"]:

@@ -5,7 +5,7 @@ n of t keys, s stride, m blocks of s keys, k width.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -26,11 +26,17 @@ def dense_strided_attention(
     If not `causal`, n is t and keys ahead are seen like those behind. The obvious form, O(n·t).
     """
     keys = torch.arange(k.shape[2], device=q.device)
-    distance = keys[k.shape[2] - q.shape[2] :, None] - keys
-    visible = (distance.abs() < stride) | (distance % stride == 0)
-    if causal:
-        visible = visible & (distance >= 0)
+    visible = strided_mask(keys[k.shape[2] - q.shape[2] :], keys, stride, causal=causal)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=visible, enable_gqa=q.shape[1] != k.shape[1])
+
+
+def strided_mask(
+    queries: Int[Tensor, " n"], keys: Int[Tensor, " t"], stride: int, *, causal: bool = True
+) -> Bool[Tensor, "n t"]:
+    """Say which of the keys each query sees, by the positions of both."""
+    distance = queries[:, None] - keys
+    visible = (distance.abs() < stride) | (distance % stride == 0)
+    return visible & (distance >= 0) if causal else visible
 
 
 def strided_attention(

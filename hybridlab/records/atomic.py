@@ -7,7 +7,12 @@ from hybridlab.errors import ConfigError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Put `text` at `path`, folder included: a reader, or a power cut, finds the old file or the new one.
+    """Put `text` at `path`, as UTF-8, by `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Put `content` at `path`, folder included: a reader, or a power cut, finds the old file or the new one.
 
     A temporary file of `tempfile` would be readable by its owner alone, and runs are shared.
     """
@@ -15,8 +20,8 @@ def write_text(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text)
+            with temporary.open("wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)

@@ -41,45 +41,49 @@ MEASURES = {
     ),
     "mean_knockout": Measure(
         "nats/token",
-        "as `knockout`, but the mixers add their mean over all positions instead of nothing",
+        "as `knockout`, but the mixers add their mean output over training positions instead of nothing",
         "mean ablation, arXiv:2211.00593",
     ),
     "tuned_lens": Measure(
         "nats/token",
-        "as `lens`, after an affine map that was fitted on the training split",
+        "as `lens`, after an affine map to the last residual stream, fitted on the training split by ridge regression",
         "arXiv:2303.08112",
     ),
     "reach": Measure(
         "nats/token",
-        "NLL when every mixer of the layer group sees its row cut into disjoint blocks of `block` tokens, minus the intact NLL",
+        "NLL when every mixer of the layer group sees the `block` tokens before each, less than 2 `block`, minus the intact NLL",
         "hybridlab",
     ),
     "reach_tokens": Measure(
-        "tokens", "the smallest block from which on no measured block costs anything measurable", "hybridlab"
+        "tokens", "the smallest block of `reach` from which on none costs anything measurable", "hybridlab"
     ),
     "interaction": Measure(
         "nats/token",
-        "knockout of two layer groups at once, minus the sum of their own: below 0 where one does the other's work",
+        "knockout of two layer groups at once, minus the sum of their own: above 0 where one does the other's work",
         "arXiv:2307.15771",
     ),
     "attention_distance": Measure(
-        "tokens", "mean distance that attention reads over, weighted by attention", "hybridlab"
+        "tokens",
+        "mean distance between a position and the tokens that it attends to, weighted by attention",
+        "hybridlab",
     ),
     "attention_entropy": Measure("nats", "mean entropy of the attention of a head and position", "arXiv:1906.04341"),
     "attention_first": Measure("1", "mean attention on the first token", "attention sink, arXiv:2309.17453"),
     "influence": Measure(
         "1",
-        "share of the norm of d loss[t] / d input[t-k] of the layer group's mixers that lies at a `lag` k",
+        "share of the norm of d loss[t] / d input[t-k], by way of a mixer of the layer group alone, at a `lag` k",
         "effective memory by gradient, hybridlab",
     ),
     "memory_tokens": Measure("tokens", "mean lag, weighted by `influence`", "hybridlab"),
     "block_influence": Measure(
         "1", "1 - mean cosine of the residual stream before and after the layers", "arXiv:2403.03853"
     ),
-    "similarity": Measure("1", "linear CKA between the outputs of two layer groups", "arXiv:1905.00414"),
+    "similarity": Measure(
+        "1", "linear CKA between what two layer groups add to the residual stream", "arXiv:1905.00414"
+    ),
     "streamed_nll": Measure(
         "nats/token",
-        "NLL when a document is read whole, its state carried from piece to piece by `extend`",
+        "NLL when a document is read whole, its state (a bounded cache where it grows) carried from piece to piece",
         "hybridlab",
     ),
     "parameters": Measure("1", "number of trained values, channel mixers and norms of the layers included", "counted"),

@@ -23,6 +23,7 @@ class RunRecord:
     name: str  # the sweep or experiment: the folder that the run lies in
     status: str  # running | finished | failed | diverged
     reason: str = ""  # why it did not finish, in one line
+    failures: int = 0  # how often it has failed, earlier tries included
     seed: int
     config: dict[str, Any]  # resolved
     choices: dict[str, Any]  # what identifies the stack, in the user's words: dotted key -> value
@@ -59,6 +60,7 @@ class RunRecord:
             raise ConfigError(
                 f"{source}: schema {content['schema']}, written by a newer hybridlab; this one reads up to {SCHEMA}"
             )
+        content.setdefault("failures", 0)  # the first records did not count them
         known = {f.name: f.type for f in fields(cls)}
         for key in known.keys() | content.keys():
             if key not in content or key not in known:

@@ -1,7 +1,5 @@
 """Run records on disk: one directory per run, `record.json` in it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from hybridlab.errors import ConfigError
@@ -9,7 +7,6 @@ from hybridlab.records.atomic import write_text
 from hybridlab.records.record import RunRecord
 
 FILE = "record.json"
-LOCK = ".lock"
 
 
 def write(record: RunRecord, directory: str | Path) -> Path:
@@ -40,37 +37,3 @@ def read_all(directory: str | Path) -> list[RunRecord]:
     if not records:
         raise ConfigError(f"{directory}: no runs there (no {FILE} below it)")
     return sorted(records, key=lambda record: (record.created, record.run_id))
-
-
-@contextmanager
-def claimed(directory: str | Path) -> Iterator[bool]:
-    """Claim a run's directory while the block runs; yield False, at once, where another launcher holds it.
-
-    The operating system keeps the lock: a launcher that dies lets go. A block that writes nothing leaves no folder.
-    """
-    from filelock import FileLock, Timeout
-
-    directory = Path(directory)
-    lock = FileLock(directory / LOCK, timeout=0)
-    made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    except OSError as error:
-        raise ConfigError(f"{directory}: cannot be written ({error.strerror})") from error
-    try:
-        yield True
-    finally:
-        lock.release()
-        _remove_if_unused(directory, made)
-
-
-def _remove_if_unused(directory: Path, made: list[Path]) -> None:
-    """Take back the folders made for a run that was refused before it wrote anything."""
-    if {file.name for file in directory.iterdir()} <= {LOCK}:
-        (directory / LOCK).unlink(missing_ok=True)
-        for folder in made:
-            folder.rmdir()

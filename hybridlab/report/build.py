@@ -1,10 +1,12 @@
 """From a folder of runs to its report."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hybridlab.records.archive import read_runs
 from hybridlab.records.atomic import write_text
-from hybridlab.records.store import read_all
+from hybridlab.records.record import RunRecord
 from hybridlab.report import one_stack, several_stacks
 from hybridlab.report.choices import choose_base
 from hybridlab.report.content import Report
@@ -16,8 +18,12 @@ if TYPE_CHECKING:
 
 
 def report(directory: str | Path, base: str | None = None) -> Report:
-    """Report on every run below `directory`; `base` chooses the stack that swaps start from, e.g. "early=full"."""
-    records = read_all(directory)
+    """Report on every run below `directory`, or in an archive; `base` chooses where swaps start, e.g. "early=full"."""
+    return of_records(read_runs(directory), base)
+
+
+def of_records(records: Sequence[RunRecord], base: str | None = None) -> Report:
+    """Report on some runs."""
     stacks = by_stack(records)
     chosen = choose_base(stacks, base)
     names = ", ".join(dict.fromkeys(record.name for record in records))
@@ -35,22 +41,43 @@ def report(directory: str | Path, base: str | None = None) -> Report:
     )
 
 
-def write(report: Report, directory: str | Path) -> list[Path]:
-    """Write report.md and report.html into `directory`, each whole or not at all; return them."""
-    pages = {Path(directory) / "report.md": report.markdown(), Path(directory) / "report.html": report.html()}
+def write(report: Report, directory: str | Path, name: str = "report") -> list[Path]:
+    """Write <name>.md and <name>.html into `directory`, each whole or not at all; return them."""
+    pages = {Path(directory) / f"{name}.md": report.markdown(), Path(directory) / f"{name}.html": report.html()}
     for path, text in pages.items():
         write_text(path, text)
     return list(pages)
 
 
 def print_and_write(directory: str | Path, base: str | None = None) -> None:
-    """Print the report on `directory`, and write it there."""
+    """Print the report on `directory`, and write it there; beside an archive nothing is written.
+
+    A folder named after a sweep that declares a table ends with that.
+    """
+    from hybridlab.report.sweep_file import declares_table
+
+    _show(report(directory, base), directory, "report")
+    if declares_table(name := Path(directory).resolve().name):
+        print_sweep(name, directory)
+
+
+def print_sweep(name: str, runs: str | Path | None = None, *, keep: bool = False) -> None:
+    """Print the table of a sweep and its claims, and write it into the folder; with `keep`, make its runs the reference."""
+    from hybridlab.report.sweep_table import keep_reference, runs_of, sweep_report
+
+    found = runs_of(name, runs)
+    _show(sweep_report(name, found), found, "sweep")
+    if keep:
+        print(keep_reference(name, found))
+
+
+def _show(found: Report, directory: str | Path, name: str) -> None:
     from rich.console import Console
 
-    found = report(directory, base)
     console = Console()
-    found.terminal(console if console.is_terminal else Console(width=100))
-    for path in write(found, directory):
+    console = console if console.is_terminal else Console(width=100)
+    found.terminal(console)
+    for path in write(found, directory, name) if Path(directory).is_dir() else ():
         console.print(str(path), highlight=False, soft_wrap=True)
 
 
@@ -58,7 +85,8 @@ def _not_finished(stack: StackRuns | None) -> list[str]:
     """Say in a report on one stack which of its runs count for nothing, and why."""
     return [
         f"Run {record.run_id}, seed {record.seed}: {record.status}{f', {record.reason}' if record.reason else ''}."
-        for record in (stack.unfinished if stack else ())
+        for record in (stack.all_records if stack else ())
+        if record.status != "finished"
     ]
 
 

@@ -74,10 +74,9 @@ def choose_base(stacks: Sequence[StackRuns], base: str | None) -> StackRuns:
         name, equals, wanted = (word.strip() for word in term.partition("="))
         if not equals:
             raise ConfigError(f"`base={base}`: a choice and its value are needed, e.g. early=full")
-        keys = {key for stack in stacks for key in stack.choices if name in (key, _short(key))}
+        keys = keys_called(name, stacks)
         if not keys:
-            allowed = {_short(key) for stack in stacks for key in telling(stacks) or stack.choices}
-            raise ConfigError(f"`base={base}`: no choice is called `{name}`; {near_miss(name, allowed)}")
+            raise ConfigError(f"`base={base}`: {no_choice(name, stacks)}")
         values = {value(stack, key) for stack in stacks for key in keys if key in stack.choices}
         if wanted not in values:
             raise ConfigError(f"`base={base}`: no run has `{name}={wanted}`; {near_miss(wanted, values)}")
@@ -85,6 +84,18 @@ def choose_base(stacks: Sequence[StackRuns], base: str | None) -> StackRuns:
     if not matching:
         raise ConfigError(f"`base={base}`: each term matches runs, but no run matches all of them")
     return next((stack for stack in matching if stack.finished), matching[0])
+
+
+def keys_called(name: str, stacks: Sequence[StackRuns]) -> set[str]:
+    """Return the choices that a user means by a name: the whole key, its end, or a layer group for its mixer."""
+    keys = {key for stack in stacks for key in stack.choices}
+    return {key for key in keys if name in (key, _short(key)) or key.endswith(f".{name}")}
+
+
+def no_choice(name: str, stacks: Sequence[StackRuns]) -> str:
+    """Say that a name means no choice of these stacks, with the near miss."""
+    allowed = {_short(key) for stack in stacks for key in telling(stacks) or stack.choices}
+    return f"no choice is called `{name}`; {near_miss(name, allowed)}"
 
 
 def _short(key: str) -> str:

@@ -14,7 +14,7 @@ def facts(stack: StackRuns) -> list[Section]:
     """Return the run facts, the measures' definitions and the configuration of a stack's first run."""
     config = json.dumps(stack.first.config, indent=2, ensure_ascii=False)
     return [
-        Section(title="Runs", tables=(runs_table(stack.records), made_with(stack.first)), detail=True),
+        Section(title="Runs", tables=(runs_table(stack.all_records), made_with(stack.first)), detail=True),
         Section(title="Measures", tables=(measures_table(stack),), detail=True, folded=True),
         Section(title="Resolved configuration", text=_of(stack.first), code=config, detail=True, folded=True),
     ]

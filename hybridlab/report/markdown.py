@@ -20,11 +20,16 @@ def markdown(report: Report) -> str:
 def _section(section: Section) -> list[str]:
     parts = [f"## {_text(section.title)}", *map(_text, section.text)]
     for table in section.tables:
-        parts += [f"**{_text(table.caption)}**", _table(table), _text(table.note)]
+        parts += table_parts(table)
     if section.code:
         fence = "`" * max(3, 1 + max(map(len, re.findall("`+", section.code)), default=0))
         parts.append(f"{fence}json\n{section.code}\n{fence}")
     return parts
+
+
+def table_parts(table: Table) -> list[str]:
+    """Return the paragraphs of a table: caption, the table itself, note."""
+    return [f"**{_text(table.caption)}**", _table(table), _text(table.note)]
 
 
 def _table(table: Table) -> str:

@@ -59,6 +59,17 @@ def percent(ratio: float) -> str:
     return f"{_fixed(100 * (ratio - 1), 1, signed=True)} %"
 
 
+def p_value(p: float | None) -> str:
+    """Return a p-value to two digits, and no smaller than a test of few seeds deserves.
+
+    >>> p_value(0.0342), p_value(0.00004)
+    ('0.034', '<0.001')
+    """
+    if p is None:
+        return NOT_MEASURED
+    return "<0.001" if p < 0.001 else significant(p, 2)
+
+
 def over(estimate: Estimate | None) -> str:
     """Say in a cell what an interval is over: 3 seeds, 23 documents."""
     if estimate is None or estimate.low is None:

@@ -5,9 +5,21 @@ from typing import Any
 from hybridlab.records.record import RunRecord
 from hybridlab.report.content import Fact, LayerBox, Picture, Section, Table
 from hybridlab.report.facts import facts, flat
+from hybridlab.report.group_sections import (
+    attention_section,
+    interaction_section,
+    layer_section,
+    memory_section,
+    probes_section,
+    reach_section,
+)
+from hybridlab.report.headline import TITLES, columns, headline_of
 from hybridlab.report.numbers import NOT_MEASURED, count, how, significant, with_interval
-from hybridlab.report.positions import position_tables
+from hybridlab.report.positions import position_sections
+from hybridlab.report.redundancy import redundancy_section
+from hybridlab.report.slice_sections import slice_sections
 from hybridlab.report.stack_runs import StackRuns
+from hybridlab.report.trials import tuning_section
 
 DIFFERENCE = "Knockout: how much the NLL rises when these layers' mixers, or channel mixers, add nothing."
 
@@ -17,28 +29,30 @@ def headline(stack: StackRuns) -> tuple[Fact, ...]:
     seeds = stack.finished
     if not seeds:
         return ()
-    memory = stack.find("peak_memory_bytes")
-    speed = stack.find("tokens_per_second")
-    size = stack.find("parameters")
+    quality = [name for name in columns(headline_of([stack]), [stack]) if stack.find(name)]
+    costs = {
+        "parameters": "parameters",
+        "tokens_per_second": "training tokens/s",
+        "peak_memory_bytes": "memory (bytes)",
+    }
+    found = {label: stack.find(name) for name, label in costs.items()}
     return (
-        Fact("bits per byte", with_interval(stack.find("bits_per_byte"))),
-        Fact("NLL (nats/token)", with_interval(stack.find("nll"))),
-        Fact("perplexity", with_interval(stack.find("perplexity"))),
-        Fact("parameters", count(size.value if size else None)),
-        Fact("training tokens/s", count(speed.value if speed else None)),
-        Fact("memory (bytes)", count(memory.value if memory else None)),
+        *(Fact(_in_words(name), with_interval(stack.find(name))) for name in quality),
+        *([Fact("perplexity", with_interval(perplexity))] if (perplexity := stack.find("perplexity")) else []),
+        *(Fact(label, count(cost.value if cost else None)) for label, cost in found.items()),
     )
 
 
 def scored(record: RunRecord) -> str:
-    """State on what the numbers rest: split, documents, tokens, window and stride."""
+    """State on what the numbers rest: split, documents, tokens; window and stride where documents are read in windows."""
     stated = record.evaluation
     if not stated:
         return ""
     limit = f", the first {stated['limit']:,} of each document" if stated.get("limit") else ""
+    windows = f", in windows of {stated['window']:,} tokens every {stated['stride']:,}" if stated.get("window") else ""
     return (
-        f"Scored on the {stated['split']} split: {stated['documents']} documents, {stated['tokens']:,} tokens, "
-        f"in windows of {stated['window']:,} tokens every {stated['stride']:,}{limit}. Every token is scored once."
+        f"Scored on the {stated['split']} split: {stated['documents']:,} documents, {stated['tokens']:,} tokens"
+        f"{windows}{limit}. Every token is scored once."
     )
 
 
@@ -48,15 +62,20 @@ def sections(stack: StackRuns) -> list[Section]:
         return [plan_section(stack), *facts(stack)]
     knockout = Picture("knockout", "Knockout by layer group, with 95 % intervals.")
     curve = Picture("learning_curve", "Training and validation NLL.")
-    position = Picture(
-        "nll_by_position", "NLL by position in the document: intact, and with each layer group knocked out."
-    )
-    first, *details = position_tables(stack)
+    models = ngram_table(stack)
     return [
         Section(title="Quality by layer group", tables=(quality_table(stack),), pictures=(knockout,)),
-        *([Section(title="Against n-gram models", tables=(models,))] if (models := ngram_table(stack)) else []),
-        Section(title="Quality by position", tables=(first,), pictures=(position,)),
-        Section(title="Layer groups by position", tables=tuple(details), detail=True),
+        *probes_section(stack),
+        *([Section(title="Against n-gram models", tables=(models,))] if models else []),
+        *position_sections(stack),
+        *slice_sections(stack),
+        *layer_section(stack),
+        *reach_section(stack),
+        *memory_section(stack),
+        *attention_section(stack),
+        *interaction_section(stack),
+        *redundancy_section(stack),
+        *tuning_section([stack], []),
         *([Section(title="Training", pictures=(curve,), detail=True)] if has_curve(stack) else []),
         plan_section(stack),
         *facts(stack),
@@ -195,3 +214,8 @@ def _channel(channel: Any) -> str:
 def _row_length(stack: StackRuns) -> str:
     cost = stack.find("flops")
     return f" FLOPs, state and ms are for one row of {cost.tokens:,} tokens." if cost and cost.tokens else ""
+
+
+def _in_words(measure: str) -> str:
+    title = " ".join(TITLES[measure].split())
+    return title if title.startswith("NLL") else title[0].lower() + title[1:]

@@ -1,50 +1,54 @@
 """Quality by position in the document."""
 
-from hybridlab.report.content import Table
-from hybridlab.report.numbers import count, how, with_interval
-from hybridlab.report.stack_runs import StackRuns
+from hybridlab.report.content import Picture, Section, Table
+from hybridlab.report.grids import Column, Show, by_bucket, signed, tokens
+from hybridlab.report.headline import TITLES, columns, headline_of
+from hybridlab.report.numbers import how, with_interval
+from hybridlab.report.stack_runs import Place, StackRuns
+
+
+def position_sections(stack: StackRuns) -> list[Section]:
+    """Return the intact stack by position, and by layer group, if any position was told."""
+    tables = position_tables(stack)
+    if not tables:
+        return []
+    picture = Picture(
+        "nll_by_position", "NLL by position in the document: intact, and with each layer group knocked out."
+    )
+    first, *details = tables
+    return [
+        Section(title="Quality by position", tables=(first,), pictures=(picture,)),
+        *(
+            [Section(title="Layer groups by position", tables=tuple(details), detail=True, folded=True)]
+            if details
+            else []
+        ),
+    ]
 
 
 def position_tables(stack: StackRuns) -> list[Table]:
     """Return the intact stack's table, then for each probe a table with a column per layer group."""
-    probes = [
-        ("Knockout of mixers, by position", "knockout", {"part": "mixer"}),
-        ("Knockout of channel mixers, by position", "knockout", {"part": "channel"}),
-        ("Lens, by position", "lens", {}),
+    probes: list[tuple[str, str, dict[str, Place], Show]] = [
+        ("Knockout of mixers, by position", "knockout", {"part": "mixer"}, signed),
+        ("Knockout of channel mixers, by position", "knockout", {"part": "channel"}, signed),
+        ("Lens, by position", "lens", {}, with_interval),
     ]
-    tables = [_intact(stack)]
-    for caption, measure, where in probes:
-        rows = [(_range(bucket), *_by_group(stack, measure, bucket, where)) for bucket in stack.buckets]
-        if any(cell != "–" for row in rows for cell in row[1:]):
-            text = f"{caption}, in nats/token. {how(stack.find('nll'))}"
-            tables.append(Table(caption=text, text=("Position",), numbers=tuple(stack.groups), bodies=(tuple(rows),)))
-    return tables
-
-
-def _intact(stack: StackRuns) -> Table:
-    rows = []
-    for bucket in stack.buckets:
-        where = {"slice": "position", "bucket": bucket}
-        nll, bits, perplexity = (stack.find(name, **where) for name in ("nll", "bits_per_byte", "perplexity"))
-        tokens = count(nll.tokens if nll else None)
-        rows.append((_range(bucket), tokens, *map(with_interval, (nll, bits, perplexity))))
-    return Table(
-        caption=f"The intact stack by position in the document. {how(stack.find('nll'))}",
-        text=("Position",),
-        numbers=("Tokens", "NLL\n(nats/token)", "Bits per byte", "Perplexity"),
-        bodies=(tuple(rows),),
-    )
-
-
-def _by_group(stack: StackRuns, measure: str, bucket: str, where: dict[str, str]) -> list[str]:
-    return [
-        with_interval(
-            stack.find(measure, grouping="group", group=group, slice="position", bucket=bucket, **where),
-            signed=measure == "knockout",
+    whole: dict[str, Place] = {"grouping": "stack"}
+    quality = columns(headline_of([stack]), [stack])
+    quality = [*quality, *(name for name in ("perplexity", "streamed_nll") if stack.find(name))]
+    tables = [
+        by_bucket(
+            stack,
+            "position",
+            f"The intact stack by position in the document. {how(stack.find('nll'))}",
+            [Column("Tokens", "nll", whole, tokens), *(Column(TITLES[name], name, whole) for name in quality)],
+            "Position",
         )
-        for group in stack.groups
     ]
-
-
-def _range(bucket: str) -> str:
-    return bucket.replace("-", "–")
+    for caption, measure, where, show in probes:
+        by_group = [
+            Column(group, measure, {"grouping": "group", "group": group, **where}, show) for group in stack.groups
+        ]
+        text = f"{caption}, in nats/token. {how(stack.find('nll'))}"
+        tables.append(by_bucket(stack, "position", text, by_group, "Position"))
+    return [table for table in tables if table]

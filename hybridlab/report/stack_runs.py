@@ -1,21 +1,28 @@
 """The runs of one stack: equal choices, different seeds."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from hybridlab.records.json_values import to_text
+from hybridlab.records.measurement import Measurement
 from hybridlab.records.record import RunRecord
+from hybridlab.records.slices import SLICES
 from hybridlab.report.statistics import Estimate, estimate
+from hybridlab.report.tuning import TUNED, UNTUNED, Tuning, tune
+
+Place = str | int | None
 
 
 @dataclass(frozen=True)
 class StackRuns:
-    """All runs of one stack, the first made first."""
+    """All runs of one stack, the first made first; of a tuned stack those with the chosen values."""
 
     choices: dict[str, Any]
     records: tuple[RunRecord, ...]
+    tuning: Tuning = UNTUNED
 
     @cached_property
     def finished(self) -> tuple[RunRecord, ...]:
@@ -27,9 +34,9 @@ class StackRuns:
         return tuple(by_seed.values())
 
     @property
-    def unfinished(self) -> tuple[RunRecord, ...]:
-        """The runs that failed, diverged or still run."""
-        return tuple(record for record in self.records if record.status != "finished")
+    def all_records(self) -> tuple[RunRecord, ...]:
+        """The runs with values that were not chosen, too."""
+        return (*self.records, *self.tuning.others)
 
     @property
     def first(self) -> RunRecord:
@@ -59,34 +66,71 @@ class StackRuns:
     @property
     def buckets(self) -> list[str]:
         """The ranges of positions that the NLL was measured on, the first first."""
-        rows = self.first.measurements
-        found = {row.bucket: None for row in rows if row.measure == "nll" and row.slice == "position"}
-        return sorted(found, key=lambda bucket: int(bucket.partition("-")[0]))
+        return self.buckets_of("position", "nll")
 
-    def find(self, measure: str, **where: str) -> Estimate | None:
+    def buckets_of(self, name: str, measure: str, **where: Place) -> list[str]:
+        """Return the buckets of a slice that a measure was broken down into, in their order."""
+        return in_order(name, self.values(measure, "bucket", slice=name, **where))
+
+    def values(self, measure: str, field: str, **where: Place) -> list[Any]:
+        """Return what a field of the measure's rows takes, in the order of the record; `where` narrows the rows."""
+        rows = (row for row in self.first.measurements if row.measure == measure and row.step is None)
+        return list(
+            dict.fromkeys(
+                getattr(row, field) for row in rows if all(getattr(row, name) == found for name, found in where.items())
+            )
+        )
+
+    def find(self, measure: str, **where: Place) -> Estimate | None:
         """Return a number of the stack over its finished runs, or None if no run measured it.
 
-        `where` gives fields of Measurement: grouping and group, part, slice and bucket; by default the whole stack's.
+        `where` gives fields of Measurement: grouping and group, part, block, slice and bucket; by default the whole stack's.
         """
-        return self._estimates.get((measure, *(where.get(name, default) for name, default in _WHERE.items())))
+        rows = self.by_seed(measure, **where)
+        return estimate(rows.values()) if rows else None
+
+    def by_seed(self, measure: str, **where: Place) -> dict[int, Measurement]:
+        """Return the row of each finished run, by seed: what two stacks are paired by."""
+        return self._rows.get((measure, *(where.get(name, default) for name, default in WHERE.items())), {})
 
     @cached_property
-    def _estimates(self) -> dict[tuple[str, ...], Estimate]:
-        rows: dict[tuple[str, ...], list[Any]] = {}
+    def _rows(self) -> dict[tuple[Place, ...], dict[int, Measurement]]:
+        rows: dict[tuple[Place, ...], dict[int, Measurement]] = {}
         for record in self.finished:
             for row in record.measurements:
                 if row.step is None:
-                    rows.setdefault((row.measure, *(getattr(row, name) for name in _WHERE)), []).append(row)
-        return {key: estimate(found) for key, found in rows.items()}
+                    key = (row.measure, *(getattr(row, name) for name in WHERE))
+                    rows.setdefault(key, {}).setdefault(record.seed, row)
+        return rows
 
 
-_WHERE = {"grouping": "stack", "group": "", "part": "", "slice": "", "bucket": ""}
+WHERE: dict[str, Place] = {"grouping": "stack", "group": "", "part": "", "block": None, "slice": "", "bucket": ""}
 
 
-def by_stack(records: Iterable[RunRecord]) -> list[StackRuns]:
-    """Put together the runs whose choices are equal, seed apart; the stack whose first run was made first comes first."""
-    found: dict[str, tuple[dict[str, Any], list[RunRecord]]] = {}
+def by_stack(records: Iterable[RunRecord], tuned: Sequence[str] = TUNED) -> list[StackRuns]:
+    """Put together the runs whose choices are equal, seed apart; the stack whose first run was made first comes first.
+
+    Runs that differ in the `tuned` choices alone are one stack too: its values are those with the best validation NLL.
+    """
+    groups: dict[str, tuple[dict[str, Any], list[RunRecord]]] = {}
     for record in records:
         choices = {key: value for key, value in record.choices.items() if key != "seed"}
-        found.setdefault(to_text(choices, sort_keys=True), (choices, []))[1].append(record)
-    return [StackRuns(choices, tuple(runs)) for choices, runs in found.values()]
+        groups.setdefault(to_text(choices, sort_keys=True), (choices, []))[1].append(record)
+    plain = [(choices, tuple(runs)) for choices, runs in groups.values()]
+    searched = tune(plain, tuned)
+    if searched is None:
+        return [StackRuns(choices, runs) for choices, runs in plain]
+    return [StackRuns(choices, tuning.chosen, tuning) for choices, tuning in searched]
+
+
+def in_order(name: str, buckets: Iterable[str]) -> list[str]:
+    """Return the buckets of a slice as a reader expects them: by their labels, else by their first number."""
+    labels = SLICES[name].labels
+
+    def place(bucket: str) -> float:
+        if bucket in labels:
+            return labels.index(bucket)
+        number = re.search(r"\d+(\.\d+)?", bucket)
+        return float(number[0]) if number else float("inf")
+
+    return sorted(buckets, key=place)

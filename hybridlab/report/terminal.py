@@ -22,8 +22,11 @@ def show(report: Report, console: "Console") -> None:
         console.print()
         console.print(_headline(report))
         console.print(Text(report.statement, style="dim"))
-    for section in report.sections:
-        for table in () if section.detail else section.tables:
+    for section in (section for section in report.sections if not section.detail):
+        for paragraph in section.text:
+            console.print()
+            console.print(Text(paragraph))
+        for table in section.tables:
             console.print()
             console.print(Text(table.caption, style="bold"))
             console.print(_fitting(table, console))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from hybridlab.report.choices import label, telling
+from hybridlab.report.choices import label, short_names, telling
 from hybridlab.report.facts import flat
 from hybridlab.report.numbers import count, percent
 from hybridlab.report.stack_runs import StackRuns
@@ -13,7 +13,7 @@ SIZE = 1.05  # largest ratio of parameters that needs no word
 
 def warnings(stacks: Sequence[StackRuns]) -> tuple[str, ...]:
     """Return one sentence for each reason to be careful."""
-    return (*_sizes(stacks), *_unlike(stacks), *_seeds(stacks), *_repeats(stacks))
+    return (*_sizes(stacks), *_tuning(stacks), *_unlike(stacks), *_seeds(stacks), *_repeats(stacks))
 
 
 def _sizes(stacks: Sequence[StackRuns]) -> Iterable[str]:
@@ -28,6 +28,20 @@ def _sizes(stacks: Sequence[StackRuns]) -> Iterable[str]:
             f"The stacks differ in size: {label(large, keys)} has {count(most)} parameters, {more} more than "
             f"{label(small, keys)} with {count(least)}. Part of a difference in quality may be a difference in size."
         )
+
+
+def _tuning(stacks: Sequence[StackRuns]) -> Iterable[str]:
+    keys = telling(stacks)
+    edges = [
+        f"{label(stack, keys)} ({', '.join(f'{short_names([key])[key]} {value}' for key, value in edge.items())})"
+        for stack in stacks
+        if stack.finished and (edge := stack.tuning.at_the_edge)
+    ]
+    if edges:
+        yield f"The chosen value lies on the edge of its grid, and a better one may lie beyond: {', '.join(edges)}."
+    single = [label(stack, keys) for stack in stacks if len(stack.tuning.trials) < 2]
+    if len(single) < len(stacks) and single:
+        yield f"Not every stack was tuned: one setting only of {', '.join(single)}. The comparison is not fair to it."
 
 
 def _unlike(stacks: Sequence[StackRuns]) -> Iterable[str]:
@@ -58,6 +72,8 @@ def _seeds(stacks: Sequence[StackRuns]) -> Iterable[str]:
 
 
 def _repeats(stacks: Sequence[StackRuns]) -> Iterable[str]:
-    repeats = sum(len(stack.records) - len(stack.unfinished) - len(stack.finished) for stack in stacks)
+    repeats = sum(
+        sum(record.status == "finished" for record in stack.records) - len(stack.finished) for stack in stacks
+    )
     if repeats:
         yield f"Finished runs that repeat a seed of the same stack: {repeats}. They don't count; the first made does."

@@ -1,12 +1,15 @@
 """The network: embedding, layers, final norm and head."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hybridlab.build import build
 from hybridlab.mixers.base import State
+from hybridlab.ops.head_cross_entropy import head_cross_entropy
 from hybridlab.stack.layer import build_mixer
 from hybridlab.stack.packing import Packing
 from hybridlab.stack.plan import Plan
@@ -42,13 +45,16 @@ class Stack(nn.Module):
     """The whole model: tokens in, logits out.
 
     Without `classes` it is a decoder: it predicts a token at every position, and its head shares the embedding's weights.
-    With them it is an encoder: it reads the mean of the row's residual stream, and tells which class the row is of.
+    With them it is an encoder: it reads the mean of the row's residual stream, and tells which class the row is of. Of a
+    `pair`, documents 0 and 1 of a row, it reads both means, u and v, and compares them: [u, v, u * v, u - v], as the dual
+    encoder of the Long Range Arena does (arXiv:2011.04006).
     """
 
-    def __init__(self, plan: Plan, vocabulary: int, classes: int | None = None) -> None:
+    def __init__(self, plan: Plan, vocabulary: int, classes: int | None = None, *, pair: bool = False) -> None:
         super().__init__()
         self.plan = plan
         self.classes = classes
+        self.pair = pair
         self.embedding = nn.Embedding(vocabulary, plan.width)
         self.layers = nn.ModuleList(
             Block(
@@ -59,7 +65,8 @@ class Stack(nn.Module):
             for layer in plan.layers
         )
         self.norm = nn.RMSNorm(plan.width)
-        self.head = nn.Linear(plan.width, vocabulary if classes is None else classes, bias=False)
+        width = 4 * plan.width if pair else plan.width
+        self.head = nn.Linear(width, vocabulary if classes is None else classes, bias=False)
         if classes is None:
             self.head.weight = self.embedding.weight
         initialise(self)
@@ -72,9 +79,12 @@ class Stack(nn.Module):
         `documents` numbers the document of each token where a row holds several, of which none sees another, and marks
         padding by numbers below 0. Without it a row is one document.
         """
+        return self.read(self.hidden(tokens, documents), documents)
+
+    def hidden(self, tokens: Int[Tensor, "b t"], documents: Int[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
+        """Return the residual stream after the last layer."""
         packing = None if documents is None else Packing.of(documents)
-        x = self.run(self.embedding(tokens), packing=packing)
-        return self.read(x) if self.classes is None else self.head(self.norm(_mean(x, documents)))
+        return self.run(self.embedding(tokens), packing=packing)
 
     def run(self, x: Float[Tensor, "b t d"], first: int = 0, packing: Packing | None = None) -> Float[Tensor, "b t d"]:
         """Carry the residual stream through the layers from `first` to the last."""
@@ -82,9 +92,44 @@ class Stack(nn.Module):
             x = layer(x, packing)
         return x
 
-    def read(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t v"]:
-        """Read the residual stream at every position by the final norm and the head."""
-        return self.head(self.norm(x))
+    def residuals(self, tokens: Int[Tensor, "b t"], packing: Packing | None = None) -> Iterator[Float[Tensor, "b t d"]]:
+        """Yield the residual stream in front of each layer, and behind the last."""
+        x = self.embedding(tokens)
+        yield x
+        for layer in self.layers:
+            x = layer(x, packing)
+            yield x
+
+    def read(
+        self, x: Float[Tensor, "b t d"], documents: Int[Tensor, "b t"] | None = None
+    ) -> Float[Tensor, "b t v"] | Float[Tensor, "b c"]:
+        """Read the residual stream by the final norm and the head: at every position, or an encoder's mean over a row."""
+        return self.head(self._features(self.pooled(x, documents)))
+
+    def nll(self, x: Float[Tensor, "n *p d"], targets: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """Return the NLL, in nats, of a target for each of some rows of what `pooled` returns.
+
+        No position is read but those given, and a large vocabulary's logits are never held all at once.
+        """
+        return head_cross_entropy(self._features(x), self.head.weight, targets)
+
+    def pooled(
+        self, x: Float[Tensor, "b t d"], documents: Int[Tensor, "b t"] | None = None
+    ) -> Float[Tensor, "b t d"] | Float[Tensor, "b d"] | Float[Tensor, "b 2 d"]:
+        """Return what is read of the residual stream: all of a decoder's; an encoder's mean over a row, padding left out."""
+        if self.classes is None:
+            return x
+        if self.pair:
+            assert documents is not None, "the rows of a pair number its documents"
+            return torch.stack([_mean(x, documents == number) for number in (0, 1)], dim=1)
+        return x.mean(1) if documents is None else _mean(x, documents >= 0)
+
+    def _features(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b f"]:
+        x = self.norm(x)
+        if not self.pair:
+            return x
+        one, other = x.unbind(-2)
+        return torch.cat([one, other, one * other, one - other], dim=-1)
 
     def initial_state(self, batch: int) -> tuple[State, ...]:
         """Return the state of an empty past, one per layer."""
@@ -103,12 +148,10 @@ class Stack(nn.Module):
         return self.read(x), tuple(states)
 
 
-def _mean(x: Float[Tensor, "b t d"], documents: Int[Tensor, "b t"] | None) -> Float[Tensor, "b d"]:
-    """Average over the tokens of each row, padding left out."""
-    if documents is None:
-        return x.mean(1)
-    real = (documents >= 0).to(x.dtype)[..., None]
-    return (x * real).sum(1) / real.sum(1).clamp(min=1)
+def _mean(x: Float[Tensor, "b t d"], chosen: Bool[Tensor, "b t"]) -> Float[Tensor, "b d"]:
+    """Average over the chosen tokens of each row."""
+    weight = chosen.to(x.dtype)[..., None]
+    return (x * weight).sum(1) / weight.sum(1).clamp(min=1)
 
 
 def initialise(stack: Stack) -> None:

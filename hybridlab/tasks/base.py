@@ -24,12 +24,13 @@ class Task:
 
     supervised: ClassVar[str]  # in one sentence: which positions are predicted, and what from
     measures: ClassVar[tuple[str, ...]]  # keys of hybridlab.records.measures.MEASURES, the headline first
-    slices: ClassVar[tuple[str, ...]]  # keys of hybridlab.records.slices.SLICES; `document` and `position` at least
+    slices: tuple[str, ...]  # keys of hybridlab.records.slices.SLICES; `document` and `position` at least
     source: ClassVar[str]  # where the task was published, or where its data are from
-    unit: ClassVar[str]  # what a token is: byte | token (of a tokeniser) | symbol
+    unit: str  # what a token is: byte | token (of a tokeniser) | symbol
 
     causal: bool = True  # no position may see what comes after it
     classes: int | None = None  # of an encoder task
+    pair: bool = False  # the class is of two documents, 0 and 1 of a row, that are encoded apart and compared
     vocabulary: int  # ids of inputs, and of a decoder's targets, are below it
     length: int  # tokens of a training row
     batch: int  # rows of a training step
@@ -61,6 +62,6 @@ class Task:
         """Return facts about the data for the record: sizes, distribution of lengths, digests."""
         return {}
 
-    def baselines(self, split: str, limit: int | None) -> dict[int, float]:
-        """Return bits per byte of n-gram models, by bytes of context, where the task is on text read byte by byte."""
+    def baselines(self, split: str, *, window: int, limit: int | None) -> dict[int, float]:
+        """Return bits per byte of byte n-gram models, by bytes of context, on what is scored of a split, where it is text."""
         return {}

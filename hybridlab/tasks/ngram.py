@@ -1,27 +1,32 @@
 """Byte n-gram models: what a byte costs when only the last one, two or three are looked at."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int64
-
-from hybridlab.tasks.split import BEGIN, VOCABULARY, Split
+from jaxtyping import Float64, Int64, UInt8
 
 CONTEXTS = (1, 2, 3)
+BEGIN = 256  # stands in front of every document
+VOCABULARY = 257  # the bytes and BEGIN
 _LONGEST = max(CONTEXTS)
+_MOST_BYTES = 1 << 27  # to fit a model to
+_PIECE = 1 << 24  # bytes counted at once
+
+Text = UInt8[np.ndarray, " bytes"]
 
 
-def baselines(training: Split, split: Split, limit: int | None) -> dict[int, float]:
+def baselines(training: Iterable[Text], scored: Iterable[Text]) -> dict[int, float]:
     """Bits per byte of an n-gram model with 1, 2 and 3 bytes of context.
 
-    Counts and discounts come from the whole training split and nothing else. The bytes scored are the first `limit` of
-    each document of the other split, the first byte included, whose context is BEGIN. The number is total bits over
-    total bytes, so long documents weigh more.
+    Counts and discounts come from the documents `training` and nothing else: from the first 128 MiB of them, which cost a
+    minute. Every byte of `scored` is, the first of a document included, whose context is BEGIN. The number is total bits
+    over total bytes, so long documents weigh more.
     """
-    grams, counts = _counted(training, None)
-    scored, times = _counted(split, limit)
+    grams, counts = _counted(_first(training, _MOST_BYTES))
+    scored_grams, times = _counted(scored)
     models = {context: KneserNey(grams, counts, context) for context in CONTEXTS}
-    bits = {context: -np.log2(model.probability(scored)) for context, model in models.items()}
+    bits = {context: -np.log2(model.probability(scored_grams)) for context, model in models.items()}
     return {context: float(each @ times / times.sum()) for context, each in bits.items()}
 
 
@@ -70,12 +75,30 @@ def _level(grams: np.ndarray, counts: np.ndarray) -> _Level:
     return _Level(grams, (counts - discount) / total[of], contexts, discount * distinct / total)
 
 
-def _counted(split: Split, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
-    codes = [
-        _codes(split.tokens[start + 1 : start + 1 + length])
-        for start, length in zip(split.offsets, split.prefixes(limit), strict=False)
-    ]
-    return np.unique(np.concatenate(codes), return_counts=True)
+def _first(texts: Iterable[Text], most: int) -> Iterable[Text]:
+    for text in texts:
+        yield text[:most]
+        most -= len(text)
+        if most <= 0:
+            return
+
+
+def _counted(texts: Iterable[Text]) -> tuple[np.ndarray, np.ndarray]:
+    """Count the distinct n-grams, a piece at a time: they are few beside the bytes of a large corpus."""
+    grams, counts = np.empty(0, np.int64), np.empty(0, np.int64)
+    codes: list[np.ndarray] = []
+    for text in texts:
+        codes.append(_codes(text))
+        if sum(map(len, codes)) >= _PIECE:
+            grams, counts = _merged(grams, counts, codes)
+            codes = []
+    return _merged(grams, counts, codes)
+
+
+def _merged(grams: np.ndarray, counts: np.ndarray, codes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    more, times = np.unique(np.concatenate([*codes, grams[:0]]), return_counts=True)
+    grams, counts = _summed(np.concatenate([grams, more]), np.concatenate([counts, times]))
+    return grams, counts.astype(np.int64)
 
 
 def _codes(text: np.ndarray) -> np.ndarray:

@@ -1,55 +1,72 @@
 """One split of a corpus: its documents as one flat array of tokens, and rows cut out of them."""
 
-from collections.abc import Sequence
-from hashlib import sha256
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt16
+from jaxtyping import Int64, UInt8
 
 from hybridlab.tasks.batch import IGNORED, Batch
-
-BEGIN = 256  # stands in front of every document, so that its first byte is predicted too; itself never a target
-VOCABULARY = 257  # the bytes and BEGIN
+from hybridlab.tasks.tokeniser import Tokeniser
 
 
 class Rows(NamedTuple):
-    """Where rows lie: the targets are the bytes first..end-1 of a document, supervised from `scored` on."""
+    """Where rows lie: the targets are the tokens first..end-1 of a document, supervised from `scored` on.
+
+    `read` is how many tokens of the document are read in all, in this row and in others.
+    """
 
     document: Int64[np.ndarray, " b"]
     first: Int64[np.ndarray, " b"]
     scored: Int64[np.ndarray, " b"]
     end: Int64[np.ndarray, " b"]
+    read: Int64[np.ndarray, " b"]
 
 
 class Split(NamedTuple):
-    """The tokens of all documents, one after another, each from its BEGIN; document i starts at `offsets[i]`."""
+    """The tokens of all documents, one after another, each from its `begin`; document i starts at `offsets[i]`.
 
-    tokens: UInt16[np.ndarray, " tokens"]
+    `facts` are more slices, a number for each of `tokens`, which rows hand on for their targets.
+    """
+
+    tokens: np.ndarray  # unsigned [tokens], usually mapped from a file
     offsets: Int64[np.ndarray, " documents_and_end"]
+    tokeniser: Tokeniser
+    facts: Mapping[str, Int64[np.ndarray, " tokens"]] = {}
 
     @property
-    def num_bytes(self) -> Int64[np.ndarray, " documents"]:
-        """The length of each document, in bytes."""
+    def lengths(self) -> Int64[np.ndarray, " documents"]:
+        """The length of each document in tokens, its `begin` aside."""
         return np.diff(self.offsets) - 1
 
     def prefixes(self, limit: int | None) -> Int64[np.ndarray, " documents"]:
-        """How many bytes of each document are evaluated: the first `limit`, or all of them."""
-        return self.num_bytes if limit is None else np.minimum(self.num_bytes, limit)
+        """How many tokens of each document are evaluated: the first `limit`, or all of them."""
+        return self.lengths if limit is None else np.minimum(self.lengths, limit)
+
+    def texts(self, lengths: Int64[np.ndarray, " documents"] | None) -> Iterator[UInt8[np.ndarray, " bytes"]]:
+        """Yield the bytes that the first `lengths` tokens of each document, or all of them, stand for."""
+        for start, length in zip(self.offsets, self.lengths if lengths is None else lengths, strict=False):
+            yield self.tokeniser.text(self.tokens[start + 1 : start + 1 + length])
 
     def rows(self, rows: Rows, length: int) -> Batch:
-        """Cut rows of `length` tokens, padded at the right; byte k is predicted from the k + 1 tokens before it."""
+        """Cut rows of `length` tokens, padded at the right; token k is predicted from the k + 1 tokens before it."""
         position = rows.first[:, None] + np.arange(length)
         inside = position < rows.end[:, None]
         index = self.offsets[rows.document][:, None] + np.where(inside, position, 0)
         supervised = inside & (position >= rows.scored[:, None])
-        document = np.repeat(rows.document[:, None], length, axis=1)
+        slices = {
+            "document": np.repeat(rows.document[:, None], length, axis=1),
+            "position": position,
+            "length": np.repeat(rows.read[:, None], length, axis=1),
+            **{name: values[index + 1] for name, values in self.facts.items()},
+        }
+        # Signed before IGNORED is put in: an unsigned number would wrap it round to a large token.
+        inputs, targets = (self.tokens[where].astype(np.int64) for where in (index, index + 1))
         return Batch(
-            torch.from_numpy(np.where(inside, self.tokens[index].astype(np.int64), BEGIN)),
-            # Signed before IGNORED is put in: uint16 would wrap it round to a large token.
-            torch.from_numpy(np.where(supervised, self.tokens[index + 1].astype(np.int64), IGNORED)),
-            {"document": torch.from_numpy(document), "position": torch.from_numpy(position)},
+            torch.from_numpy(np.where(inside, inputs, self.tokeniser.begin)),
+            torch.from_numpy(np.where(supervised, targets, IGNORED)),
+            {name: torch.from_numpy(values) for name, values in slices.items()},
         )
 
 
@@ -68,26 +85,3 @@ def _concatenated(batches: Sequence[Batch], dim: int) -> Batch:
     inputs, targets, slices, documents = zip(*batches, strict=True)
     each = {key: torch.cat([facts[key] for facts in slices], dim) for key in slices[0]}
     return Batch(torch.cat(inputs, dim), torch.cat(targets, dim), each, torch.cat(documents, dim))
-
-
-def divide(documents: Sequence[bytes], validation_share: float, test_share: float) -> dict[str, Split]:
-    """Divide distinct documents, at least three, by the order of their SHA-256: test first, then validation.
-
-    The order depends on nothing but the texts, so neither file names nor seeds move a document to another split.
-    """
-    num_test = min(max(round(test_share * len(documents)), 1), len(documents) - 2)
-    num_validation = min(max(round(validation_share * len(documents)), 1), len(documents) - num_test - 1)
-    ordered = sorted(documents, key=lambda text: sha256(text).digest())
-    return {
-        "training": _split(ordered[num_test + num_validation :]),
-        "validation": _split(ordered[num_test : num_test + num_validation]),
-        "test": _split(ordered[:num_test]),
-    }
-
-
-def _split(documents: Sequence[bytes]) -> Split:
-    offsets = np.cumsum([0, *(len(text) + 1 for text in documents)], dtype=np.int64)
-    tokens = np.full(offsets[-1], BEGIN, dtype=np.uint16)
-    for start, text in zip(offsets, documents, strict=False):
-        tokens[start + 1 : start + 1 + len(text)] = np.frombuffer(text, dtype=np.uint8)
-    return Split(tokens, offsets)

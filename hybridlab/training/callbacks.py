@@ -7,7 +7,9 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.strategies import FSDPStrategy
 
+from hybridlab.records.claim import Claim
 from hybridlab.records.measurement import Measurement
 
 
@@ -45,7 +47,7 @@ class Curve(lightning.Callback):
         step = trainer.global_step
         if step % trainer.log_every_n_steps and step != trainer.max_steps:
             return
-        nll = float(pl_module.last_nll)
+        nll = float(trainer.strategy.reduce(pl_module.last_nll, reduce_op="mean"))  # over the devices
         self._lap()
         if not math.isfinite(nll):
             raise DivergedError(f"the training loss is {nll} at step {step}")
@@ -103,6 +105,28 @@ class RandomState(lightning.Callback):
             torch.set_rng_state(saved["cpu"].cpu())
             if saved["cuda"]:
                 torch.cuda.set_rng_state_all([state.cpu() for state in saved["cuda"]])
+
+
+class StillOurs(lightning.Callback):
+    """Stops a run that another launcher has taken over, before it writes into the other's folder."""
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Look at the claim."""
+        self.claim.check()
+
+
+class WholeWeights(lightning.Callback):
+    """Gathers, on the first process, the weights of a stack that was trained in shards."""
+
+    weights: dict[str, Any] | None = None
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Gather them while all processes are there."""
+        if isinstance(trainer.strategy, FSDPStrategy):
+            self.weights = trainer.strategy.lightning_module_state_dict()
 
 
 class Progress(RichProgressBar):

@@ -43,7 +43,7 @@ class Job:
         import torch
 
         torch.manual_seed(self.config["seed"])
-        return Stack(self.plan, self.task.vocabulary, self.task.classes)
+        return Stack(self.plan, self.task.vocabulary, self.task.classes, pair=self.task.pair)
 
 
 def prepare(config: Any) -> Job:

@@ -2,16 +2,19 @@
 
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 
+@cache
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that can change a number."""
     libraries = ("hybridlab", "torch", "lightning", "hydra-core", "numpy", "wandb")
     return {"python": platform.python_version(), **{library: _version(library) for library in libraries}}
 
 
+@cache
 def commit() -> str | None:
     """Return the commit of the checkout that this package runs from, `+changes` if it was edited, or None."""
     folder = Path(__file__).resolve().parents[2]

@@ -1,5 +1,6 @@
 """One run, from the configuration to its record: a straight line."""
 
+import os
 import time
 import traceback
 import zipfile
@@ -16,14 +17,18 @@ from hybridlab.build import build
 from hybridlab.errors import ConfigError, RunFailedError
 from hybridlab.evaluation.cost import cost_rows, peak_memory_bytes, plan_rows
 from hybridlab.evaluation.leak import check_plan
+from hybridlab.records.claim import Claim, claimed
 from hybridlab.records.measurement import Measurement
 from hybridlab.records.record import RunRecord
 from hybridlab.records.run_id import deciding
-from hybridlab.records.store import FILE, claimed, read, write
+from hybridlab.records.store import FILE, read, write
+from hybridlab.stack.model import Stack
 from hybridlab.training.allocator import keep_freed_memory
-from hybridlab.training.callbacks import Curve, DivergedError, Progress, RandomState
+from hybridlab.training.callbacks import Curve, DivergedError, Progress, RandomState, StillOurs, WholeWeights
 from hybridlab.training.console import quieten, say, show_plan
 from hybridlab.training.dashboard import dashboard, publish
+from hybridlab.training.devices import check_devices, followers
+from hybridlab.training.isolation import isolated
 from hybridlab.training.job import Job, prepare
 from hybridlab.training.module import StackModule
 from hybridlab.training.provenance import commit, hardware, versions
@@ -51,33 +56,54 @@ def train_and_show(config: Any) -> float | None:
 def train(config: Any) -> RunRecord | None:
     """Train and evaluate what `config` declares, and return its record: read back if the run had finished before.
 
-    None if another process is training the same run, or for Lightning's `fast_dev_run`, which leaves nothing behind.
+    None if another launcher is training the same run, for Lightning's `fast_dev_run`, which leaves nothing behind, and in
+    the processes of a run on several devices but the first. A run that has diverged, or failed too often, is not tried
+    again: RunFailedError says so.
     """
     job = prepare(config)
     # Built once to no other end: a mistake in its settings is refused before a folder is made.
-    build_trainer(job, Curve(job.task.tokens_per_step), None, [])
+    trainer = build_trainer(job, Curve(job.task.tokens_per_step), None, [build_checkpoint(job)])
+    check_devices(trainer, job.config["trainer"], job.task.batch)
     if job.config["trainer"].get("fast_dev_run"):
-        rehearse(job)
+        with isolated(job.config["seed"]), followers(trainer):
+            rehearse(job)
         return None
-    with claimed(job.directory) as mine:
-        if not mine:
-            say(f"run {job.run_id}: another process is training it; skipped")
+    if trainer.global_rank > 0:
+        with isolated(job.config["seed"]), followers(trainer):
+            follow(job)
+        return None
+    with claimed(job.directory) as claim:
+        if claim is None:
+            say(f"run {job.run_id}: another launcher is training it; skipped")
             return None
-        if (job.directory / FILE).exists():
-            record = read(job.directory)
-            if record.status == "finished":
-                say(f"run {job.run_id}: finished already, in {job.directory}; skipped")
-                return record
-        return run(job)
+        earlier = read(job.directory) if (job.directory / FILE).exists() else None
+        if earlier is not None and earlier.status == "finished":
+            say(f"run {job.run_id}: finished already, in {job.directory}; skipped")
+            return earlier
+        if earlier is not None:
+            refuse_to_retry(earlier, job.config["retries"])
+        with isolated(job.config["seed"]), followers(trainer):
+            return run(job, claim, failures=0 if earlier is None else earlier.failures)
 
 
-def run(job: Job) -> RunRecord:
-    """Train, evaluate and record one claimed run."""
+def refuse_to_retry(record: RunRecord, retries: int) -> None:
+    """Say why a run is not tried again, if so: it would diverge once more, or has failed often enough."""
+    if record.status == "diverged":
+        raise RunFailedError(f"run {record.run_id} diverged before: {record.reason}; not tried again")
+    if record.status == "failed" and record.failures > retries:
+        times = "once" if record.failures == 1 else f"{record.failures} times"
+        raise RunFailedError(
+            f"run {record.run_id} failed {times}, the last time by {record.reason}; not tried again (retries={retries})"
+        )
+
+
+def run(job: Job, claim: Claim, failures: int = 0) -> RunRecord:
+    """Train, evaluate and record one claimed run, which has failed `failures` times before."""
     started = time.perf_counter()
     keep_freed_memory()
     stack = job.build_stack()
     checked = check_plan(job.plan, stack, job.task.length)
-    record = new_record(job, plan_rows(stack, job.task.length))
+    record = replace(new_record(job, plan_rows(stack, job.task.length)), failures=failures)
     show_plan(record)
     for line in job.matching:
         say(f"match: {line}")
@@ -87,8 +113,9 @@ def run(job: Job) -> RunRecord:
     curve = Curve(job.task.tokens_per_step)
     try:
         with dashboard(job.config["logger"], record, job.folder) as logger:
-            device = fit(job, stack, curve, logger)
+            stack, device = fit(job, stack, curve, logger, [StillOurs(claim)])
             measured = measure(job, stack, record.plan, curve, device)
+            claim.check()
             record = replace(
                 record,
                 status="finished",
@@ -98,14 +125,20 @@ def run(job: Job) -> RunRecord:
             )
             if logger is not None:
                 publish(logger, record)
-    except ConfigError:
+    except (ConfigError, RunFailedError):
         raise
     except (Exception, KeyboardInterrupt) as error:
         status = "diverged" if isinstance(error, DivergedError) else "failed"
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = reason_of(error)
         (job.directory / TRACEBACK).write_text(traceback.format_exc(), encoding="utf-8")
-        seconds = time.perf_counter() - started
-        ended = replace(record, status=status, reason=reason, seconds=seconds, measurements=list(curve.rows))
+        ended = replace(
+            record,
+            status=status,
+            reason=reason,
+            failures=failures + (status == "failed" and not isinstance(error, KeyboardInterrupt)),
+            seconds=time.perf_counter() - started,
+            measurements=list(curve.rows),
+        )
         write(ended, job.directory)
         if isinstance(error, KeyboardInterrupt):
             raise
@@ -115,22 +148,54 @@ def run(job: Job) -> RunRecord:
     return record
 
 
-def fit(job: Job, stack: Any, curve: Curve, logger: Any) -> torch.device:
-    """Train the stack, from its last checkpoint if there is one; return the device it was trained on."""
+def reason_of(error: BaseException) -> str:
+    """Return in one line why a run ended; running out of memory has many names, and is called by one."""
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    told = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in reason
+    return f"out of memory ({reason.rstrip(': ')})" if told else reason
+
+
+def follow(job: Job) -> None:
+    """Take part in the training of a run that another process, the first of several, keeps the record of."""
+    if (job.directory / FILE).exists() and read(job.directory).status == "finished":
+        return
+    try:
+        fit(job, job.build_stack(), Curve(job.task.tokens_per_step), None, [])
+    except DivergedError as error:  # the first process has seen the same loss, and says so
+        raise SystemExit(1) from error
+    except Exception:
+        job.directory.mkdir(parents=True, exist_ok=True)
+        name = f"traceback-of-process-{os.environ.get('LOCAL_RANK', '')}.txt"
+        (job.directory / name).write_text(traceback.format_exc(), encoding="utf-8")
+        raise
+
+
+def fit(job: Job, stack: Stack, curve: Curve, logger: Any, callbacks: list[Any]) -> tuple[Stack, torch.device]:
+    """Train the stack, from its last checkpoint if there is one; return it, whole, and the device it was trained on."""
     module = StackModule(stack, job.optimiser, job.steps, compiled=job.config["compile"])
-    checkpoint = build(job.config["checkpoint"], "checkpoint", dirpath=job.directory / "checkpoints")
-    trainer = build_trainer(job, curve, logger, [checkpoint])
-    stream = BatchStream(job.task, job.steps * trainer.accumulate_grad_batches)
+    whole = WholeWeights()
+    trainer = build_trainer(job, curve, logger, [build_checkpoint(job), whole, *callbacks])
+    stream = BatchStream(
+        job.task, job.steps * trainer.accumulate_grad_batches, rank=trainer.global_rank, ranks=trainer.world_size
+    )
     validation = BatchList(job.evaluation.batches(job.task, "validation"))
     last = last_checkpoint(job.directory / "checkpoints")
-    if last is not None:
+    if last is not None and trainer.is_global_zero:
         say(f"run {job.run_id}: goes on from {last.name}")
     trainer.fit(module, stream, validation, ckpt_path=last, weights_only=False)
     if trainer.interrupted:
         raise KeyboardInterrupt
     if not curve.rows or (curve.rows[-1].split, curve.rows[-1].step) != ("validation", trainer.global_step):
         trainer.validate(module, validation, verbose=False)
-    return trainer.strategy.root_device
+    if whole.weights is not None:
+        stack = job.build_stack()
+        stack.load_state_dict({name.removeprefix("stack."): value for name, value in whole.weights.items()})
+    return stack, trainer.strategy.root_device
+
+
+def build_checkpoint(job: Job) -> Any:
+    """Build Lightning's ModelCheckpoint, which writes into the run's folder."""
+    return build(job.config["checkpoint"], "checkpoint", dirpath=job.directory / "checkpoints")
 
 
 def measure(job: Job, stack: Any, plan: list[dict[str, Any]], curve: Curve, device: torch.device) -> list[Measurement]:
@@ -138,7 +203,8 @@ def measure(job: Job, stack: Any, plan: list[dict[str, Any]], curve: Curve, devi
     say("evaluating")
     stack = stack.to(device)
     rows = job.evaluation.measure(stack, job.task, device)
-    for context, bits in job.task.baselines(job.evaluation.split, job.evaluation.limit).items():
+    window, limit = job.evaluation.window, job.evaluation.limit
+    for context, bits in job.task.baselines(job.evaluation.split, window=window, limit=limit).items():
         rows.append(
             Measurement(
                 measure="ngram_bits_per_byte",

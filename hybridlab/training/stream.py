@@ -9,12 +9,15 @@ from hybridlab.tasks.batch import Batch
 class BatchStream:
     """The batches of steps 0, 1, ..., `steps` - 1 of a task, made in this process.
 
-    A batch is a function of the task's seed and the step, so one number resumes the stream exactly.
+    A batch is a function of the task's seed and the step, so one number resumes the stream exactly. Each of `ranks`
+    processes draws the same batch and takes its own rows of it.
     """
 
-    def __init__(self, task: Any, steps: int) -> None:
+    def __init__(self, task: Any, steps: int, rank: int = 0, ranks: int = 1) -> None:
         self.task = task
         self.steps = steps
+        self.rank = rank
+        self.ranks = ranks
         self.step = 0
 
     def __len__(self) -> int:
@@ -23,7 +26,8 @@ class BatchStream:
     def __iter__(self) -> Iterator[Batch]:
         while self.step < self.steps:
             self.step += 1
-            yield self.task.train_batch(self.step - 1)
+            batch = self.task.train_batch(self.step - 1)
+            yield batch if self.ranks == 1 else _share(batch, self.rank, self.ranks)
         self.step = 0
 
     def state_dict(self) -> dict[str, int]:
@@ -46,3 +50,10 @@ class BatchList:
 
     def __iter__(self) -> Iterator[Batch]:
         return iter(self.batches)
+
+
+def _share(batch: Batch, rank: int, ranks: int) -> Batch:
+    """Return every `ranks`-th row, from row `rank` on."""
+    documents = None if batch.documents is None else batch.documents[rank::ranks]
+    slices = {name: values[rank::ranks] for name, values in batch.slices.items()}
+    return Batch(batch.inputs[rank::ranks], batch.targets[rank::ranks], slices, documents)

@@ -1,18 +1,18 @@
 """Quality by layer group against the obvious computation, and on stacks whose answer is known."""
 
 import math
+import re
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from hybridlab.config import mixer_files
 from hybridlab.evaluation.cost import cost_rows, layer_costs, plan_rows
-from hybridlab.evaluation.quality import INTACT, Probe, Quality
+from hybridlab.evaluation.probes import MEASURES
 from hybridlab.stack.interventions import silenced
-from hybridlab.stack.model import Stack
-from hybridlab.stack.plan import expand
+from hybridlab.tasks.batch import IGNORED
 from hybridlab.tasks.documents import Documents
+from tests.evaluation.examples import quality_of, stack_of
 
 GROUPS = {"early": {"mixer": "gated_conv"}, "middle": {"mixer": "mamba2 full"}, "deep": {"mixer": "linear"}}
 CHANNEL = {"_target_": "hybridlab.stack.channel.SwiGLU", "expansion": 1}
@@ -21,9 +21,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def stack():
-    torch.manual_seed(0)
-    plan = expand({"width": 64, "groups": GROUPS, "channel": CHANNEL}, {}, mixer_files())
-    return Stack(plan, 257)
+    return stack_of(GROUPS, 257, width=64, channel=CHANNEL)
 
 
 @pytest.fixture
@@ -33,79 +31,84 @@ def task(corpus):
 
 @pytest.fixture
 def quality():
-    return Quality(split="test", window=64, stride=64, limit=200, batch=3, by_group=True)
+    return quality_of(limit=200, batch=3)
 
 
-def total_nll(stack, task, quality):
-    """Sum NLL over all scored targets by a plain loop."""
+@pytest.fixture
+def rows(stack, task, quality):
+    return {row.name: row for row in quality.measure(stack, task, CPU)}
+
+
+def mean_nll(stack, task, quality):
+    """Average the NLL over all scored targets by a plain loop."""
+    found = []
     with torch.inference_mode():
-        return sum(
-            float(F.cross_entropy(stack(batch.inputs).flatten(0, 1), batch.targets.flatten(), reduction="sum"))
-            for batch in quality.batches(task)
-        )
+        for batch in quality.batches(task):
+            nll = F.cross_entropy(stack(batch.inputs).mT, batch.targets, reduction="none")
+            found.append(nll[batch.targets != IGNORED])
+    return pytest.approx(float(torch.cat(found).double().mean()), rel=1e-5)
 
 
-def test_the_intact_nll_is_that_of_a_plain_loop(stack, task, quality):
-    scores = quality.score(stack, task, CPU)
-    assert scores[INTACT].nll.sum() == pytest.approx(total_nll(stack, task, quality), rel=1e-5)
-    lengths = [min(200, n) for n in task.splits["test"].num_bytes]
-    assert scores[INTACT].tokens.sum() == sum(lengths)
-    rows = {row.name: row for row in quality.measure(stack, task, CPU)}
+def test_the_intact_nll_is_that_of_a_plain_loop(stack, task, quality, rows):
+    assert rows["test/nll"].value == mean_nll(stack, task, quality)
+    lengths = [min(200, n) for n in task.splits["test"].lengths]
     assert rows["test/bits_per_byte"].value == pytest.approx(rows["test/nll"].value / math.log(2))
     assert rows["test/perplexity"].value == pytest.approx(math.exp(rows["test/nll"].value))
-    assert rows["test/nll"].tokens == sum(lengths)
+    assert rows["test/perplexity"].high == pytest.approx(math.exp(rows["test/nll"].high))
+    assert (rows["test/nll"].tokens, rows["test/nll"].n) == (sum(lengths), len(lengths))
 
 
 @pytest.mark.parametrize("part", ["mixer", "channel"])
-def test_a_knockout_is_the_nll_of_the_silenced_stack(stack, task, quality, part):
-    scores = quality.score(stack, task, CPU)
+def test_a_knockout_is_the_nll_of_the_silenced_stack_less_the_intact_one(stack, task, quality, rows, part):
     for (grouping, group), layers in stack.plan.groupings().items():
         with silenced(stack, layers, part):
-            expected = total_nll(stack, task, quality)
-        assert scores[Probe("knockout", grouping, group, part)].nll.sum() == pytest.approx(expected, rel=1e-5)
-    assert total_nll(stack, task, quality) == pytest.approx(scores[INTACT].nll.sum(), rel=1e-5)
+            added = rows[f"test/knockout/{grouping}/{group}/{part}"].value
+            assert rows["test/nll"].value + added == mean_nll(stack, task, quality)
+    assert rows["test/nll"].value == mean_nll(stack, task, quality)
 
 
-def test_the_lens_of_the_last_group_is_the_intact_nll_and_of_the_first_that_of_a_shorter_stack(stack, task, quality):
-    scores = quality.score(stack, task, CPU)
-    assert (scores[Probe("lens", "group", "deep", "")].nll == scores[INTACT].nll).all()
+def test_the_lens_of_the_last_group_is_the_intact_nll_and_of_the_first_that_of_a_shorter_stack(
+    stack, task, quality, rows
+):
+    assert rows["test/lens/group/deep"].value == rows["test/nll"].value
     del stack.layers[1:]
-    expected = total_nll(stack, task, quality)
-    assert scores[Probe("lens", "group", "early", "")].nll.sum() == pytest.approx(expected, rel=1e-5)
+    assert rows["test/lens/group/early"].value == mean_nll(stack, task, quality)
 
 
-def test_a_group_that_adds_nothing_has_a_knockout_of_exactly_0(stack, task, quality):
-    torch.nn.init.zeros_(stack.layers[3].mixer.out.weight)
-    rows = {row.name: row for row in quality.measure(stack, task, CPU)}
-    silent, heard = rows["test/knockout/group/deep/mixer"], rows["test/knockout/group/early/mixer"]
-    assert (silent.value, silent.low, silent.high) == (0.0, 0.0, 0.0)
-    assert heard.value != 0.0
-
-
-def test_quality_by_position_adds_up_to_the_whole(stack, task, quality):
-    rows = quality.measure(stack, task, CPU)
-    whole = next(row for row in rows if row.name == "test/nll")
-    parts = [row for row in rows if row.measure == "nll" and row.slice == "position"]
+def test_quality_by_position_adds_up_to_the_whole(rows):
+    whole = rows["test/nll"]
+    parts = [row for row in rows.values() if row.measure == "nll" and row.slice == "position"]
     assert [row.bucket for row in parts] == ["0-63", "64-127", "128-255"]
     assert sum(row.tokens for row in parts) == whole.tokens
     assert sum(row.value * row.tokens for row in parts) / whole.tokens == pytest.approx(whole.value)
 
 
-def test_evaluation_leaves_the_stack_as_it_was(stack, task, quality):
+def test_evaluation_leaves_the_stack_as_it_was(stack, task):
     stack.train()
     before = {name: value.clone() for name, value in stack.state_dict().items()}
-    quality.measure(stack, task, CPU)
+    quality_of(limit=40, probes=list(MEASURES), probe_budget=3.0).measure(stack, task, CPU)
     assert stack.training
     assert all(torch.equal(before[name], value) for name, value in stack.state_dict().items())
-    assert not any(module._forward_hooks for module in stack.modules())
+    assert not any(module._forward_hooks or "forward" in vars(module) for module in stack.modules())
 
 
-@pytest.mark.parametrize("bad", [{"window": 0}, {"stride": 65}, {"split": "training"}, {"limit": -1}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"window": 0},
+        {"stride": 65},
+        {"split": "training"},
+        {"limit": -1},
+        {"probes": ["knokout"]},
+        {"by": "group"},
+        {"slices": ["pair"]},
+        {"probe_budget": 0},
+    ],
+)
 def test_bad_settings_are_refused(bad):
-    good = {"split": "test", "window": 64, "stride": 64, "limit": None, "batch": 1, "by_group": True}
     (name, value), *_ = bad.items()
-    with pytest.raises(ValueError, match=f"^{name}={value}: "):
-        Quality(**{**good, **bad})
+    with pytest.raises(ValueError, match=f"^{name}={re.escape(str(value))}: "):
+        quality_of(**bad)
 
 
 def test_the_cost_of_a_stack_is_measured_on_its_layers(stack):

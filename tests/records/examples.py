@@ -47,6 +47,7 @@ RECORDS = st.builds(
     name=TEXTS,
     status=st.sampled_from(STATUSES),
     reason=TEXTS,
+    failures=st.integers(0, 5),
     seed=st.integers(0, 2**32 - 1),
     config=MAPPINGS,
     choices=MAPPINGS,

@@ -1,6 +1,4 @@
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -34,8 +32,6 @@ def test_an_unwritable_folder_is_one_line(tmp_path):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(ConfigError, match=r"cannot be written \("):
         store.write(small_record(), tmp_path / "taken" / "run")
-    with pytest.raises(ConfigError, match=r"cannot be written \("), store.claimed(tmp_path / "taken" / "run"):
-        pytest.fail("claimed a folder that cannot be")
 
 
 def test_records_come_in_the_order_they_were_made(tmp_path):
@@ -55,28 +51,3 @@ def test_nothing_to_read_is_one_line(tmp_path):
     (tmp_path / "record.json").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match=r"record\.json: damaged, not UTF-8$"):
         store.read_all(tmp_path)
-
-
-def test_a_run_is_claimed_once(tmp_path):
-    with store.claimed(tmp_path / "run") as first, store.claimed(tmp_path / "run") as second:
-        assert (first, second) == (True, False)
-    with store.claimed(tmp_path / "run") as again:
-        assert again
-
-
-def test_another_process_sees_the_claim(tmp_path):
-    look = f"from hybridlab.records.store import claimed\nwith claimed({str(tmp_path)!r}) as mine: print(mine)"
-
-    def other():
-        return subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout.strip()
-
-    with store.claimed(tmp_path):
-        assert other() == "False"
-    assert other() == "True"
-
-
-def test_an_error_lets_go_of_the_claim(tmp_path):
-    with pytest.raises(ZeroDivisionError), store.claimed(tmp_path):
-        raise ZeroDivisionError
-    with store.claimed(tmp_path) as again:
-        assert again

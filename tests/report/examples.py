@@ -58,6 +58,28 @@ def example(*, early="gated_conv", middle="mamba2 full mamba2", deep="sliding", 
     return RunRecord(**{**fields, **changes})
 
 
+def row(measure, value, **where):
+    """Return a measurement of the test split."""
+    return Measurement(measure=measure, value=value, unit=MEASURES[measure].unit, **{"split": "test", **where})
+
+
+def run(choices, seed, rows, validation=None, status="finished"):
+    """Return a record of these rows alone; `validation` is the NLL at the end of training."""
+    if validation is not None:
+        rows = [*rows, row("nll", 9.0, split="validation", step=1), row("nll", validation, split="validation", step=2)]
+    return RunRecord(
+        run_id=f"{choices}{seed}",
+        name="demo",
+        status=status,
+        reason="" if status == "finished" else "DivergedError: the loss is nan",
+        seed=seed,
+        config={},
+        choices=choices,
+        created=f"2025-03-01T10:00:0{seed}+00:00",
+        measurements=rows if status == "finished" else [],
+    )
+
+
 def _plan(groups):
     plan = []
     for group, mixer in groups.items():
@@ -136,6 +158,75 @@ def _measurements(groups, plan, seed):
         if step % 50 == 0:
             rows.append(Measurement(split="validation", value=smooth + 0.02, **curve))
     return rows
+
+
+def asked_everything(record):
+    """Return the record with every measure of layer groups and every slice that a long document tells, added."""
+    draw = random.Random(record.seed)
+    plan, rows = record.plan, list(record.measurements)
+    window = {"full": 512, "sliding": 128, "mamba2": 200, "linear": 90, "gated_conv": 4}
+    nll = next(row.value for row in rows if row.measure == "nll" and row.step is None and not row.slice)
+
+    def add(measure, value, spread, **where):
+        ends = {"low": value - 1.9 * spread, "high": value + 2 * spread, "interval": BOOTSTRAP, "n": 23}
+        rows.append(row(measure, value, **{**(ends if spread else {}), "tokens": 94_208, **where}))
+
+    places = _groupings(plan) + [("layer", str(layer["layer"]), [layer]) for layer in plan]
+    for grouping, group, layers in places:
+        here = {"grouping": grouping, "group": group}
+        depth, far = layers[-1]["layer"] / len(plan), max(window[layer["mixer"]] for layer in layers)
+        add("block_influence", 0.4 - 0.3 * depth + 0.2 * (depth > 0.8) + draw.gauss(0, 0.01), 0.01, **here)
+        add("memory_tokens", far / 6, far / 90, **here)
+        lags = [1 << power for power in range(9)]
+        weights = [math.exp(-lag / far) * lag**0.3 for lag in lags]
+        for lag, weight in zip(lags, weights, strict=True):
+            bucket = str(lag) if lag == 1 else f"{lag}-{2 * lag - 1}"
+            add("influence", weight / sum(weights), 0.004, **here, slice="lag", bucket=bucket)
+        attention = [layer for layer in layers if layer["mixer"] in ("full", "sliding")]
+        if attention:
+            add("attention_distance", far / 5, far / 60, **here)
+            add("attention_entropy", math.log(far) - 1, 0.03, **here)
+            add("attention_first", 0.3 - 0.2 * depth, 0.01, **here)
+        if grouping == "layer":
+            continue
+        if grouping == "group":
+            add("tuned_lens", nll + 0.9 * (1 - depth - 1 / len(plan)), 0.015, **here)
+        for part in ("mixer", "channel"):
+            add(
+                "mean_knockout",
+                0.08 + 0.07 * len(layers) * (1.2 - depth) + draw.gauss(0, 0.004),
+                0.008,
+                **here,
+                part=part,
+            )
+        for block in (16, 32, 64, 128, 256):
+            loss = max(0.0, 0.4 * math.exp(-block / far * 2) + draw.gauss(0, 0.002))
+            add("reach", loss, 0.004 + loss / 30, **here, part="mixer", block=block)
+        add("reach_tokens", 1 << max(4, math.ceil(math.log2(far)) - 1), 0, **here, part="mixer")
+    groups = list(LAYERS)
+    for one, other in (("early", "middle"), ("early", "deep"), ("middle", "deep")):
+        pair = {"grouping": "pair", "group": f"{one} & {other}"}
+        add("similarity", 0.9 - 0.25 * (groups.index(other) - groups.index(one)), 0, **pair)
+        for part in ("mixer", "channel"):
+            add("interaction", draw.gauss(-0.03, 0.02), 0.01, **pair, part=part)
+    told = {
+        "recall": {"other tokens": (-0.06, 0.94), "recall": (0.9, 0.06)},
+        "distance": {f"{1 << p}-{(2 << p) - 1}": (0.1 * p - 0.4, 0.1) for p in range(2, 11)},
+        "relative_position": {"0-1x": (0.1, 0.125), "1-2x": (0.0, 0.125), "2-4x": (0.05, 0.25), "4-8x": (0.3, 0.5)},
+    }
+    for name, buckets in told.items():
+        for bucket, (more, share) in buckets.items():
+            where = {"slice": name, "bucket": bucket, "tokens": round(94_208 * share)}
+            for measure, change in (
+                ("nll", float),
+                ("perplexity", math.exp),
+                ("bits_per_byte", lambda x: x / math.log(2)),
+            ):
+                add(measure, change(nll + more), 0.02, **where)
+            for group in groups:
+                lost = 0.2 + (0.8 if (name, bucket, group) == ("recall", "recall", "middle") else 0)
+                add("knockout", lost + draw.gauss(0, 0.02), 0.02, grouping="group", group=group, part="mixer", **where)
+    return RunRecord(**{**vars(record), "measurements": rows})
 
 
 def _groupings(plan):

@@ -7,7 +7,7 @@ import pytest
 from hybridlab.report.figures import figures, of_stacks
 from hybridlab.report.stack_runs import by_stack
 from hybridlab.report.style import COLOURS, GRID, INK, inline_svg
-from tests.report.examples import BUCKETS, example
+from tests.report.examples import BUCKETS, asked_everything, example
 
 
 def test_a_run_has_three_figures_with_units():
@@ -36,6 +36,36 @@ def test_bars_are_the_measured_knockouts():
     rows = [row for row in record.measurements if row.measure == "knockout" and row.part == "mixer" and not row.slice]
     bars = figures(record)["knockout"].axes[0].containers[0]
     assert [bar.get_height() for bar in bars] == [row.value for row in rows]
+
+
+def test_a_run_asked_everything_has_a_figure_for_each_answer():
+    record = asked_everything(example())
+    by_name = {row.name: row.value for row in record.measurements if row.step is None}
+    drawn = figures(record)
+    assert list(drawn) == [
+        "knockout", "nll_by_position", "nll_by_distance", "reach", "influence", "redundancy", "learning_curve",
+    ]  # fmt: skip
+    reach = {line.get_label(): list(line.get_ydata()) for line in drawn["reach"].axes[0].lines}
+    for group in ("early", "middle", "deep"):
+        assert reach[group] == [
+            by_name[f"test/reach/group/{group}/mixer/block {block}"] for block in (16, 32, 64, 128, 256)
+        ]
+    influence = {line.get_label(): list(line.get_ydata()) for line in drawn["influence"].axes[0].lines}
+    assert influence["deep"][3] == by_name["test/influence/group/deep/lag/8-15"]
+    bars, matrix = drawn["redundancy"].axes
+    heights = [bar.get_height() for container in bars.containers for bar in getattr(container, "patches", [])]
+    assert heights == [by_name[f"test/block_influence/layer/{layer}"] for layer in range(7)]
+    assert [text.get_text() for text in matrix.texts] == [
+        "1.00",
+        "0.65",
+        "0.40",
+        "0.65",
+        "1.00",
+        "0.65",
+        "0.40",
+        "0.65",
+        "1.00",
+    ]
 
 
 def test_what_was_not_measured_is_not_drawn():

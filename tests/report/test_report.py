@@ -7,9 +7,9 @@ from rich.console import Console
 
 from hybridlab.errors import ConfigError
 from hybridlab.records import store
-from hybridlab.report import print_and_write, report, write
+from hybridlab.report import build, print_and_write, report, write
 from tests.records.examples import small_record
-from tests.report.examples import example
+from tests.report.examples import asked_everything, example
 
 VOID = {"meta", "link", "use"}
 
@@ -97,6 +97,15 @@ def test_several_runs_are_one_row_per_stack(folder):
     assert "bytes, 1 of context 3.391; bytes, 2 of context 2.804" in re.sub(r"\s+", " ", text)
     assert re.search(r"early = linear +0 +diverged +DivergedError: the loss is nan at step 12", text)
     assert re.search(r"early = full +2 +failed +OutOfMemoryError: no memory", text)
+
+
+def test_stacks_are_compared_by_layer_group():
+    records = [asked_everything(example(early=early, seed=seed)) for early in ("full", "linear") for seed in (0, 1)]
+    section = next(section for section in build.of_records(records).sections if section.title == "By layer group")
+    knockout, reach, memory = section.tables
+    assert knockout.numbers == reach.numbers == memory.numbers == ("early", "middle", "deep")
+    assert reach.bodies == ((("full", "256", "256", "64"), ("linear", "64", "256", "64")),)
+    assert memory.bodies[0][1][1].startswith("15.0")
 
 
 def test_unlike_sizes_and_unlike_runs_are_said(folder):

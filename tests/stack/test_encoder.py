@@ -9,10 +9,10 @@ from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import expand
 
 
-def encoder(mixer, mixers=None):
-    stack = {"width": 32, "groups": {"all": {"layers": 2, "mixer": mixer}}}
+def encoder(mixer, mixers=None, *, width=32, pair=False):
+    stack = {"width": width, "groups": {"all": {"layers": 2, "mixer": mixer}}}
     torch.manual_seed(0)
-    return Stack(expand(stack, mixers or {}, mixer_files(), causal=False), 20, classes=5).double()
+    return Stack(expand(stack, mixers or {}, mixer_files(), causal=False), 20, classes=5, pair=pair).double().eval()
 
 
 def test_a_row_gets_the_logits_of_its_classes():
@@ -35,12 +35,29 @@ def test_every_position_sees_the_whole_row():
     assert ((stack.run(other) - stack.run(x)).abs().amax(-1) > 1e-9).all()
 
 
-@pytest.mark.parametrize("mixer", ["full", "mamba2", "sliding"])
+@pytest.mark.parametrize("mixer", mixer_files())
 def test_padding_changes_nothing(mixer):
-    stack, row = encoder(mixer), torch.arange(9)[None]
-    padded = torch.cat([row, torch.full((1, 6), 19)], dim=1)
-    documents = torch.tensor([[0] * 9 + [-1] * 6])
-    torch.testing.assert_close(stack(padded, documents), stack(row))
+    """Rows of several lengths, each as if it stood alone, whatever the padding holds."""
+    stack, rows = encoder(mixer, width=64), torch.randint(19, (3, 40))
+    lengths = (40, 33, 7)
+    documents = torch.where(torch.arange(40) < torch.tensor(lengths)[:, None], 0, -1)
+    found = [stack(torch.where(documents < 0, token, rows), documents) for token in (19, 3)]
+    alone = torch.cat([stack(row[None, :length]) for row, length in zip(rows, lengths, strict=True)])
+    for logits in found:
+        torch.testing.assert_close(logits, alone, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("mixer", mixer_files())
+def test_the_documents_of_a_pair_are_encoded_apart_and_compared(mixer):
+    stack, rows = encoder(mixer, width=64, pair=True), torch.randint(19, (1, 50))
+    documents = torch.tensor([[0] * 30 + [1] * 12 + [-1] * 8])
+    one, other = (stack.norm(stack.hidden(rows[:, piece]).mean(1)) for piece in (slice(0, 30), slice(30, 42)))
+    expected = stack.head(torch.cat([one, other, one * other, one - other], dim=-1))
+    torch.testing.assert_close(stack(rows, documents), expected, rtol=1e-9, atol=1e-9)
+    target = torch.tensor([3])
+    torch.testing.assert_close(
+        stack.nll(stack.pooled(stack.hidden(rows, documents), documents), target), -expected.log_softmax(-1)[:, 3]
+    )
 
 
 def test_bidirectional_settings_are_refused_in_a_causal_task():

@@ -11,9 +11,13 @@ LENGTHS = (1, 20, 33, 40, 64, 65, 90, 120, 121, 150, 200, 700, 800)
 
 @pytest.fixture(scope="session")
 def texts() -> list[bytes]:
-    """Distinct documents of few symbols, bytes that are not UTF-8 among them."""
+    """Distinct documents of few symbols, some of several bytes."""
     generator = np.random.default_rng(7)
-    return [bytes(generator.choice([0, 32, 97, 98, 99, 200, 255], size=length).tolist()) for length in LENGTHS]
+    drawn = ["".join(generator.choice(list("\t abcé€"), size=length)).encode() for length in LENGTHS]
+    return [
+        text[:length].decode(errors="ignore").encode().ljust(length)
+        for text, length in zip(drawn, LENGTHS, strict=True)
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,19 @@
-import gzip
 import json
-import lzma
 from collections import Counter
 from collections.abc import Callable
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from hybridlab.errors import ConfigError
 from hybridlab.tasks.batch import IGNORED
-from hybridlab.tasks.corpus import EMBEDDED, read_corpus
 from hybridlab.tasks.documents import Documents
-from hybridlab.tasks.split import BEGIN
+from hybridlab.tasks.ngram import BEGIN, baselines
+from hybridlab.tasks.training_rows import TrainingRows
 
 
 def contents(task: Documents) -> dict[str, set[bytes]]:
@@ -30,22 +30,6 @@ def write_texts(folder: Path, texts: list[bytes]) -> str:
     for index, text in enumerate(texts):
         (folder / f"{index}.txt").write_bytes(text)
     return str(folder)
-
-
-def test_the_embedded_corpus_is_the_published_one():
-    assert sha256(EMBEDDED.read_bytes()).hexdigest() == (
-        "bed83a5c61cc29221218d7c5ada6948fddc31039ba65e8e56e5105eebf82e5f0"
-    )
-    corpus = read_corpus(None)
-    assert len(corpus.documents) == 233
-    assert corpus.num_duplicates == corpus.num_empty == 0
-    assert sha256(b"".join(corpus.documents)).hexdigest() == (
-        "805ccd2b2645318eb01caa3d4a0d374bee2544c1d5e48d2c66f8feaf7ae25790"
-    )
-    with lzma.open(EMBEDDED, "rt", encoding="utf-8") as file:
-        names = [json.loads(line)["name"] for line in file]
-    assert names == sorted(names)
-    assert names[0] == "1790_george_washington_n"
 
 
 def test_a_folder_is_read_whole_and_byte_by_byte(task: Documents, texts: list[bytes]):
@@ -77,21 +61,11 @@ def test_duplicates_and_empty_documents_are_dropped_and_counted(tmp_path: Path):
     assert facts["empty_dropped"] == 1
 
 
-@pytest.mark.parametrize(("ending", "opener"), [("", open), (".gz", gzip.open), (".xz", lzma.open)])
-def test_lines_of_json_are_read_packed_or_not(tmp_path: Path, ending: str, opener: Callable):
-    texts = ["first — ü", "second", "third"]
-    path = tmp_path / f"some.jsonl{ending}"
-    with opener(path, "wb") as file:
-        file.write("\n\n".join(json.dumps({"text": text}, ensure_ascii=False) for text in texts).encode())
-    found = contents(Documents(path=str(path), seed=0, length=3, batch=1))
-    assert set.union(*found.values()) == {text.encode() for text in texts}
-
-
 def test_facts_are_plain_and_tell_corpora_apart(task: Documents, documents: Callable[..., Documents], tmp_path: Path):
     facts = task.describe()
     assert json.loads(json.dumps(facts)) == facts
     assert sum(facts["bytes"].values()) == sum(len(text) for split in contents(task).values() for text in split)
-    assert facts["length_quantiles"]["training"]["max"] == max(map(len, contents(task)["training"]))
+    assert facts["lengths_in_bytes"]["training"]["quantiles"]["max"] == max(map(len, contents(task)["training"]))
     assert facts["sha256"] == documents(seed=9, length=8).describe()["sha256"]
     other = Documents(path=write_texts(tmp_path, [b"one", b"two", b"three"]), seed=0, length=2, batch=1)
     assert facts["sha256"] != other.describe()["sha256"]
@@ -107,7 +81,7 @@ def test_rows_start_anywhere_in_training_documents_equally_often(tmp_path: Path)
         drawn.update(zip(slices["document"][:, 0].tolist(), slices["position"][:, 0].tolist(), strict=True))
     legal = {
         (document, start)
-        for document, length in enumerate(training.num_bytes.tolist())
+        for document, length in enumerate(training.lengths.tolist())
         for start in range(max(length - 5 + 1, 1))
     }
     assert set(drawn) == legal
@@ -119,7 +93,7 @@ def test_a_short_document_is_padded_and_the_padding_not_supervised(tmp_path: Pat
     texts = [bytes([97 + index]) * (4 + index) for index in range(12)]
     task = Documents(path=write_texts(tmp_path, texts), seed=0, length=10, batch=64)
     batch = task.train_batch(0)
-    lengths = task.splits["training"].num_bytes
+    lengths = task.splits["training"].lengths
     for row in range(64):
         length = int(lengths[batch.slices["document"][row, 0]])
         supervised = batch.targets[row] != IGNORED
@@ -138,7 +112,7 @@ def test_a_short_document_is_padded_and_the_padding_not_supervised(tmp_path: Pat
         ({"length": "long"}, "length=long: must be a whole number of at least 1"),
         ({"batch": -8}, "batch=-8: must be a whole number of at least 1"),
         ({"batch": True}, "batch=True: must be a whole number of at least 1"),
-        ({"length": 701}, "length=701: longer than every training document; the longest has 700 bytes"),
+        ({"length": 801}, "length=801: longer than every training document; the longest has 800 bytes"),
         ({"test_share": 0.0}, "test_share=0.0: must be a number between 0 and 1"),
         ({"validation_share": "some"}, "validation_share=some: must be a number between 0 and 1"),
         (
@@ -154,50 +128,7 @@ def test_bad_settings_are_refused(documents: Callable[..., Documents], wrong: di
 
 
 def test_a_row_may_be_as_long_as_the_longest_training_document(documents: Callable[..., Documents]):
-    assert (documents(length=700, batch=200).train_batch(0).targets != IGNORED).all(dim=1).any()
-
-
-GOOD_LINE = b'{"text": "good"}\n'
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("missing", None, "no such file or folder"),
-        ("missing.jsonl", None, "no such file or folder"),
-        ("book.pdf", b"%PDF", "must be a folder of .txt files or a .jsonl, .jsonl.gz or .jsonl.xz file"),
-        ("none.jsonl", b"\n", "holds no documents"),
-        ("one.jsonl", GOOD_LINE, "holds 1 distinct document; needs at least 3 documents to split"),
-        ("same.jsonl", GOOD_LINE * 3, "holds 1 distinct document; needs at least 3 documents to split"),
-        ("two.jsonl", GOOD_LINE + b'{"text": "b"}', "holds 2 distinct documents; needs at least 3 documents to split"),
-        ("latin.jsonl", GOOD_LINE + b'{"text": "\xe9"}', "line 2 is not valid UTF-8"),
-        ("half.jsonl", b'{"text": "\\ud800"}', "line 1 is not valid UTF-8"),
-        ("broken.jsonl", GOOD_LINE + b'{"text": ', "line 2 is not valid JSON"),
-        ("other.jsonl", b'{"body": "a"}', 'line 1 is not an object with a "text" that is a string'),
-        ("list.jsonl", b'["a"]', 'line 1 is not an object with a "text" that is a string'),
-        ("number.jsonl", b'{"text": 5}', 'line 1 is not an object with a "text" that is a string'),
-        ("broken.jsonl.xz", b"not packed", "cannot be read: Input format not supported by decoder"),
-        (
-            "cut.jsonl.xz",
-            lzma.compress(GOOD_LINE)[:-4],
-            "cannot be read: Compressed file ended before the end-of-stream marker was reached",
-        ),
-        ("broken.jsonl.gz", b"not packed", "cannot be read: Not a gzipped file (b'no')"),
-    ],
-)
-def test_a_bad_corpus_is_refused_with_its_path(tmp_path: Path, name: str, content: bytes | None, message: str):
-    path = tmp_path / name
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ConfigError) as caught:
-        Documents(path=str(path), seed=0, length=2, batch=1)
-    assert str(caught.value) == f"path={path}: {message}"
-
-
-def test_a_folder_without_texts_is_refused(tmp_path: Path):
-    with pytest.raises(ConfigError) as caught:
-        Documents(path=str(tmp_path), seed=0, length=2, batch=1)
-    assert str(caught.value) == f"path={tmp_path}: holds no documents"
+    assert (documents(length=800, batch=200).train_batch(0).targets != IGNORED).all(dim=1).any()
 
 
 def test_packed_rows_are_full_and_number_their_documents(documents: Callable[..., Documents]):
@@ -225,3 +156,136 @@ def test_packed_rows_follow_from_seed_and_step(documents: Callable[..., Document
     first, second = (documents(packed=True, length=150).train_batch(3) for _ in range(2))
     assert first.inputs.equal(second.inputs)
     assert not first.inputs.equal(documents(packed=True, length=150).train_batch(4).inputs)
+
+
+def test_inputs_are_the_targets_one_later(task: Documents):
+    for batch in [task.train_batch(0), *task.evaluation_batches("test", window=16, stride=16, limit=None, batch=4)]:
+        supervised = (batch.targets != IGNORED)[:, 1:]
+        assert torch.equal(batch.inputs[:, 1:][supervised], batch.targets[:, :-1][supervised])
+
+
+def test_no_document_is_in_two_splits(task: Documents):
+    seen = contents(task).values()
+    assert len(set.union(*seen)) == sum(map(len, seen))
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "corpus"])
+def test_drawn_lengths_are_those_of_the_distribution(documents: Callable[..., Documents], distribution: str):
+    task = documents(length_distribution=distribution, length=64, batch=2000)
+    batch = task.train_batch(0)
+    assert batch.inputs.shape == (2000, 64)
+    assert task.tokens_per_step == batch.inputs.numel(), "padding is read too"
+    supervised = batch.targets != IGNORED
+    read = supervised.sum(dim=1)
+    assert supervised.equal(torch.arange(64) < read[:, None]), "all of a row, then padding"
+    assert (batch.inputs[~supervised] == BEGIN).all()
+    assert batch.slices["length"].equal(read[:, None].expand(2000, 64))
+    own = torch.tensor(task.splits["training"].lengths)
+    document, first = batch.slices["document"][:, 0], batch.slices["position"][:, 0]
+    assert (first + read <= own[document]).all()
+    if distribution == "corpus":
+        assert read.equal(own[document].clamp(max=64))
+        counts = torch.bincount(document, minlength=len(own))
+        assert (counts - 2000 / len(own)).abs().max() < 5 * (2000 / len(own)) ** 0.5
+        assert len(first[own[document] > 64].unique()) > 30, "a long document is read at any place"
+    else:
+        full = read[own[document] >= 64]
+        counts = torch.bincount(full, minlength=65)[1:]
+        assert (counts - len(full) / 64).abs().max() < 5 * (len(full) / 64) ** 0.5
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "corpus"])
+def test_with_drawn_lengths_a_document_is_one_row_from_its_start(
+    documents: Callable[..., Documents], distribution: str
+):
+    task = documents(length_distribution=distribution, test_share=0.5)
+    own = task.splits["test"].lengths.tolist()
+    layout = {"window": 100, "stride": 50, "limit": None, "batch": 3}
+    lengths = {}
+    for batch in task.evaluation_batches("test", **layout):
+        for row in range(len(batch.inputs)):
+            read = int((batch.targets[row] != IGNORED).sum())
+            lengths[int(batch.slices["document"][row, 0])] = read
+            assert batch.inputs[row, 0] == BEGIN
+            assert (batch.targets[row, :read] != IGNORED).all()
+            assert (batch.slices["length"][row] == read).all()
+    assert sorted(lengths) == list(range(len(own)))
+    if distribution == "corpus":
+        assert lengths == {index: min(length, 100) for index, length in enumerate(own)}
+    else:
+        assert all(1 <= lengths[index] <= min(length, 100) for index, length in enumerate(own))
+        assert len(set(lengths.values())) > 3
+    shorter = [batch.slices["length"].max() for batch in task.evaluation_batches("test", **layout | {"limit": 7})]
+    assert max(shorter) <= 7
+
+
+def test_the_length_of_a_document_that_is_read_by_windows_is_what_is_read_of_it(task: Documents):
+    prefixes = torch.tensor(task.splits["test"].prefixes(70))
+    for batch in task.evaluation_batches("test", window=16, stride=8, limit=70, batch=4):
+        assert batch.slices["length"].equal(prefixes[batch.slices["document"]])
+
+
+def test_relative_position_is_in_training_lengths(documents: Callable[..., Documents]):
+    task = documents(length=10)
+    expected = [0] * 10 + [1] * 10 + [2] * 20 + [3] * 40
+    for split in ("training", "validation", "test"):
+        for batch in task.evaluation_batches(split, window=1000, stride=1000, limit=None, batch=4):
+            for position, place in zip(
+                *(batch.slices[name].flatten() for name in ("position", "relative_position")), strict=True
+            ):
+                assert place == (expected[position] if position < 80 else 4)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_facts_about_tokens_go_with_the_targets(task: Documents, packed: bool):
+    training = task.splits["training"]
+    known = training._replace(facts={"recall": np.arange(len(training.tokens))})
+    rows = TrainingRows(known, length=32, batch=4, distribution="fixed", packed=packed)
+    batch = rows.draw(np.random.default_rng(0))
+    scored = batch.targets != IGNORED
+    assert (training.tokens[batch.slices["recall"][scored].numpy()] == batch.targets[scored].numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"length_distribution": "corpse"}, "length_distribution=corpse: no such choice; did you mean `corpus`?"),
+        (
+            {"length_distribution": "uniform", "packed": True},
+            "packed=True: packed rows are full; length_distribution must be fixed",
+        ),
+        ({"near_duplicates": "drip"}, "near_duplicates=drip: no such choice; did you mean `drop`?"),
+        ({"hub": {"name": "some/set"}}, "path={path}: with hub.name=some/set there are two sources; one is needed"),
+        ({"tokeniser": {"bpe": 3}}, "tokeniser.bpe=3: must be {{bpe: n}}, n a whole number above the 256 bytes"),
+    ],
+)
+def test_bad_choices_are_refused(documents: Callable[..., Documents], folder: Path, wrong: dict, message: str):
+    with pytest.raises(ConfigError) as caught:
+        documents(**wrong)
+    assert str(caught.value) == message.format(path=folder)
+
+
+def test_a_tokenised_task_scores_the_same_bytes(documents: Callable[..., Documents]):
+    task, by_byte = documents(tokeniser={"bpe": 270}), documents()
+    assert (task.unit, task.vocabulary) == ("token", 271)
+    for split in ("training", "validation", "test"):
+        num_bytes = 0
+        for batch in task.evaluation_batches(split, window=16, stride=8, limit=None, batch=4):
+            scored = batch.targets[batch.targets != IGNORED]
+            num_bytes += task.bytes_of_token[scored.numpy()].sum()
+        assert num_bytes == by_byte.describe()["bytes"][split]
+    assert task.baselines("test", window=8, limit=None) == by_byte.baselines("test", window=8, limit=None)
+    assert task.baselines("test", window=8, limit=5) != by_byte.baselines("test", window=8, limit=5), (
+        "five tokens are more bytes than five"
+    )
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "corpus"])
+def test_n_gram_models_score_the_bytes_that_are_read(documents: Callable[..., Documents], distribution: str):
+    task = documents(length_distribution=distribution, test_share=0.5)
+    read = np.zeros(len(task.splits["test"].lengths), dtype=int)
+    for batch in task.evaluation_batches("test", window=50, stride=50, limit=None, batch=3):
+        read[batch.slices["document"][:, 0]] = (batch.targets != IGNORED).sum(dim=1)
+    training, test = task.splits["training"], task.splits["test"]
+    expected = baselines(training.texts(None), test.texts(read))
+    assert task.baselines("test", window=50, limit=None) == expected

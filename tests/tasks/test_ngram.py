@@ -9,10 +9,9 @@ import pytest
 
 from hybridlab.tasks.batch import IGNORED
 from hybridlab.tasks.documents import Documents
-from hybridlab.tasks.ngram import KneserNey
-from hybridlab.tasks.split import BEGIN
+from hybridlab.tasks.ngram import BEGIN, KneserNey
 
-WORDS = [b"the ", b"union ", b"state ", b"of ", b"and ", b"a ", b"thus ", b"\xff"]
+WORDS = [b"the ", b"union ", b"state ", b"of ", b"and ", b"a ", b"thus ", "ÿ".encode()]
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +100,7 @@ def test_baselines_are_the_definition_on_the_bytes_that_evaluation_scores(
             *(batch.slices[name][batch.targets != IGNORED] for name in ("document", "position")), strict=True
         )
     ]
-    for context, bits in wordy.baselines(split, limit).items():
+    for context, bits in wordy.baselines(split, window=8, limit=limit).items():
         probability = slow_kneser_ney(documents_of(wordy, "training"), context)
         slow = 0.0
         for document, position in scored:
@@ -112,7 +111,7 @@ def test_baselines_are_the_definition_on_the_bytes_that_evaluation_scores(
 
 def test_more_context_costs_fewer_bits_on_the_embedded_corpus():
     task = Documents(seed=0, length=512, batch=8)
-    bits = task.baselines("test", 4096)
+    bits = task.baselines("test", window=8, limit=4096)
     assert list(bits) == [1, 2, 3]
     assert 3.5 > bits[1] > bits[2] > bits[3] > 2.0
 
@@ -120,5 +119,7 @@ def test_more_context_costs_fewer_bits_on_the_embedded_corpus():
 def test_one_repeated_byte_has_no_counts_of_counts_and_still_a_price(tmp_path: Path):
     for index in range(3):
         (tmp_path / f"{index}.txt").write_bytes(b"a" * (50 + index))
-    bits = Documents(path=str(tmp_path), seed=0, length=8, batch=1).baselines("test", None)
+    bits = Documents(path=str(tmp_path), seed=0, length=8, batch=1, near_duplicates="keep").baselines(
+        "test", window=8, limit=None
+    )
     assert all(0 < each < 0.5 for each in bits.values())

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hybridlab.errors import ConfigError
 from hybridlab.tasks.batch import IGNORED
 from hybridlab.tasks.documents import Documents
-from hybridlab.tasks.split import BEGIN
+from hybridlab.tasks.ngram import BEGIN
 
 SPLITS = ("training", "validation", "test")
 
@@ -39,7 +39,7 @@ def test_every_byte_of_the_prefix_is_scored_once_with_the_most_context(task: Doc
             assert batch.targets[row, column] == source.tokens[token + 1]
             assert batch.inputs[row, : column + 1].tolist() == source.tokens[token - column : token + 1].tolist()
             assert column == position - earliest_start(position, layout["window"], layout["stride"])
-    lengths = [int(length) for length in source.num_bytes]
+    lengths = [int(length) for length in source.lengths]
     prefixes = [length if layout["limit"] is None else min(length, layout["limit"]) for length in lengths]
     assert scored == {(index, at): 1 for index, prefix in enumerate(prefixes) for at in range(prefix)}
 

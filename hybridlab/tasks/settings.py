@@ -1,0 +1,16 @@
+"""Checks of the settings that tasks share; each ends in a line that names the key, what came and what is allowed."""
+
+from hybridlab.errors import ConfigError
+
+
+def require_whole(key: str, value: int | None, least: int) -> int:
+    """Return a whole number of at least `least`; refuse anything else."""
+    if type(value) is not int or value < least:
+        raise ConfigError(f"{key}={value}: must be a whole number of at least {least}")
+    return value
+
+
+def require_share(key: str, value: float) -> None:
+    """Refuse what is not a number from 0 up to, but not, 1."""
+    if type(value) not in (int, float) or not 0 <= value < 1:
+        raise ConfigError(f"{key}={value}: must be a number of at least 0 and below 1")

@@ -1,0 +1,64 @@
+"""Folders of derived data, each made once, whole or not at all, and found again by a key."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+
+from hybridlab.errors import ConfigError
+
+MANIFEST = "manifest.json"
+
+
+def stored(key: str, build: Callable[[Path], None]) -> Path:
+    """Return the folder of `key`, filled by `build` if it is not there or damaged.
+
+    It lies in $HYBRIDLAB_CACHE, or else ~/.cache/hybridlab. Of several processes that ask at once, one builds; a build
+    that is killed leaves nothing under the key, and what it left beside it is removed by the next. A file that has not
+    the size and the SHA-256 that it was stored with is damaged.
+    """
+    home = Path(os.environ.get("HYBRIDLAB_CACHE") or "~/.cache/hybridlab").expanduser() / "corpora"
+    folder = home / key
+    if _is_whole(folder):
+        return folder
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with FileLock(home / f"{key}.lock"):
+            if not _is_whole(folder):  # another process may have been faster
+                _replace(folder, build)
+    except OSError as error:
+        reason = f"cannot be written ({error.strerror or error}); $HYBRIDLAB_CACHE names another folder"
+        raise ConfigError(f"{home}: {reason}") from error
+    return folder
+
+
+def _replace(folder: Path, build: Callable[[Path], None]) -> None:
+    unfinished = folder.with_name(f".{folder.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a build that was killed: we hold the lock
+    unfinished.mkdir()
+    try:
+        build(unfinished)
+        facts = {file.name: _facts(file) for file in sorted(unfinished.iterdir())}
+        (unfinished / MANIFEST).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        facts = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return facts == {name: _facts(folder / name) for name in facts}
+    except (OSError, ValueError):
+        return False
+
+
+def _facts(file: Path) -> list[int | str]:
+    with file.open("rb") as opened:
+        return [file.stat().st_size, hashlib.file_digest(opened, "sha256").hexdigest()]
