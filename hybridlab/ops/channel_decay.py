@@ -92,8 +92,8 @@ def _by_kernel(rows: Tensor, columns: Tensor, log_decay: Tensor, dtype: torch.dt
     from hybridlab.ops.channel_decay_triton import decayed_scores
 
     batch = rows.shape[:-3]
-    each = (x.reshape(-1, *x.shape[len(batch) :]) for x in (rows, columns, log_decay))
-    scores = decayed_scores(*each, dtype == torch.float32)
+    flat = [x.reshape(-1, *x.shape[len(batch) :]) for x in (rows, columns, log_decay)]
+    scores = decayed_scores(flat[0], flat[1], flat[2], dtype == torch.float32)
     # Sums from either end, because a difference of two log decays costs digits after a strong one.
     upto = F.pad(log_decay, (0, 0, 1, 0)).cumsum(-2)
     after = F.pad(log_decay[..., 1:, :], (0, 0, 0, 1)).flip(-2).cumsum(-2).flip(-2)

@@ -9,7 +9,9 @@ from hybridlab.ops.triangular_inverse import unit_lower_inverse
 
 
 def solve_unit_lower(below: Float[Tensor, "*b c c"], right: Float[Tensor, "*b c v"]) -> Float[Tensor, "*b c v"]:
-    """Return (I + below)⁻¹ right by substitution, on a GPU by an inverse from blocks; what is on and above the diagonal of `below` is not read.
+    """Return (I + below)⁻¹ right by substitution; what is on and above the diagonal of `below` is not read.
+
+    On a GPU an inverse that is built from blocks does as well, and sooner.
 
     The product (I - below)(I + below²)(I + below⁴)... would do too, but cancels: if all keys of a delta rule are alike,
     the powers reach 10¹⁷ for c = 64, where the inverse is made of ones.

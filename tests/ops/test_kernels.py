@@ -27,7 +27,8 @@ def test_delta_rule(t: int, decays: bool, width: int) -> None:
     inputs = [q, k, v, beta, *([-torch.rand(shape).cuda()] if decays else [])]
     exact = [x.double().requires_grad_() for x in inputs]
     rounded = [x.requires_grad_() for x in inputs]
-    (expected, _), (found, _) = chunked_delta_rule(*exact), chunked_delta_rule(*rounded)
+    rule: Callable[..., tuple[Tensor, Tensor]] = chunked_delta_rule
+    (expected, _), (found, _) = rule(*exact), rule(*rounded)
     weights = torch.randn_like(expected)
     wanted = torch.autograd.grad((expected * weights).sum(), exact)
     given = torch.autograd.grad((found.double() * weights).sum(), rounded)
