@@ -39,11 +39,12 @@ class Linear(Mixer):
         heads: int = 4,
         feature_map: str = "elu",
         normalise: bool = True,
-        chunk: int = 64,
+        chunk: int | None = None,
         causal: bool = True,
     ) -> None:
         super().__init__()
-        check_counts(chunk=chunk)
+        if chunk is not None:
+            check_counts(chunk=chunk)
         self.chunk, self.normalise, self.causal = chunk, normalise, causal
         self.projections = QueryKeyValue(width=width, heads=heads)
         self.query_features = build_feature_map(feature_map, heads=heads, width=self.projections.head_width)

@@ -54,7 +54,8 @@ def channel_decay(
     decay: for decays that are known to stay above exp(-80) or so over so many tokens.
     """
     c, r, s, dtype = *rows.shape[-3:-1], columns.shape[-2], dtype or rows.dtype
-    if c == 64 and dtype in (torch.float32, torch.bfloat16) and wide_kernel_serves(rows, rows.shape[-1]):
+    # Where one factor may be an inverse, plain products are faster than the kernel.
+    if c == 64 > safe and dtype in (torch.float32, torch.bfloat16) and wide_kernel_serves(rows, rows.shape[-1]):
         return _by_kernel(rows, columns, log_decay, dtype)
     size = min(safe, c)
     log_decay, rows, columns = (x.unflatten(dim, (-1, size)) for x, dim in ((log_decay, -2), (rows, -3), (columns, -3)))

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hybridlab.ops.chunks import in_chunks
+from hybridlab.ops.op import chunk_length
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.prefix_sum import decayed_states
 
@@ -40,9 +41,9 @@ def chunked_linear_attention(
     v: Float[Tensor, "b h t v"],
     log_decay: Float[Tensor, "b h t"] | None = None,
     state: Float[Tensor, "b h k v"] | None = None,
-    chunk: int = 64,
+    chunk: int | None = None,
 ) -> tuple[Float[Tensor, "b h t v"], Float[Tensor, "b h k v"]]:
-    """Give what `recurrent_linear_attention` gives in O(t·chunk), for any t; log_decay <= 0.
+    """Give what `recurrent_linear_attention` gives in O(t·chunk), for any t; log_decay <= 0; chunk None: as is fast.
 
     Within a chunk: masked attention. Between chunks: the state at each chunk's start, by a prefix sum. Matrix products
     are in the dtype of the inputs; decays, prefix sums and the state in float32 at least (Mamba-2's SSD, 2405.21060).
@@ -50,6 +51,7 @@ def chunked_linear_attention(
     # Zeros, which fill the last chunk, leave the recurrence as it is.
     with autocast_off(v):
         (b, h, t, _), groups, dtype = v.shape, q.shape[1], accumulation_dtype(v)
+        chunk = chunk or (chunk_length(v) if log_decay is None else 64)
         chunk, sharing = min(chunk, t), (groups, h // groups)
         q, k = in_chunks(q, chunk)[:, :, None], in_chunks(k, chunk)[:, :, None]  # b g 1 n c k
         v = in_chunks(v, chunk).unflatten(1, sharing)  # b g h/g n c v

@@ -38,7 +38,7 @@ def chunked_normalised_attention(
     v: Float[Tensor, "b h t v"],
     log_decay: Float[Tensor, "b h t"] | None = None,
     state: Sums | None = None,
-    chunk: int = 64,
+    chunk: int | None = None,
 ) -> tuple[Float[Tensor, "b h t v"], Sums]:
     """Give the causal form in O(t·chunk), after a past whose sums Σ k [v, 1]ᵀ are `state`; return also the sums after it."""
     return with_normaliser(lambda v, sums: chunked_linear_attention(q, k, v, log_decay, sums, chunk), v, state)

@@ -20,6 +20,11 @@ def wide_kernel_serves(x: Tensor, *widths: int) -> bool:
     return x.is_cuda and x.dtype == torch.float32 and all(width in KERNEL_WIDTHS for width in widths) and _has_triton()
 
 
+def chunk_length(x: Tensor) -> int:
+    """Return the chunk that linear attention without decay is fastest in: on a GPU, fewer states between longer chunks."""
+    return 128 if x.is_cuda else 64
+
+
 @cache
 def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
