@@ -3,8 +3,10 @@
 from typing import Any
 
 import torch
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from hybridlab.config import mixer_files, resolve
 from hybridlab.evaluation.growth import LONG, SHORT, Cost, exponent, training_cost
@@ -18,12 +20,12 @@ WIDTH = 256
 
 def show_mixers(config: Any) -> None:
     """Print every mixer that the search path names, with what a token of training costs and what decoding remembers."""
-    table = Table(title=f"mixers at width {WIDTH}, t {SHORT:,}; growth: p of t^p from t {SHORT:,} to {LONG:,}")
-    for column in ("name", "kind", "looks"):
-        table.add_column(column)
-    for column in ("params", "train\nMFLOP/token", "train\nKB/token", "growth", "state\nbytes", "growth"):
-        table.add_column(column, justify="right")
-    table.add_column("paper")
+    title = f"mixers at width {WIDTH}, t {SHORT:,}; growth: p of t^p from t {SHORT:,} to {LONG:,}"
+    table = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("name, paper", overflow="fold")
+    table.add_column("kind, looks", no_wrap=True)
+    for column in ("params", "train\nMFLOP\n/token", "train\nKB\n/token", "growth", "state\nbytes", "growth"):
+        table.add_column(column, justify="right", no_wrap=True)
     overrides = resolve(config)["mixers"]
     for name in mixer_files():
         layer = single_layer(name, WIDTH, overrides, mixer_files())
@@ -31,7 +33,8 @@ def show_mixers(config: Any) -> None:
             mixer = build_mixer(layer, WIDTH, has_causal_form(layer))
             short, long = (training_cost(mixer, WIDTH, length) for length in (SHORT, LONG))
             both = mixer.causal and not build_mixer(layer, WIDTH, causal=False).causal
-        table.add_row(name, mixer.kind, _looks(mixer, both), *_numbers(mixer, short, long), mixer.paper)
+        named = Text.assemble((name, "bold"), "\n", (mixer.paper, "dim"))
+        table.add_row(named, f"{mixer.kind}\n{_looks(mixer, both)}", *_numbers(mixer, short, long))
     Console().print(table)
 
 

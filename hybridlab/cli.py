@@ -11,18 +11,19 @@ from hybridlab.errors import ConfigError, RunFailedError, near_miss
 USAGE = """\
 hybridlab: ablations of hybrid sequence models, with quality broken down by layer group
 
-  hybridlab train [OVERRIDE ...]      train and evaluate a stack; with -m, every combination of a sweep
-  hybridlab check [OVERRIDE ...]      the leak gate alone: does any mixer, or the stack, see the future?
-  hybridlab mixers [OVERRIDE ...]     the named mixers, with kind, paper, parameters and state
-  hybridlab tasks [OVERRIDE ...]      the named tasks: what is predicted, how it is judged, where it is from
-  hybridlab bench [OVERRIDE ...]      forward + backward of each mixer beside attention, and the cost of a training step
-                  --mixers[=A,B]      the mixers alone (or some); on a GPU also beside flash-linear-attention's kernels
-  hybridlab status DIR                the runs under DIR: done, running, failed, waiting, and the time left
-  hybridlab report DIR [--base TEXT]  the table of the runs under DIR; writes report.md and report.html there
-                  --sweep NAME [DIR]  a sweep's table beside the paper's, and whether its claims hold
+  hybridlab train [OVERRIDE ...]  train and evaluate a stack; with -m, every combination of a sweep
+  hybridlab check [OVERRIDE ...]  the leak gate alone: does any mixer, or the stack, see the future?
+  hybridlab mixers [OVERRIDE ...] the named mixers, with kind, paper, parameters and state
+  hybridlab tasks [OVERRIDE ...]  the named tasks: what is predicted, how it is judged, its source
+  hybridlab bench [OVERRIDE ...]  each mixer's forward + backward beside attention; a training step
+              --mixers[=A,B]      the mixers alone (or some); on a GPU also beside fla's kernels
+  hybridlab status DIR            the runs under DIR: done, running, failed, waiting; the time left
+  hybridlab report DIR [--base X] the table of the runs under DIR, and report.md, report.html there
+              --sweep NAME [DIR]  a sweep's table beside the paper's, and whether its claims hold
 
-An OVERRIDE is Hydra's: stack.groups.deep.mixer=mamba2, mixers.sliding.window=128, task.length=1024, trainer=gpu, seed=1.
-`hybridlab train --help` lists the configuration; `hybridlab train --cfg job` prints it.
+An OVERRIDE is Hydra's: stack.groups.deep.mixer=mamba2, mixers.sliding.window=128, task.length=1024,
+trainer=gpu, seed=1. `hybridlab train --help` lists the configuration; `hybridlab train --cfg job`
+prints it.
 """
 
 

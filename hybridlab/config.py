@@ -22,6 +22,9 @@ EXTRAS = {
     "hydra/sweeper=optuna": "optuna",
 }
 
+# What a sweep's file says to its report: Hydra does not see it, so that it changes no run.
+REPORTED = ("tuned", "table", "published", "claims")
+
 
 def conf_dir() -> Path:
     """Return the folder of the configuration: conf/ beside the package in a checkout, inside it when installed."""
@@ -30,10 +33,6 @@ def conf_dir() -> Path:
         if (folder / "config.yaml").is_file():
             return folder
     raise ConfigError("conf/config.yaml: not found beside the hybridlab package; install it again")
-
-
-# What a sweep's file says to its report: Hydra does not see it, so that it changes no run.
-REPORTED = ("tuned", "table", "published", "claims")
 
 
 def sweep_files() -> dict[str, Path]:

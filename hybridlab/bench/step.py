@@ -13,9 +13,9 @@ from torch import nn
 
 from hybridlab.evaluation.cost import wait
 from hybridlab.training.callbacks import Curve
+from hybridlab.training.fit import build_trainer
 from hybridlab.training.job import Job
 from hybridlab.training.module import StackModule
-from hybridlab.training.run import build_trainer
 from hybridlab.training.stream import BatchStream
 
 STEPS = 20

@@ -36,7 +36,6 @@ SLICES = {
         labels=("other tokens", "recall"),
     ),
     "recall_distance": Slice(POWERS, "tokens since the n-gram that a recall target completes was last seen"),
-    "token_class": Slice(EXACT, "the kind of token that the target is, if the task tells"),
     "context": Slice(EXACT, "bytes of context of an n-gram model"),
     "lag": Slice(POWERS, "tokens between a position and the earlier one that it depends on"),
 }

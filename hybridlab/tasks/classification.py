@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from hybridlab.errors import ConfigError, near_miss
-from hybridlab.tasks.base import SPLITS, Task
+from hybridlab.tasks.base import Task
 from hybridlab.tasks.batch import Batch
-from hybridlab.tasks.settings import require_whole
+from hybridlab.tasks.settings import check_evaluation, require_whole
 
 
 class Example(NamedTuple):
@@ -58,11 +57,7 @@ class Classification(Task):
         self, split: str, *, window: int, stride: int, limit: int | None, batch: int
     ) -> Iterator[Batch]:
         """Yield the examples of a split, at most `limit` of them; rows are whole."""
-        if split not in SPLITS:
-            raise ConfigError(f"split={split}: no such split; {near_miss(split, SPLITS)}")
-        require_whole("batch", batch, least=1)
-        if limit is not None:
-            require_whole("limit", limit, least=1)
+        check_evaluation(split, limit, batch)
         return self._evaluated(iter(self.held_out(split, limit)), batch)
 
     def _evaluated(self, examples: Iterator[Example], batch: int) -> Iterator[Batch]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from hybridlab.errors import ConfigError, near_miss
+from hybridlab.errors import ConfigError
 from hybridlab.tasks.base import Task
 from hybridlab.tasks.batch import Batch
 from hybridlab.tasks.corpus import Division, open_corpus
@@ -15,6 +15,7 @@ from hybridlab.tasks.hub import Hub
 from hybridlab.tasks.ngram import baselines
 from hybridlab.tasks.recall import Recalled, Rule
 from hybridlab.tasks.relative_position import relative_position
+from hybridlab.tasks.settings import check_evaluation, require_whole
 from hybridlab.tasks.training_rows import TrainingRows, check_distribution
 from hybridlab.tasks.windows import starts, windows
 
@@ -54,9 +55,9 @@ class Documents(Task):
         packed: bool = False,
         recall: dict[str, int] | None = None,
     ):
-        _require_whole("seed", seed, least=0)
-        _require_whole("length", length, least=1)
-        _require_whole("batch", batch, least=1)
+        require_whole("seed", seed, least=0)
+        require_whole("length", length, least=1)
+        require_whole("batch", batch, least=1)
         check_distribution(length_distribution, packed)
         if path is not None and hub is not None:
             raise ConfigError(f"path={path}: with hub.name={hub.get('name')} there are two sources; one is needed")
@@ -93,13 +94,9 @@ class Documents(Task):
         length up to `window`; with `uniform` ones, a row ends after a number of its tokens of which all are equally
         likely, the same for every seed.
         """
-        if split not in self.splits:
-            raise ConfigError(f"split={split}: no such split; {near_miss(split, self.splits)}")
-        _require_whole("window", window, least=1)
-        _require_whole("stride", stride, least=1)
-        _require_whole("batch", batch, least=1)
-        if limit is not None:
-            _require_whole("limit", limit, least=1)
+        check_evaluation(split, limit, batch)
+        require_whole("window", window, least=1)
+        require_whole("stride", stride, least=1)
         if stride > window:
             unit = f"{self.unit}s"
             raise ConfigError(f"stride={stride}: must be at most window={window}, or {unit} between windows are lost")
@@ -132,8 +129,3 @@ class Documents(Task):
     def _placed(self, batch: Batch) -> Batch:
         place = relative_position(batch.slices["position"], self.length)
         return batch._replace(slices={**batch.slices, "relative_position": place})
-
-
-def _require_whole(key: str, value: int, least: int) -> None:
-    if type(value) is not int or value < least:
-        raise ConfigError(f"{key}={value}: must be a whole number of at least {least}")

@@ -6,9 +6,9 @@ from jaxtyping import Int64
 from hybridlab.errors import ConfigError
 from hybridlab.tasks.batch import IGNORED
 from hybridlab.tasks.draws import Draws
-from hybridlab.tasks.in_context_recall import require_train_on
+from hybridlab.tasks.in_context_recall import TRAIN_ON
 from hybridlab.tasks.previous import first_occurrence, previous_occurrence
-from hybridlab.tasks.settings import require_whole
+from hybridlab.tasks.settings import require_choice, require_whole
 from hybridlab.tasks.sized import Sized
 from hybridlab.tasks.synthetic import Examples, Segment
 
@@ -45,7 +45,7 @@ class FuzzyRecall(Sized):
         require_whole("key_size", key_size, least=1)
         require_whole("value_size", value_size, least=1)
         require_whole("vocabulary", vocabulary, least=1 + 2 * max(key_size, value_size))
-        require_train_on(train_on)
+        require_choice("train_on", train_on, TRAIN_ON)
         require_whole("length", length, least=2)
         if length + 1 < 2 * (key_size + value_size):
             raise ConfigError(f"length={length}: two pairs of key_size={key_size} and value_size={value_size} must fit")

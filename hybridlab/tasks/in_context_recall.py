@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from hybridlab.errors import ConfigError, near_miss
+from hybridlab.errors import ConfigError
 from hybridlab.tasks.batch import IGNORED
 from hybridlab.tasks.draws import Draws
 from hybridlab.tasks.previous import previous_occurrence
-from hybridlab.tasks.settings import require_share, require_whole
+from hybridlab.tasks.settings import require_choice, require_even, require_share, require_whole
 from hybridlab.tasks.sized import Sized
 from hybridlab.tasks.synthetic import Examples, Segment
 
@@ -45,9 +45,8 @@ class InContextRecall(Sized):
             raise ConfigError(f"noise_share={noise_share}: needs a noise_vocabulary of at least 1")
         require_whole("vocabulary", vocabulary, least=noise_vocabulary + 2)
         require_whole("length", length, least=4)
-        if length % 2:
-            raise ConfigError(f"length={length}: must be even: keys and values come in twos")
-        require_train_on(train_on)
+        require_even("length", length, "keys and values come in twos")
+        require_choice("train_on", train_on, TRAIN_ON)
         self.vocabulary = vocabulary
         self.noise_vocabulary = noise_vocabulary
         self.noise_share = noise_share
@@ -84,9 +83,3 @@ class InContextRecall(Sized):
         if split == "training" and self.train_on == "every":
             targets[:, :-1] = inputs[:, 1:]
         return Examples(inputs, targets, {"distance": distance})
-
-
-def require_train_on(train_on: str) -> None:
-    """Refuse what is not a way to train on recall."""
-    if train_on not in TRAIN_ON:
-        raise ConfigError(f"train_on={train_on}: {near_miss(train_on, TRAIN_ON)}")

@@ -8,7 +8,7 @@ import numpy as np
 from hybridlab.errors import ConfigError, near_miss
 from hybridlab.tasks.batch import IGNORED
 from hybridlab.tasks.draws import Draws
-from hybridlab.tasks.settings import require_whole
+from hybridlab.tasks.settings import require_even, require_whole
 from hybridlab.tasks.synthetic import Examples, Synthetic
 
 
@@ -118,8 +118,7 @@ def _segments(key: str, listed: Sequence[Any]) -> list[Segment]:
 def _check(segment: Segment, vocabulary: int, passes: int) -> None:
     length, pairs, _ = segment
     require_whole("length", length, least=4)
-    if length % 2:
-        raise ConfigError(f"length={length}: must be even: keys and values come in twos")
+    require_even("length", length, "keys and values come in twos")
     if (most := length // (2 * passes + 2)) < pairs:
         raise ConfigError(f"pairs={pairs}: at most {most} fit in length={length}, shown {passes} times and asked for")
     require_whole("vocabulary", vocabulary, least=length + 1)

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from hybridlab.errors import ConfigError, near_miss
+from hybridlab.errors import ConfigError
 from hybridlab.tasks.batch import IGNORED
 from hybridlab.tasks.draws import Draws
 from hybridlab.tasks.haystack import VOCABULARY, Haystack
-from hybridlab.tasks.settings import require_whole
+from hybridlab.tasks.settings import require_choice, require_whole
 from hybridlab.tasks.sized import Sized
 from hybridlab.tasks.synthetic import Examples, Segment
 
@@ -53,8 +53,7 @@ class Passkey(Sized):
         least = sum(map(len, (*_NEEDLE, _QUESTION))) + 2 * digits + _TENTHS
         if length < least:
             raise ConfigError(f"length={length}: must be at least {least}, for needle, question, key and some text")
-        if train_on not in TRAIN_ON:
-            raise ConfigError(f"train_on={train_on}: {near_miss(train_on, TRAIN_ON)}")
+        require_choice("train_on", train_on, TRAIN_ON)
         self.digits = digits
         self.train_on = train_on
         self.haystack = Haystack(path, validation_share, test_share)

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from jaxtyping import Int64, UInt64
 
-from hybridlab.errors import ConfigError, near_miss
+from hybridlab.errors import ConfigError
 from hybridlab.tasks.base import SPLITS, Task
 from hybridlab.tasks.batch import Batch
 from hybridlab.tasks.draws import Draws, keyed, mixed
 from hybridlab.tasks.relative_position import relative_position
-from hybridlab.tasks.settings import require_whole
+from hybridlab.tasks.settings import check_evaluation, require_choice, require_whole
 
 ORDERS = ("shuffled", "published")
 _ATTEMPTS = 400  # at which an example of a split of an eighth is found but for (7/8)^400, below 1e-23
@@ -62,8 +62,7 @@ class Synthetic(Task):
     ):
         require_whole("seed", seed, least=0)
         require_whole("batch", batch, least=1)
-        if order not in ORDERS:
-            raise ConfigError(f"order={order}: {near_miss(order, ORDERS)}")
+        require_choice("order", order, ORDERS)
         for segment in () if fresh else training:
             if segment.examples < batch:
                 raise ConfigError(f"examples={segment.examples}: fewer than the rows of a step, batch={batch}")
@@ -100,11 +99,7 @@ class Synthetic(Task):
         self, split: str, *, window: int, stride: int, limit: int | None, batch: int
     ) -> Iterator[Batch]:
         """Yield the examples of a split, at most `limit` of them, evenly from all segments; rows are whole."""
-        if split not in SPLITS:
-            raise ConfigError(f"split={split}: no such split; {near_miss(split, SPLITS)}")
-        require_whole("batch", batch, least=1)
-        if limit is not None:
-            require_whole("limit", limit, least=1)
+        check_evaluation(split, limit, batch)
         return self._evaluated(split, limit, batch)
 
     def describe(self) -> dict[str, Any]:

@@ -3,17 +3,13 @@
 import os
 import time
 import traceback
-import zipfile
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from hybridlab.build import build
 from hybridlab.errors import ConfigError, RunFailedError
 from hybridlab.evaluation.cost import cost_rows, peak_memory_bytes, plan_rows
 from hybridlab.evaluation.leak import check_plan
@@ -22,12 +18,12 @@ from hybridlab.records.measurement import Measurement
 from hybridlab.records.record import RunRecord
 from hybridlab.records.run_id import deciding
 from hybridlab.records.store import FILE, read, write
-from hybridlab.stack.model import Stack
 from hybridlab.training.allocator import keep_freed_memory
-from hybridlab.training.callbacks import Curve, DivergedError, Progress, RandomState, StillOurs, WholeWeights
-from hybridlab.training.console import quieten, say, show_plan
+from hybridlab.training.callbacks import Curve, DivergedError, StillOurs
+from hybridlab.training.console import say, show_plan
 from hybridlab.training.dashboard import dashboard, publish
 from hybridlab.training.devices import check_devices, followers
+from hybridlab.training.fit import build_checkpoint, build_trainer, fit
 from hybridlab.training.isolation import isolated
 from hybridlab.training.job import Job, prepare
 from hybridlab.training.module import StackModule
@@ -170,34 +166,6 @@ def follow(job: Job) -> None:
         raise
 
 
-def fit(job: Job, stack: Stack, curve: Curve, logger: Any, callbacks: list[Any]) -> tuple[Stack, torch.device]:
-    """Train the stack, from its last checkpoint if there is one; return it, whole, and the device it was trained on."""
-    module = StackModule(stack, job.optimiser, job.steps, compiled=job.config["compile"])
-    whole = WholeWeights()
-    trainer = build_trainer(job, curve, logger, [build_checkpoint(job), whole, *callbacks])
-    stream = BatchStream(
-        job.task, job.steps * trainer.accumulate_grad_batches, rank=trainer.global_rank, ranks=trainer.world_size
-    )
-    validation = BatchList(job.evaluation.batches(job.task, "validation"))
-    last = last_checkpoint(job.directory / "checkpoints")
-    if last is not None and trainer.is_global_zero:
-        say(f"run {job.run_id}: goes on from {last.name}")
-    trainer.fit(module, stream, validation, ckpt_path=last, weights_only=False)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    if not curve.rows or (curve.rows[-1].split, curve.rows[-1].step) != ("validation", trainer.global_step):
-        trainer.validate(module, validation, verbose=False)
-    if whole.weights is not None:
-        stack = job.build_stack()
-        stack.load_state_dict({name.removeprefix("stack."): value for name, value in whole.weights.items()})
-    return stack, trainer.strategy.root_device
-
-
-def build_checkpoint(job: Job) -> Any:
-    """Build Lightning's ModelCheckpoint, which writes into the run's folder."""
-    return build(job.config["checkpoint"], "checkpoint", dirpath=job.directory / "checkpoints")
-
-
 def measure(job: Job, stack: Any, plan: list[dict[str, Any]], curve: Curve, device: torch.device) -> list[Measurement]:
     """Evaluate the trained stack: quality by layer group, the n-gram models beside it, cost."""
     say("evaluating")
@@ -229,25 +197,6 @@ def rehearse(job: Job) -> None:
     validation = BatchList(job.evaluation.batches(job.task, "validation"))
     trainer.fit(module, BatchStream(job.task, job.steps), validation)
     say("fast_dev_run: training and validation ran; nothing was recorded")
-
-
-def build_trainer(job: Job, curve: Curve, logger: Any, callbacks: list[Any]) -> lightning.Trainer:
-    """Build Lightning's Trainer from its node of the configuration."""
-    quieten()
-    settings = job.config["trainer"]
-    callbacks = [curve, RandomState(), *callbacks]
-    if settings.get("enable_progress_bar", True):
-        callbacks.append(Progress(curve))
-    try:
-        return build(settings, "trainer", logger=logger or False, callbacks=callbacks, default_root_dir=job.directory)
-    except (MisconfigurationException, RuntimeError) as error:
-        raise ConfigError(f"`trainer`: {str(error).splitlines()[0]}") from error
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """Return the newest whole checkpoint: one cut short by a kill is no zip archive."""
-    files = sorted(folder.glob("*.ckpt"), key=lambda file: file.stat().st_mtime, reverse=True)
-    return next((file for file in files if zipfile.is_zipfile(file)), None)
 
 
 def new_record(job: Job, plan: list[dict[str, Any]]) -> RunRecord:

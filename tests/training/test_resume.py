@@ -47,7 +47,7 @@ def numbers(record):
 def test_a_checkpoint_cut_short_is_passed_over(tmp_path):
     import torch
 
-    from hybridlab.training.run import last_checkpoint
+    from hybridlab.training.fit import last_checkpoint
 
     whole, broken = tmp_path / "a.ckpt", tmp_path / "b.ckpt"
     torch.save({"step": 1}, whole)
