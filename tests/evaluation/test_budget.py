@@ -58,7 +58,7 @@ def test_every_probe_of_three_groups_stays_within_the_budget(task, budget):
     ((tokens, documents),) = counts
     assert tokens % LENGTH == 0
     assert 5 < documents <= tokens // LENGTH < 4 * DOCUMENTS
-    assert full.stated(rows)["probed_tokens"] == tokens
+    assert full.stated(rows, task)["probed_tokens"] == tokens
     assert {(row.tokens, row.n) for row in whole if row.measure in ("nll", "lens")} == {
         (4 * DOCUMENTS * LENGTH, DOCUMENTS)
     }
