@@ -13,6 +13,8 @@ from hybridlab.evaluation.probes import READS, Run
 from hybridlab.stack.measure import parameters
 from hybridlab.stack.model import Stack
 
+LEAST = 16  # rows of a sample: of fewer, an interval says little, and of one there is none
+
 
 def share_of_rows(stack: Stack, runs: Iterable[Run], budget: float | None, calibrated: float) -> float:
     """Return the share of the rows that may be run under every probe.
@@ -39,13 +41,14 @@ def num_layers(run: Run, layers: int) -> int:
 
 
 def sample(rows: Sequence[int], share: float) -> list[Bool[np.ndarray, " b"]]:
-    """Choose a share of the rows of batches, at least one: one by chance out of each stretch of neighbours.
+    """Choose a share of the rows of batches, at least `LEAST` or all: one by chance out of each stretch of neighbours.
 
     Rows are in the order of their documents, so that each document, and each part of a long one, gives its share. `rows` are
-    the numbers of rows of the batches; the same choice is made each time.
+    the numbers of rows of the batches; the same choice is made each time. Where a budget is worth fewer rows than the least,
+    the evaluation set is small, and so is what they take beyond it.
     """
     total = sum(rows)
-    ends = np.linspace(0, total, max(1, int(share * total)) + 1).astype(int)
+    ends = np.linspace(0, total, max(min(total, LEAST), int(share * total)) + 1).astype(int)
     chosen = np.zeros(total, bool)
     chosen[np.random.default_rng(0).integers(ends[:-1], ends[1:])] = True
     return np.split(chosen, np.cumsum(rows)[:-1])

@@ -104,13 +104,17 @@ class Quality:
             score(stack, batches, rows, asked, calibration, whole, few, device)
         return whole, few
 
-    def stated(self, rows: list[Measurement]) -> dict[str, Any]:
-        """Return what a reader must know to compare the numbers: what was scored, how many tokens, how many by the probes."""
+    def stated(self, rows: list[Measurement], task: Task) -> dict[str, Any]:
+        """Return what a reader must know to compare the numbers: what was scored, how many tokens, how many by the probes.
+
+        Window and stride are null where the task has rows of its own, which are read whole.
+        """
         settings = ("split", "window", "stride", "limit", "probes", "by", "probe_budget", "also")
         whole = next(row for row in rows if row.measure == "nll" and not row.bucket)
         probed = (row.tokens for row in rows if row.measure in CHANGES and not row.bucket)
         counts = {"tokens": whole.tokens, "documents": whole.n, "probed_tokens": next(probed, None)}
-        return {name: getattr(self, name) for name in settings} | counts
+        unused = {} if task.windowed else {"window": None, "stride": None}
+        return {name: getattr(self, name) for name in settings} | unused | counts
 
     def _further(self) -> list[Any]:
         """Build the further sets of measures."""

@@ -8,10 +8,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from hybridlab.ops.head_cross_entropy import LOGITS
 from hybridlab.stack.model import Stack
 from hybridlab.tasks.batch import IGNORED, Batch
-
-LOGITS = 2**24  # at most so many at a time: a large vocabulary times all tokens of a batch need not fit into memory
 
 
 class Readout(NamedTuple):

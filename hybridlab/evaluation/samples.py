@@ -23,7 +23,7 @@ class Sample(NamedTuple):
 
 
 def samples(batches: Sequence[Batch], share: float, positions: int, device: torch.device) -> list[Sample]:
-    """Draw a share of the rows, at least one, and at most `positions` places in each of their documents.
+    """Draw a share of the rows, as `sample` does, and at most `positions` places in each of their documents.
 
     The same ones are drawn each time.
     """

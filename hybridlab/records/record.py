@@ -11,7 +11,7 @@ from hybridlab.records.json_values import from_text, to_text
 from hybridlab.records.measurement import Measurement
 
 SCHEMA = 1
-STATUSES = ("running", "finished", "failed", "diverged")
+STATUSES = ("running", "finished", "failed", "diverged", "stopped")
 
 
 @dataclass(kw_only=True)
@@ -21,7 +21,7 @@ class RunRecord:
     schema: int = SCHEMA
     run_id: str
     name: str  # the sweep or experiment: the folder that the run lies in
-    status: str  # running | finished | failed | diverged
+    status: str  # running | finished | failed | diverged; as it is found, stopped: running with its owner gone
     reason: str = ""  # why it did not finish, in one line
     failures: int = 0  # how often it has failed, earlier tries included
     seed: int

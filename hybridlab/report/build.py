@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hybridlab.records.archive import read_runs
 from hybridlab.records.atomic import write_text
+from hybridlab.records.found import read_found
 from hybridlab.records.record import RunRecord
 from hybridlab.report import one_stack, several_stacks
 from hybridlab.report.choices import choose_base
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def report(directory: str | Path, base: str | None = None) -> Report:
     """Report on every run below `directory`, or in an archive; `base` chooses where swaps start, e.g. "early=full"."""
-    return of_records(read_runs(directory), base)
+    return of_records(read_found(directory), base)
 
 
 def of_records(records: Sequence[RunRecord], base: str | None = None) -> Report:

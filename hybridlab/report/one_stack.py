@@ -48,8 +48,10 @@ def scored(record: RunRecord) -> str:
     stated = record.evaluation
     if not stated:
         return ""
-    limit = f", the first {stated['limit']:,} of each document" if stated.get("limit") else ""
-    windows = f", in windows of {stated['window']:,} tokens every {stated['stride']:,}" if stated.get("window") else ""
+    windows = limit = ""
+    if stated.get("window"):
+        windows = f", in windows of {stated['window']:,} tokens every {stated['stride']:,}"
+        limit = f", the first {stated['limit']:,} of each document" if stated.get("limit") else ""
     return (
         f"Scored on the {stated['split']} split: {stated['documents']:,} documents, {stated['tokens']:,} tokens"
         f"{windows}{limit}. Every token is scored once."

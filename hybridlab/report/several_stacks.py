@@ -9,6 +9,7 @@ from hybridlab.report.gap import gap_section
 from hybridlab.report.grids import Show, plain, signed
 from hybridlab.report.group_sections import MIXER, probes_section, reach_section
 from hybridlab.report.headline import TITLES, Headline, columns, headline_of, rank
+from hybridlab.report.mad_section import mad_section
 from hybridlab.report.numbers import NOT_MEASURED, count, over, setting, with_interval
 from hybridlab.report.one_stack import ngrams, plan_section, quality_table
 from hybridlab.report.positions import position_tables
@@ -30,6 +31,7 @@ def sections(stacks: list[StackRuns], base: StackRuns) -> list[Section]:
     )
     return [
         Section(title="Stacks", tables=(stacks_table(ranked, keys, base, headline),), pictures=pictures),
+        *mad_section([record for stack in stacks for record in stack.all_records]),
         *_swap_section(stacks, keys, base, headline),
         *gap_section(ranked, base),
         Section(title="By layer group", tables=tuple(group_tables(ranked, keys))),

@@ -28,6 +28,7 @@ class Task:
     source: ClassVar[str]  # where the task was published, or where its data are from
     unit: str  # what a token is: byte | token (of a tokeniser) | symbol
 
+    windowed: bool = False  # long documents are read in windows; else examples are rows of their own
     causal: bool = True  # no position may see what comes after it
     classes: int | None = None  # of an encoder task
     pair: bool = False  # the class is of two documents, 0 and 1 of a row, that are encoded apart and compared

@@ -32,6 +32,7 @@ class Documents(Task):
     evaluation. `recall` ({n, at_most}, see `Rule`) tells which tokens of held-out documents can be recalled; null does not.
     """
 
+    windowed = True
     supervised = "every token of a document, from those before it; the first, from a mark that stands in front of it"
     measures = ("bits_per_byte", "nll", "perplexity")
     slices = ("document", "position", "relative_position", "length")

@@ -117,7 +117,7 @@ def run(job: Job, claim: Claim, failures: int = 0) -> RunRecord:
                 status="finished",
                 seconds=time.perf_counter() - started,
                 measurements=[*curve.rows, *measured],
-                evaluation=job.evaluation.stated(measured),
+                evaluation=job.evaluation.stated(measured, job.task),
             )
             if logger is not None:
                 publish(logger, record)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridlab.evaluation.budget import sample
+from hybridlab.evaluation.budget import LEAST, sample
 from hybridlab.evaluation.probes import CHANGES, MEASURES
 from hybridlab.stack.measure import parameters
 from hybridlab.tasks.batch import Batch
@@ -14,7 +14,7 @@ from tests.evaluation.examples import Given, quality_of, stack_of
 
 GROUPS = {name: {"layers": 2, "mixer": mixer} for name, mixer in (("a", "full"), ("b", "linear"), ("c", "full"))}
 CHANNEL = {"_target_": "hybridlab.stack.channel.SwiGLU", "expansion": 1}
-VOCABULARY, LENGTH = 20, 96
+VOCABULARY, LENGTH, DOCUMENTS = 20, 96, 80  # 4 rows of each: what the budgets are worth is more than the least sample
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def task():
     draw = torch.Generator().manual_seed(0)
     place = torch.arange(LENGTH).expand(8, LENGTH)
     batches = []
-    for first in range(0, 40, 2):
+    for first in range(0, DOCUMENTS, 2):
         document = torch.arange(first, first + 2).repeat_interleave(4)[:, None].expand(8, LENGTH)
         tokens, targets = torch.randint(VOCABULARY, (2, 8, LENGTH), generator=draw)
         batches.append(Batch(tokens, targets, {"document": document, "position": place}))
@@ -57,14 +57,16 @@ def test_every_probe_of_three_groups_stays_within_the_budget(task, budget):
     counts = {(row.tokens, row.n) for row in whole if row.measure in CHANGES}
     ((tokens, documents),) = counts
     assert tokens % LENGTH == 0
-    assert 5 < documents <= tokens // LENGTH < 160
-    assert full.stated(rows)["probed_tokens"] == tokens
-    assert {(row.tokens, row.n) for row in whole if row.measure in ("nll", "lens")} == {(160 * LENGTH, 40)}
+    assert 5 < documents <= tokens // LENGTH < 4 * DOCUMENTS
+    assert full.stated(rows, task)["probed_tokens"] == tokens
+    assert {(row.tokens, row.n) for row in whole if row.measure in ("nll", "lens")} == {
+        (4 * DOCUMENTS * LENGTH, DOCUMENTS)
+    }
 
 
 def test_without_a_budget_every_probe_is_run_on_all_rows(task):
     rows, _ = passed(stack_of(GROUPS, VOCABULARY), task, quality_of(probes=["knockout"]))
-    assert {(row.tokens, row.n) for row in rows if not row.slice} == {(160 * LENGTH, 40)}
+    assert {(row.tokens, row.n) for row in rows if not row.slice} == {(4 * DOCUMENTS * LENGTH, DOCUMENTS)}
 
 
 def test_what_is_measured_on_a_sample_is_paired_with_the_same_targets(task):
@@ -81,10 +83,23 @@ def test_a_sample_is_a_share_of_the_rows_spread_evenly(rows, share):
     chosen = sample(rows, share)
     assert [len(each) for each in chosen] == rows
     flat = np.concatenate(chosen)
-    assert flat.sum() == max(1, int(share * len(flat)))
+    assert flat.sum() == max(min(LEAST, len(flat)), int(share * len(flat)))
     gaps = np.diff(np.flatnonzero(flat))
     assert gaps.max(initial=0) <= 2 * len(flat) / flat.sum() + 1
     assert all((one == other).all() for one, other in zip(chosen, sample(rows, share), strict=True))
+
+
+def test_a_small_set_of_examples_leaves_enough_rows_for_intervals(task):
+    """A budget of hardly anything, on rows that are an example each."""
+    examples = torch.arange(24).view(3, 8, 1).expand(3, 8, LENGTH)
+    few = [batch._replace(slices={"document": each}) for batch, each in zip(task.batches, examples, strict=False)]
+    small = Given(few, vocabulary=VOCABULARY)
+    rows = quality_of(probes=["knockout"], probe_budget=0.01).measure(
+        stack_of(GROUPS, VOCABULARY), small, torch.device("cpu")
+    )
+    found = [row for row in rows if row.measure == "knockout" and not row.slice]
+    assert found
+    assert all(row.n == LEAST and row.low < row.high for row in found)
 
 
 def test_all_rows_are_a_sample_of_all_rows():

@@ -35,7 +35,8 @@ def test_a_preset_measures(name, task):
     assert (found >= INSIGHTS) == (name == "full")
     assert ("streamed_nll" in found) == (name == "long")
     assert len({(row.name, row.block) for row in rows}) == len(rows)
-    assert quality.stated(rows)["also"] == quality.also
+    assert quality.stated(rows, task)["also"] == quality.also
+    assert quality.stated(rows, task)["window"] == quality.window
 
 
 def test_long_windows_follow_the_length_of_training():

@@ -1,9 +1,11 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
 import yaml
 
 from hybridlab.records.measurement import Measurement
+from hybridlab.report.build import of_records
 from hybridlab.report.mad_score import TASKS, mad_score
 from tests.records.examples import small_record
 
@@ -59,3 +61,19 @@ def test_other_tasks_and_unfinished_runs_do_not_count(tasks: list[dict]):
     text = {"_target_": "hybridlab.tasks.documents.Documents"}
     others = [record(fresh, 0.5, 1.0), record(text, 0.5, 1.0), record(tasks[0], 0.5, 1.0, status="diverged")]
     assert mad_score(others).by_task == {}
+
+
+def test_the_report_shows_the_score_of_a_stack_with_all_six(tasks: list[dict]):
+    def choosing(mixer: str, task: dict, number: int):
+        choices = {"stack.groups.deep.mixer": mixer, **{f"task.{key}": value for key, value in task.items()}}
+        found = record(task, accuracy=number / 10, nll=1.0, run_id=f"{mixer}{number}")
+        return dataclasses.replace(found, choices=choices)
+
+    whole = [choosing("full", task, number) for number, task in enumerate(tasks)]
+    part = [choosing("linear", task, number) for number, task in enumerate(tasks[:5])]
+    (section,) = [section for section in of_records([*whole, *part]).sections if section.title == "MAD score"]
+    ((row,),) = section.tables[0].bodies
+    assert (row[1], row[-1]) == ("6", "0.250")
+    assert sorted(row[2:8]) == ["0.000", "0.100", "0.200", "0.300", "0.400", "0.500"]
+    assert "Compression is ours" in section.tables[0].note
+    assert all(section.title != "MAD score" for section in of_records(part).sections)

@@ -137,9 +137,9 @@ def test_a_copy_of_a_run_is_no_further_evidence(folder, tmp_path):
     )
 
 
-@pytest.mark.parametrize("status", ["failed", "diverged", "running"])
+@pytest.mark.parametrize("status", ["failed", "diverged", "stopped"])
 def test_a_run_that_did_not_finish_is_reported(folder, status):
-    record = example(status=status, reason="one reason")
+    record = example(status="running" if status == "stopped" else status, reason="one reason")
     found = report(folder(record))
     expected = f"Run {record.run_id}, seed 0: {status}, one reason."
     assert found.warnings == (expected,)

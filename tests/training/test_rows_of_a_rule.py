@@ -27,3 +27,4 @@ def test_a_run_scores_the_examples_it_is_limited_to(hybridlab, tmp_path, task: l
     (record,) = read_all(tmp_path / "runs")
     (scored,) = [row for row in record.measurements if row.name == "test/nll"]
     assert (scored.n, scored.tokens) == (20, tokens)
+    assert (record.evaluation["window"], record.evaluation["stride"]) == (None, None)
