@@ -42,7 +42,7 @@ def test_a_command_is_one_that_we_take(words, corpus, tmp_path, monkeypatch, hyb
 
     command, *overrides = words
     if command not in ("train", "check"):
-        assert command in ("report", "mixers", "tasks", "bench", "--help")
+        assert command in ("report", "status", "mixers", "tasks", "bench", "--help")
         return
     unpack_docs_mixer(tmp_path, monkeypatch)
     (tmp_path / "mine" / "stack").mkdir()

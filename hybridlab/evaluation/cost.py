@@ -16,6 +16,8 @@ from hybridlab.stack.model import Stack
 
 REPEATS = 5
 
+_measured: dict[tuple[Any, ...], "LayerCost"] = {}  # the runs of a sweep share most of their layers
+
 
 @dataclass(frozen=True)
 class LayerCost:
@@ -27,16 +29,21 @@ class LayerCost:
 
 
 def layer_costs(stack: Stack, length: int) -> list[LayerCost]:
-    """Measure every layer on the meta device; a layer that looks both ways has no state."""
+    """Measure every distinct layer on the meta device, once in a process; a layer that looks both ways has no state."""
     costs = []
     for planned, layer in zip(stack.plan.layers, stack.layers, strict=True):
+        key = (planned.fingerprint, str(stack.plan.channel), stack.plan.width, stack.plan.causal, length)
+        if key in _measured:
+            costs.append(_measured[key])
+            continue
         shadow: Any = copy.deepcopy(layer).to("meta")
         flops = forward_flops(shadow, stack.plan.width, length)
         try:
             state = state_after(shadow.mixer, stack.plan.width, length) if shadow.mixer.causal else 0
         except NotImplementedError as error:
             raise ConfigError(f"mixer `{planned.mixer}`: `initial_state` and `extend` are missing") from error
-        costs.append(LayerCost(parameters(layer), flops, state))
+        _measured[key] = LayerCost(parameters(layer), flops, state)
+        costs.append(_measured[key])
     return costs
 
 

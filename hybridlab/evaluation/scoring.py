@@ -46,7 +46,8 @@ def score(
             places = few.count(batch, chosen)
             few.add(INTACT, intact.nll[_of_rows(batch, chosen)], places)
             here = some_rows(here, chosen)
-            starts = {run.layers[0]: residuals[run.layers[0]][chosen] for run in changes}
+            taken = torch.from_numpy(chosen).to(device)
+            starts = {run.layers[0]: residuals[run.layers[0]][taken] for run in changes}
             for run, x in _changed(stack, here, starts, changes, calibration):
                 few.add(run, readout(stack, x, here).nll, places)
 

@@ -1,5 +1,7 @@
 """Long causal depthwise convolution along time, by the fast Fourier transform."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -38,8 +40,38 @@ def fft_conv(
         response = F.pad(kernel, (0, length - kernel.shape[1]))
         if ahead is not None:  # what looks ahead by j + 1 stands at -1 - j, that is, at the end
             response = response + F.pad(ahead.flip(-1), (length - ahead.shape[1], 0))
-        spectrum = torch.fft.rfft(x.to(dtype).mT, n=length) * torch.fft.rfft(response, n=length)
-        return torch.fft.irfft(spectrum, n=length)[..., :t].mT.to(x.dtype)
+        return _circular_convolution(x.to(dtype).mT, response).mT.to(x.dtype)
+
+
+# An operator of its own, with its gradients as correlations by real transforms: PyTorch's gradient of a real transform is a
+# complex one, of twice the work. What is kept for them are the rows, not their spectra, which are twice as large.
+@torch.library.custom_op("hybridlab::circular_convolution", mutates_args=())
+def _circular_convolution(x: Tensor, response: Tensor) -> Tensor:
+    """Return y_t = Σ_s response_{t-s mod l} x_s for the first t of l points: x [b, d, t], response [d, l]."""
+    length = response.shape[-1]
+    spectrum = torch.fft.rfft(x, n=length) * torch.fft.rfft(response)
+    return torch.fft.irfft(spectrum, n=length)[..., : x.shape[-1]].contiguous()
+
+
+@_circular_convolution.register_fake
+def _(x: Tensor, response: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+def _keep_inputs(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what reaches x and the response."""
+    x, response = ctx.saved_tensors
+    length = response.shape[-1]
+    arriving, rows = torch.fft.rfft(gradient, n=length), torch.fft.rfft(x, n=length)
+    into_x = torch.fft.irfft(arriving * torch.fft.rfft(response).conj(), n=length)[..., : x.shape[-1]]
+    return into_x, torch.fft.irfft((arriving * rows.conj()).sum(0), n=length)
+
+
+_circular_convolution.register_autograd(_gradients, setup_context=_keep_inputs)
 
 
 def _fast_length(least: int) -> int:

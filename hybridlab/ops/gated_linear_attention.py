@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hybridlab.ops.channel_decay import channel_decay, in_chunks
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
-from hybridlab.ops.prefix_sum import decayed_prefix_sum
+from hybridlab.ops.prefix_sum import decayed_states
 
 
 def recurrent_gated_linear_attention(
@@ -52,9 +52,7 @@ def chunked_gated_linear_attention(
         faded, own = (q * log_decay.exp())[..., None, :], (q * k).sum(-1, keepdim=True)
         keys = k.to(dtype)[..., None, :]
         scores, queries, keys, total = channel_decay(faded, keys, log_decay, dtype=v.dtype)
-        # The states with channels as rows of their own, because each has decays of its own: b h k n v.
-        added = (keys.squeeze(-2).to(v.dtype).mT @ v).to(dtype).transpose(2, 3)
-        starts, last = decayed_prefix_sum(added, total.mT, None if state is None else state.to(dtype))
-        carried = queries.squeeze(-2).to(v.dtype) @ starts.transpose(2, 3).to(v.dtype)
+        starts, last = decayed_states(keys.squeeze(-2).to(v.dtype).mT @ v, total, state)
+        carried = queries.squeeze(-2).to(v.dtype) @ starts
         o = scores[..., 0, 0, :, :] @ v + own * v + carried
         return o.flatten(2, 3)[:, :, :t], last

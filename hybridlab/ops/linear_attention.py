@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hybridlab.ops.chunks import in_chunks
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
-from hybridlab.ops.prefix_sum import decayed_prefix_sum
+from hybridlab.ops.prefix_sum import decayed_states
 
 
 def recurrent_linear_attention(
@@ -53,7 +53,7 @@ def chunked_linear_attention(
         chunk, sharing = min(chunk, t), (groups, h // groups)
         q, k = in_chunks(q, chunk)[:, :, None], in_chunks(k, chunk)[:, :, None]  # b g 1 n c k
         v = in_chunks(v, chunk).unflatten(1, sharing)  # b g h/g n c v
-        start = None if state is None else state.to(dtype).unflatten(1, sharing).flatten(-2)
+        start = None if state is None else state.to(dtype).unflatten(1, sharing)
         if log_decay is None:
             o, last = _without_decay(q, k, v, start)
         else:
@@ -64,9 +64,9 @@ def chunked_linear_attention(
 
 def _without_decay(q: Tensor, k: Tensor, v: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:
     within = (q @ k.mT).tril() @ v
-    added = _flat(k.mT @ v)
-    starts, last = decayed_prefix_sum(added, torch.zeros_like(added[..., 0]), start)
-    return within + q @ _matrices(starts, q, v), last
+    added = k.mT @ v
+    starts, last = decayed_states(added, torch.zeros_like(added[..., 0, :1]), start)
+    return within + q @ starts, last
 
 
 def _with_decay(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -77,13 +77,5 @@ def _with_decay(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, start: Tenso
     decay = (left[..., :, None] - left[..., None, :]).masked_fill_(future, -torch.inf).exp_()
     within = (q @ k.mT * decay.to(q.dtype)) @ v
     until_end = (left[..., -1:] - left).exp()[..., None].to(v.dtype)
-    starts, last = decayed_prefix_sum(_flat(k.mT @ (v * until_end)), left[..., -1], start)
-    return torch.addcmul(within, q @ _matrices(starts, q, v), left.exp()[..., None].to(v.dtype)), last
-
-
-def _flat(states: Float[Tensor, "*b k v"]) -> Float[Tensor, "*b k*v"]:
-    return states.flatten(-2).to(accumulation_dtype(states))
-
-
-def _matrices(flat: Float[Tensor, "*b k*v"], q: Tensor, v: Tensor) -> Float[Tensor, "*b k v"]:
-    return flat.unflatten(-1, (q.shape[-1], v.shape[-1])).to(v.dtype)
+    starts, last = decayed_states(k.mT @ (v * until_end), left[..., -1:], start)
+    return torch.addcmul(within, q @ starts, left.exp()[..., None].to(v.dtype)), last

@@ -15,6 +15,11 @@ def kernel_serves(x: Tensor, *widths: int) -> bool:
     return x.is_cuda and half and all(width in KERNEL_WIDTHS for width in widths) and _has_triton()
 
 
+def wide_kernel_serves(x: Tensor, *widths: int) -> bool:
+    """Say the same of the kernels that work in float32 throughout."""
+    return x.is_cuda and x.dtype == torch.float32 and all(width in KERNEL_WIDTHS for width in widths) and _has_triton()
+
+
 @cache
 def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None

@@ -5,6 +5,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from hybridlab.ops.op import kernel_serves
+from hybridlab.ops.precision import accumulation_dtype
+
 # A small matrix product per block; the totals of the blocks are summed in the same way, so the whole stays linear in n.
 BLOCK = 16
 
@@ -37,6 +40,35 @@ def decayed_prefix_sum(
     if start is not None:
         sums = sums + before.exp()[..., None] * start[..., None, :]
     return sums[..., :-1, :], sums[..., -1, :]
+
+
+def decayed_states(
+    added: Float[Tensor, "*b n k v"],
+    log_decay: Float[Tensor, "*b n k"] | Float[Tensor, "*b n 1"],
+    start: Float[Tensor, "*b k v"] | None = None,
+) -> tuple[Float[Tensor, "*b n k v"], Float[Tensor, "*b k v"]]:
+    """Return the decayed prefix sums of matrices, in the dtype of `added`, and the last in float32 at least.
+
+    Each row of the matrix has a log decay (<= 0) of its own, or all have one. Sums are in float32 at least.
+    """
+    n, k, v = added.shape[-3:]
+    rows, dtype = added.shape[:-3], accumulation_dtype(added)
+    log_decay, start = log_decay.to(dtype), None if start is None else start.to(dtype)
+    if kernel_serves(added):
+        from hybridlab.ops.prefix_sum_triton import scan
+
+        first = added.new_zeros(*rows, k, v, dtype=dtype) if start is None else start
+        log_decay = log_decay.expand(*rows, n, log_decay.shape[-1])
+        states, last = scan(
+            added.reshape(-1, n, k, v), log_decay.reshape(-1, *log_decay.shape[-2:]), first.reshape(-1, k, v), False
+        )
+        return states.view(added.shape), last.view(*rows, k, v)
+    if log_decay.shape[-1] == 1:
+        flat = added.flatten(-2).to(dtype)
+        states, last = decayed_prefix_sum(flat, log_decay[..., 0], None if start is None else start.flatten(-2))
+        return states.unflatten(-1, (k, v)).to(added.dtype), last.unflatten(-1, (k, v))
+    states, last = decayed_prefix_sum(added.to(dtype).transpose(-3, -2), log_decay.mT, start)
+    return states.transpose(-3, -2).to(added.dtype), last
 
 
 def _over_blocks(x: Tensor, log_decay: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:

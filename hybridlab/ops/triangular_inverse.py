@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from hybridlab.ops.op import wide_kernel_serves
+
 # Blocks up to this size are inverted side by side in one batch of small matrices; larger ones from their halves.
 SMALL = 16
 
@@ -27,14 +29,22 @@ def unit_lower_inverse(a: Float[Tensor, "*b c c"]) -> Float[Tensor, "*b c c"]:
     What stands on and above the diagonal of a is ignored, and gets a gradient of 0.
     """
     with torch.no_grad():
-        c = a.shape[-1]
-        size = 1 << (c - 1).bit_length()
-        padded = F.pad(a, (0, size - c, 0, size - c)) if size > c else a
-        inverse = _invert_small(_diagonal_blocks(padded, min(size, SMALL)))
-        while inverse.shape[-1] < size:
-            inverse = _join_pairs(inverse, padded)
-        inverse = inverse.squeeze(-3)[..., :c, :c]
+        inverse = _inverse(a)
     return _with_gradient(a, inverse)
+
+
+def _inverse(a: Float[Tensor, "*b c c"]) -> Float[Tensor, "*b c c"]:
+    c = a.shape[-1]
+    if c == 64 and wide_kernel_serves(a):
+        from hybridlab.ops.triangular_inverse_triton import invert
+
+        return invert(a.reshape(-1, c, c)).view(a.shape)
+    size = 1 << (c - 1).bit_length()
+    padded = F.pad(a, (0, size - c, 0, size - c)) if size > c else a
+    inverse = _invert_small(_diagonal_blocks(padded, min(size, SMALL)))
+    while inverse.shape[-1] < size:
+        inverse = _join_pairs(inverse, padded)
+    return inverse.squeeze(-3)[..., :c, :c]
 
 
 # Two products backward, instead of the gradients of every product forward. An operator of its own, because compilers

@@ -41,25 +41,25 @@ MEASURES = {
     ),
     "mean_knockout": Measure(
         "nats/token",
-        "as `knockout`, but the mixers add their mean over all positions instead of nothing",
+        "as `knockout`, but the mixers add their mean output over training positions instead of nothing",
         "mean ablation, arXiv:2211.00593",
     ),
     "tuned_lens": Measure(
         "nats/token",
-        "as `lens`, after an affine map that was fitted on the training split",
+        "as `lens`, after an affine map to the last residual stream, fitted on the training split by ridge regression",
         "arXiv:2303.08112",
     ),
     "reach": Measure(
         "nats/token",
-        "NLL when every mixer of the layer group sees its row cut into disjoint blocks of `block` tokens, minus the intact NLL",
+        "NLL when every mixer of the layer group sees the `block` tokens before each, less than 2 `block`, minus the intact NLL",
         "hybridlab",
     ),
     "reach_tokens": Measure(
-        "tokens", "the smallest block from which on no measured block costs anything measurable", "hybridlab"
+        "tokens", "the smallest block of `reach` from which on none costs anything measurable", "hybridlab"
     ),
     "interaction": Measure(
         "nats/token",
-        "knockout of two layer groups at once, minus the sum of their own: below 0 where one does the other's work",
+        "knockout of two layer groups at once, minus the sum of their own: above 0 where one does the other's work",
         "arXiv:2307.15771",
     ),
     "attention_distance": Measure(

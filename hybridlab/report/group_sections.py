@@ -44,12 +44,12 @@ def layer_section(stack: StackRuns) -> list[Section]:
 
 
 def reach_section(stack: StackRuns) -> list[Section]:
-    """Return how far back each group needs to look: the loss when its mixers see blocks of so many tokens."""
+    """Return how far back each group needs to look: the loss when its mixers see no further than blocks of so many tokens."""
     blocks = sorted(stack.values("reach", "block", slice=""))
     asked = [Column(f"{block:,}", "reach", {"part": "mixer", "block": block}, signed) for block in blocks]
     table = by_place(
         stack,
-        f"Reach: NLL added (nats/token) when the layers' mixers see disjoint blocks of so many tokens. {how(stack.find('nll'))}",
+        f"Reach: NLL added (nats/token) when the layers' mixers look back one to two blocks of tokens. {how(stack.find('nll'))}",
         [*asked, Column("Reach\n(tokens)", "reach_tokens", MIXER, plain)],
     )
     picture = Picture("reach", "Reach: what it costs when a layer group sees no further back than its block.")
@@ -82,7 +82,7 @@ def attention_section(stack: StackRuns) -> list[Section]:
 
 def interaction_section(stack: StackRuns) -> list[Section]:
     """Return what two groups cost together beyond the sum of their own."""
-    sign = "Below 0: one does the other's work when that is silent. Above 0: they need each other."
+    sign = "Above 0: one does the other's work when that is silent. Below 0: they need each other."
     asked = [
         Column("Mixers", "interaction", MIXER, signed, sign),
         Column("Channel mixers", "interaction", CHANNEL, signed, sign),

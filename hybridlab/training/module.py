@@ -4,7 +4,7 @@ from typing import Any
 
 import lightning
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from hybridlab.stack.model import Stack
@@ -38,20 +38,16 @@ class StackModule(lightning.LightningModule):
 
     def training_step(self, batch: tuple[Batch, Places], batch_index: int) -> Tensor:
         """Return the mean NLL of the batch's supervised tokens."""
-        rows, places = batch
-        hidden = self.hidden(rows.inputs) if rows.documents is None else self.stack.hidden(rows.inputs, rows.documents)
-        nll = self._nll(hidden, rows, places)
+        nll = self.training_nll(batch)
         loss = nll.mean() if self.trainer.world_size == 1 else nll.sum() / self._mean_scored(nll)
         self.last_nll = loss.detach()
         return loss
 
-    def _mean_scored(self, nll: Tensor) -> Tensor:
-        """Return the mean over the devices of their supervised tokens.
-
-        Lightning averages gradients over the devices: so divided, they add up to the mean over the tokens of the whole batch.
-        """
-        scored = torch.tensor(float(len(nll)), device=nll.device)
-        return self.trainer.strategy.reduce(scored, reduce_op="mean")  # type: ignore[return-value]
+    def training_nll(self, batch: tuple[Batch, Places]) -> Float[Tensor, " n"]:
+        """Return the NLL of each supervised token of a training batch."""
+        rows, places = batch
+        hidden = self.hidden(rows.inputs) if rows.documents is None else self.stack.hidden(rows.inputs, rows.documents)
+        return self._nll(hidden, rows, places)
 
     def validation_step(self, batch: tuple[Batch, Places], batch_index: int) -> None:
         """Log the mean NLL of all supervised tokens of the validation split."""
@@ -62,6 +58,14 @@ class StackModule(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """Return the optimiser and its schedule."""
         return self.optimiser.configure(self, self.steps)
+
+    def _mean_scored(self, nll: Tensor) -> Tensor:
+        """Return the mean over the devices of their supervised tokens.
+
+        Lightning averages gradients over the devices: so divided, they add up to the mean over the tokens of the whole batch.
+        """
+        scored = torch.tensor(float(len(nll)), device=nll.device)
+        return self.trainer.strategy.reduce(scored, reduce_op="mean")  # type: ignore[return-value]
 
     def _nll(self, hidden: Tensor, batch: Batch, places: Places) -> Tensor:
         """Return the NLL [n] of the supervised targets, from the residual stream after the last layer."""

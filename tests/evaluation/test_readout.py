@@ -8,10 +8,12 @@ import torch
 import torch.nn.functional as F
 
 from hybridlab.evaluation import readout
+from hybridlab.evaluation.probes import CHANGES, MEASURES
 from hybridlab.tasks.batch import IGNORED, Batch
 from tests.evaluation.examples import Given, quality_of, stack_of
 
 CPU = torch.device("cpu")
+CHANNEL = {"_target_": "hybridlab.stack.channel.SwiGLU", "expansion": 1}
 GROUPS = {"early": {"mixer": "sliding"}, "deep": {"mixer": "full"}}
 VOCABULARY = 11
 quality = quality_of()
@@ -103,6 +105,31 @@ def test_an_encoder_is_scored_by_row(draw):
     assert (rows["test/nll"].tokens, rows["test/nll"].n) == (8, 8)
     assert rows["test/lens/group/deep"].value == rows["test/nll"].value
     assert rows["test/knockout/group/early/mixer"].value != 0
+
+
+@pytest.mark.parametrize("budget", [None, 6.0])
+def test_an_encoder_and_packed_rows_take_every_probe(draw, budget):
+    """The rows are longer than two of the smallest blocks; an encoder's mixers look both ways."""
+    place, document = torch.arange(64).expand(4, 64), torch.arange(4)
+    encoded = [
+        Batch(draw(VOCABULARY, 4, 64), draw(3, 4), {"document": document + first, "position": 0 * document}, place * 0)
+        for first in (0, 4)
+    ]
+    packed = [
+        Batch(*(draw(VOCABULARY, 4, 64) for _ in range(2)), {"document": halves, "position": place % 32}, halves)
+        for halves in (2 * document[:, None] + place // 32 + first for first in (0, 8))
+    ]
+    every = quality_of(probes=list(MEASURES), by=["group", "mixer", "layer"], probe_budget=budget)
+    for batches, classes in ((encoded, 3), (packed, None)):
+        task = Given(batches, vocabulary=VOCABULARY, classes=classes)
+        stack = stack_of(GROUPS, VOCABULARY, classes=classes, causal=classes is None, channel=CHANNEL)
+        rows = every.measure(stack, task, CPU)
+        assert {row.measure for row in rows} == {"nll", "reach_tokens", *MEASURES}
+        assert all(math.isfinite(row.value) for row in rows)
+        assert len({row.name for row in rows}) == len(rows)
+        whole = next(row.tokens for row in rows if row.name == "test/nll")
+        changed = {row.tokens for row in rows if row.measure in CHANGES and not row.slice}
+        assert changed == {whole} if budget is None else max(changed) < whole
 
 
 def test_packed_rows_are_scored_as_their_documents_are_apart(draw):

@@ -1,10 +1,17 @@
 """The GPU kernels give what the PyTorch forms give, in outputs and gradients. Run by `pytest -m gpu`."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
+from hybridlab.ops.channel_decay import channel_decay
 from hybridlab.ops.delta_rule import chunked_delta_rule
+from hybridlab.ops.elementwise_scan import elementwise_scan
+from hybridlab.ops.prefix_sum import decayed_states
+from hybridlab.ops.triangular import solve_unit_lower
 
 pytestmark = pytest.mark.gpu
 
@@ -20,9 +27,63 @@ def test_delta_rule(t: int, decays: bool, width: int) -> None:
     inputs = [q, k, v, beta, *([-torch.rand(shape).cuda()] if decays else [])]
     exact = [x.double().requires_grad_() for x in inputs]
     rounded = [x.requires_grad_() for x in inputs]
-    (expected, _), (found, _) = chunked_delta_rule(*exact), chunked_delta_rule(*rounded)
+    rule: Callable[..., tuple[Tensor, Tensor]] = chunked_delta_rule
+    (expected, _), (found, _) = rule(*exact), rule(*rounded)
     weights = torch.randn_like(expected)
     wanted = torch.autograd.grad((expected * weights).sum(), exact)
     given = torch.autograd.grad((found.double() * weights).sum(), rounded)
     for ours, theirs in zip((found, *given), (expected, *wanted), strict=True):
         assert (ours.double() - theirs).norm() < 0.02 * theirs.norm()
+
+
+@pytest.mark.parametrize("t", [1, 63, 200, 3000])
+@pytest.mark.parametrize("strength", [0.0, 0.1, 20.0, 1000.0])
+@pytest.mark.parametrize("d", [5, 200])
+def test_elementwise_scan(t: int, strength: float, d: int) -> None:
+    torch.manual_seed(0)
+    inputs = [torch.randn(2, t, d), -strength * torch.rand(2, t, d), torch.randn(2, d)]
+    _alike(elementwise_scan, [each.cuda() for each in inputs], 1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 5, 64, 70])
+@pytest.mark.parametrize("strength", [0.0, 0.1, 20.0, 1000.0])
+@pytest.mark.parametrize("decays", [1, 24], ids=["shared", "by channel"])
+def test_decayed_states(n: int, strength: float, decays: int) -> None:
+    torch.manual_seed(0)
+    added, log_decay = torch.randn(2, 3, n, 24, 20).bfloat16(), -strength * torch.rand(2, 3, n, decays)
+    _alike(decayed_states, [each.cuda() for each in (added, log_decay, torch.randn(2, 3, 24, 20))], 0.02)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.1, 20.0, 1000.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("r", "s"), [(1, 1), (2, 1), (2, 2)])
+@pytest.mark.parametrize("width", [16, 64, 128])
+def test_channel_decay(width: int, r: int, s: int, dtype: torch.dtype, strength: float) -> None:
+    torch.manual_seed(0)
+    rows, columns = torch.randn(2, 3, 64, r, width), torch.randn(2, 3, 64, s, width)
+    inputs = [each.cuda() for each in (rows, columns, -strength * torch.rand(2, 3, 64, width))]
+    tolerance = 1e-4 if dtype == torch.float32 else 0.02
+    _alike(
+        lambda *x: channel_decay(*x, dtype=torch.float64 if x[0].dtype == torch.float64 else dtype), inputs, tolerance
+    )
+
+
+def _alike(function: Callable[..., tuple[Tensor, ...]], inputs: list[Tensor], tolerance: float) -> None:
+    """Compare outputs and gradients with those in float64, for which the PyTorch form runs."""
+    exact, rounded = [each.double().requires_grad_() for each in inputs], [each.requires_grad_() for each in inputs]
+    wanted, found = function(*exact), function(*rounded)
+    into = [torch.randn_like(each) for each in wanted]
+    wanted_too = torch.autograd.grad(wanted, exact, into, materialize_grads=True)
+    given = torch.autograd.grad(
+        found, rounded, [a.to(b.dtype) for a, b in zip(into, found, strict=True)], materialize_grads=True
+    )
+    for ours, theirs in zip((*found, *given), (*wanted, *wanted_too), strict=True):
+        assert (ours.double() - theirs).norm() <= tolerance * theirs.norm() + 1e-9
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.1, 10.0])
+def test_unit_lower_systems(spread: float) -> None:
+    torch.manual_seed(0)
+    keys = F.normalize(torch.randn(20, 1, 64) + spread * torch.randn(20, 64, 64), dim=-1)
+    inputs = [each.cuda() for each in (keys @ keys.mT, torch.randn(20, 64, 40))]
+    _alike(lambda below, right: (solve_unit_lower(below, right),), inputs, 1e-4)

@@ -86,4 +86,4 @@ def test_a_real_local_ray_cluster_runs_a_sweep(tiny, tmp_path):
     outcome = run(sweep(tiny, tmp_path, *launcher, "logger=none", "seed=0,1"))
     assert outcome.returncode == 0, outcome.stderr
     assert [record.status for record in read_all(tmp_path)] == ["finished", "finished"]
-    assert outcome.stdout.count("1 stack, 2 runs") <= 1
+    assert outcome.stdout.count("report.html") == 1
