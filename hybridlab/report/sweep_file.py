@@ -73,10 +73,7 @@ def declares_table(name: str) -> bool:
 
 def parse(file: Path) -> Sweep | None:
     """Read a sweep's file, or return None if it declares no table; what means nothing is refused with the near miss."""
-    from omegaconf import OmegaConf
-
-    loaded = OmegaConf.load(file)
-    words: dict[str, Any] = {key: OmegaConf.to_container(loaded[key]) for key in REPORTED if key in loaded}  # type: ignore[misc]
+    words = _words(file)
     place = f"sweeps/{file.name}"
     if "table" not in words:
         return None
@@ -102,6 +99,17 @@ def parse(file: Path) -> Sweep | None:
         published=tuple(grid.published(source) for source in words.get("published", [])),
         claims=tuple(grid.claim(str(claim), said) for claim, said in words.get("claims", {}).items()),
     )
+
+
+def _words(file: Path) -> dict[str, Any]:
+    """Return the report's keys of a file, over those of the sweeps that its `defaults` build on, as Hydra does the others."""
+    from omegaconf import OmegaConf
+
+    loaded: Any = OmegaConf.load(file)
+    files = sweep_files()
+    bases = [_words(files[name]) for name in loaded.get("defaults", []) if isinstance(name, str) and name in files]
+    own = OmegaConf.masked_copy(loaded, [key for key in loaded if key in REPORTED])
+    return OmegaConf.to_container(OmegaConf.merge(*bases, own))  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,19 @@ def test_the_report_on_a_sweeps_folder_ends_with_its_table(tmp_path, monkeypatch
     assert shown.index("highest accuracy first") < shown.index("Claim") < shown.index("sweep.html")
 
 
+def test_a_sweep_that_builds_on_another_takes_over_what_it_does_not_say(tmp_path, monkeypatch):
+    (tmp_path / "larger.yaml").write_text(
+        "defaults: [mqar_window, {override /task: mqar}, _self_]\n"
+        "table: {note: Larger., rows: {window 8: {window: 16}}}\n"
+    )
+    monkeypatch.setattr("hybridlab.report.sweep_file.sweep_files", lambda: {"mqar_window": FILE})
+    base, larger = parse(FILE), parse(tmp_path / "larger.yaml")
+    assert (larger.name, larger.note) == ("larger", "Larger.")
+    assert (larger.title, larger.published) == (base.title, base.published)
+    assert [claim.words for claim in larger.claims] == [claim.words for claim in base.claims]
+    assert larger.cells["window 8", ""].choices == base.cells["window 16", ""].choices
+
+
 def test_a_sweep_that_is_not_there_is_refused():
     with pytest.raises(ConfigError, match=r"`--sweep early_mixr`: no such sweep; did you mean `early_mixer`\?"):
         read_sweep("early_mixr")
@@ -174,8 +187,13 @@ def test_what_a_sweep_says_to_its_report_means_something(file):
 
 
 def test_the_docs_show_a_sweep_that_is_there_and_claims_that_are_taken(tmp_path):
-    whole, claims = re.findall(r"```yaml\n(.*?)```", (SWEEPS.parent / "docs" / "sweeps.md").read_text(), re.DOTALL)
+    whole, larger, claims = re.findall(
+        r"```yaml\n(.*?)```", (SWEEPS.parent / "docs" / "sweeps.md").read_text(), re.DOTALL
+    )
     assert whole == (SWEEPS / "mqar_window.yaml").read_text()
+    (tmp_path / "mqar_window_h100.yaml").write_text(larger)
+    shown, there = parse(tmp_path / "mqar_window_h100.yaml"), parse(SWEEPS / "mqar_window_h100.yaml")
+    assert [cell.choices for cell in shown.cells.values()] == [cell.choices for cell in there.cells.values()]
     table = "table: {measure: nll, rows: {attention: {mixer: full}, hyena: {mixer: hyena}}}\n"
     (tmp_path / "demo.yaml").write_text(table + claims)
     assert len(parse(tmp_path / "demo.yaml").claims) == 3
