@@ -82,6 +82,7 @@ def test_the_mixer_of_the_docs_passes_the_shared_suite(tmp_path, monkeypatch):
     code = pytest.main(
         [
             "-q",
+            "-n0",
             "-p",
             "no:cacheprovider",
             "-k",

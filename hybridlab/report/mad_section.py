@@ -22,8 +22,8 @@ def mad_section(records: Sequence[RunRecord]) -> list[Section]:
     for record in records:
         by_stack.setdefault(to_text(_stack(record), sort_keys=True), []).append(record)
     stacks = [StackRuns(_stack(runs[0]), tuple(runs)) for runs in by_stack.values()]
-    found = [(stack, *mad_score(stack.records)) for stack in stacks]
-    scores = [(stack, by_task, score) for stack, by_task, score in found if score is not None]
+    found = [(stack, mad_score(stack.records)) for stack in stacks]
+    scores = [(stack, each.by_task, each.score) for stack, each in found if each.score is not None]
     keys = telling([stack for stack, *_ in scores])
     ranked = sorted(scores, key=lambda each: each[2], reverse=True)
     rows = tuple(
