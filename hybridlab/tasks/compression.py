@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from hybridlab.errors import ConfigError
 from hybridlab.tasks.batch import IGNORED
 from hybridlab.tasks.draws import Draws
-from hybridlab.tasks.settings import require_whole
+from hybridlab.tasks.settings import require_even, require_whole
 from hybridlab.tasks.sized import Sized
 from hybridlab.tasks.synthetic import Examples, Segment
 
@@ -35,8 +34,7 @@ class Compression(Sized):
     ):
         require_whole("vocabulary", vocabulary, least=3)
         require_whole("length", length, least=2)
-        if length % 2:
-            raise ConfigError(f"length={length}: must be even: a string and as many places to tell it at")
+        require_even("length", length, "a string and as many places to tell it at")
         self.vocabulary = vocabulary
         super().__init__(seed=seed, length=length, batch=batch, examples=examples, held_out=held_out)
 
