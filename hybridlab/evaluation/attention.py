@@ -27,7 +27,7 @@ MEASURES = ("attention_distance", "attention_entropy", "attention_first")
 class Attention:
     """Distance, entropy and share on the first token of attention, from some positions of a share of the rows.
 
-    Each is a mean over heads, over a sample of the positions where something is predicted, and over those mixers of a group
+    Each is a mean over heads, over a sample of the positions that something is predicted from, and over those mixers of a group
     that say how they attend (`hybridlab.mixers.base.Attends`); of a parallel one, over its parts that do. By layer group,
     kind of mixer, part and layer.
 
@@ -45,7 +45,7 @@ class Attention:
         self, stack: Stack, task: Task, batches: Sequence[Batch], device: torch.device, split: str
     ) -> list[Measurement]:
         """Return the rows of the record; none for a group in which nothing attends."""
-        drawn = samples(batches, self.share, self.positions, device)
+        drawn = samples(stack, batches, self.share, self.positions, device)
         attending = [member for member in members(stack.plan) if isinstance(member.of(stack), Attends)]
         units = 1 + max((sample.unit for sample in drawn), default=0)
         sums = {member: np.zeros((units, len(MEASURES))) for member in attending}

@@ -1,7 +1,7 @@
 """What the probes of a stack cost, and which rows are run under them so that the whole stays within a budget.
 
-Costs are counted, not timed: in layers that one row passes through. Reading a row by the head counts as many layers as the
-head has weights, by those of a mean layer.
+Costs are counted, not timed: in layers that one row passes through. Reading a row counts as many layers as the head, and a
+perceptron in front of it, have weights, by those of a mean layer.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ def share_of_rows(stack: Stack, runs: Iterable[Run], budget: float | None, calib
     """
     if budget is None:
         return 1.0
-    read = stack.head.weight.numel() * len(stack.layers) / parameters(stack.layers)
+    read = (parameters(stack.reading) + parameters(stack.head)) * len(stack.layers) / parameters(stack.layers)
     left = budget * (len(stack.layers) + read) - calibrated * len(stack.layers)
     wanted = 0.0
     for run in runs:

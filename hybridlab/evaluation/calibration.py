@@ -34,17 +34,17 @@ class Calibration:
 def calibrate(stack: Stack, task: Task, layers: Iterable[int], num_batches: int, device: torch.device) -> Calibration:
     """Run the first training batches of a task through the intact stack, in evaluation mode.
 
-    A map minimises the squared error over the positions that are predicted from (an encoder: all positions). What is fitted
+    A map minimises the squared error over the positions that something is predicted from. What is fitted
     is the change of the stream, by ridge regression: little data leaves the plain lens, and no learning rate is chosen.
     """
     fits = {layer: _Fit(stack.plan.width) for layer in layers}
     with _watched(stack) as means:
         for step in range(num_batches):
             batch = moved(task.train_batch(step), device)
-            means.real = _real(batch)
+            means.real = _real(stack, batch)
             packing = None if batch.documents is None else Packing.of(batch.documents)
             residuals = list(stack.residuals(batch.inputs, packing))
-            used = means.real if stack.classes is not None else batch.targets != IGNORED
+            used = stack.reading.positions(batch.targets != IGNORED, means.real)
             for layer, fit in fits.items():
                 fit.add(residuals[layer + 1][used], residuals[-1][used])
     return Calibration(
@@ -102,10 +102,10 @@ def _watched(stack: Stack) -> Iterator[_Means]:
         yield means
 
 
-def _real(batch: Batch) -> Bool[Tensor, "b t"]:
+def _real(stack: Stack, batch: Batch) -> Bool[Tensor, "b t"]:
     """Say which positions are not padding: a decoder's row is padded after its last target."""
     if batch.documents is not None:
         return batch.documents >= 0
-    if batch.targets.ndim == 1:
+    if not stack.reading.by_position:
         return torch.ones_like(batch.inputs, dtype=torch.bool)
     return (batch.targets != IGNORED).flip(1).cumsum(1).flip(1) > 0

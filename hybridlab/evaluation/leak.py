@@ -41,9 +41,12 @@ def mixer_leak(mixer: nn.Module, width: int, lengths: Iterable[int], seed: int =
 
 
 def stack_leak(stack: Stack, lengths: Iterable[int], seed: int = 0) -> Leak | None:
-    """Probe a whole stack, tokens [b, t] -> logits [b, t, v], on rows of random tokens."""
-    vocabulary = stack.embedding.num_embeddings
-    return _first_leak(stack, lambda length: torch.randint(vocabulary, (1, length)), lengths, seed)
+    """Probe a whole stack, tokens [b, t] -> residual stream [b, t, d], on rows of random tokens.
+
+    Reading is left out: it keeps to its own position, or is of whole rows by design.
+    """
+    vocabulary, layers = stack.embedding.num_embeddings, nn.Sequential(stack.embedding, *stack.layers)
+    return _first_leak(layers, lambda length: torch.randint(vocabulary, (1, length)), lengths, seed)
 
 
 def probe_lengths(settings: dict[str, Any], row: int) -> list[int]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -24,7 +23,7 @@ from hybridlab.records.measurement import Measurement
 from hybridlab.records.slices import SLICES
 from hybridlab.stack.model import Stack
 from hybridlab.tasks.base import Task
-from hybridlab.tasks.batch import Batch
+from hybridlab.tasks.batch import IGNORED, Batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +32,8 @@ class Memory:
 
     y_t = mixer(x)_t, and u_t = d loss[t] / d y_t through the rest of the stack. The influence of lag k on position t is the
     norm of d(u_t · y_t) / d x_{t-k}, u_t held fixed, over the sum of these norms for all k: what of its loss position t owes
-    to x_{t-k} by way of this mixer alone. It is averaged over a sample of the positions where something is predicted, and
-    over the mixers of a group. What lies ahead counts by its distance. Where nothing comes through a mixer it is left out.
+    to x_{t-k} by way of this mixer alone. It is averaged over a sample of the positions that something is predicted from,
+    and over the mixers of a group. What lies ahead counts by its distance. Where nothing comes through a mixer it is left out.
     By layer group, kind of mixer, part and layer; by lag but for single layers. Not measured for a pair of documents: the loss
     is of both, and each is looked at alone.
 
@@ -52,9 +51,9 @@ class Memory:
         self, stack: Stack, task: Task, batches: Sequence[Batch], device: torch.device, split: str
     ) -> list[Measurement]:
         """Return the rows of the record; none for a group that mixes nothing."""
-        if stack.pair:
+        if task.pair:
             return []
-        drawn = samples(batches, self.share, self.positions, device)
+        drawn = samples(stack, batches, self.share, self.positions, device)
         longest = max((sample.tokens.shape[1] for sample in drawn), default=1)
         lags = Buckets(SLICES["lag"], [np.arange(longest)])
         units = 1 + max((sample.unit for sample in drawn), default=0)
@@ -105,7 +104,8 @@ def _shares(
 def _loss(stack: Stack, sample: Sample) -> Float[Tensor, ""]:
     """Return the sum of the losses at the sampled positions, each in a copy of the row, so that their gradients stay apart."""
     x = stack.run(stack.embedding(sample.tokens.expand(len(sample.at), -1)))
-    if stack.classes is None:
-        read, targets = x[torch.arange(len(x), device=x.device), sample.at][None], sample.targets[0, sample.at]
-        return F.cross_entropy(stack.read(read)[0], targets, reduction="sum")
-    return F.cross_entropy(stack.read(x), sample.targets.expand(len(x)), reduction="sum")
+    targets = sample.targets.expand(len(x), *sample.targets.shape[1:])
+    if stack.reading.by_position:
+        targets = targets.where(torch.arange(x.shape[1], device=x.device) == sample.at[:, None], IGNORED)
+    scored = targets != IGNORED
+    return stack.nll(stack.pooled(x)[scored], targets[scored]).sum()

@@ -23,13 +23,11 @@ class Readout(NamedTuple):
 def readout(stack: Stack, x: Float[Tensor, "b t d"], batch: Batch) -> Readout:
     """Score the targets of a batch, which is on the device of `x`, by the residual stream `x` after some layer."""
     scored = batch.targets != IGNORED
-    targets = batch.targets[scored]
-    if stack.classes is not None:
-        return Readout(*_scored(stack.read(x, batch.documents)[scored], targets))
+    pooled, targets = stack.pooled(x, batch.documents)[scored], batch.targets[scored]
     pieces = max(1, LOGITS // stack.head.out_features)
     read = [
-        _scored(stack.read(some[None])[0], wanted)
-        for some, wanted in zip(x[scored].split(pieces), targets.split(pieces), strict=True)
+        _scored(stack.logits(some), wanted)
+        for some, wanted in zip(pooled.split(pieces), targets.split(pieces), strict=True)
     ]
     return Readout(*(np.concatenate(parts) for parts in zip(*read, strict=True)))
 

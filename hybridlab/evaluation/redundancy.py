@@ -22,7 +22,7 @@ class Redundancy:
     """Block influence of each layer and layer group, and the similarity of each pair of layer groups, on a share of the rows.
 
     Block influence is 1 - cos(before, after), of the residual stream before and after the layers, averaged over the
-    positions where something is predicted (ShortGPT, 2403.03853, equation 1).
+    positions that something is predicted from (ShortGPT, 2403.03853, equation 1).
 
     Similarity is the linear CKA between what two groups add to the residual stream at these positions. It is no mean over
     documents, and has no interval. A group that adds nothing is like none.
@@ -39,7 +39,7 @@ class Redundancy:
         self, stack: Stack, task: Task, batches: Sequence[Batch], device: torch.device, split: str
     ) -> list[Measurement]:
         """Return the rows of the record."""
-        drawn = samples(batches, self.share, 1, device)
+        drawn = samples(stack, batches, self.share, 1, device)
         declared = {
             group: (layers[0], layers[-1] + 1)
             for (grouping, group), layers in stack.plan.groupings().items()

@@ -9,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from hybridlab.evaluation.budget import sample
+from hybridlab.stack.model import Stack
 from hybridlab.tasks.batch import IGNORED, Batch
 
 
@@ -17,12 +18,12 @@ class Sample(NamedTuple):
 
     tokens: Int[Tensor, "1 t"]
     targets: Int[Tensor, "1 t"] | Int[Tensor, "1"]
-    places: Int[Tensor, " m"]  # where something is predicted; all positions where it is the class of the row
+    places: Int[Tensor, " m"]  # that something is predicted from
     at: Int[Tensor, " n"]  # some of these, in order
     unit: int  # the document or example
 
 
-def samples(batches: Sequence[Batch], share: float, positions: int, device: torch.device) -> list[Sample]:
+def samples(stack: Stack, batches: Sequence[Batch], share: float, positions: int, device: torch.device) -> list[Sample]:
     """Draw a share of the rows, as `sample` does, and at most `positions` places in each of their documents.
 
     The same ones are drawn each time.
@@ -31,7 +32,7 @@ def samples(batches: Sequence[Batch], share: float, positions: int, device: torc
     drawn = []
     for batch, chosen in zip(batches, sample([len(batch.inputs) for batch in batches], share), strict=True):
         for row in chosen.nonzero()[0].tolist():
-            for tokens, targets, places, unit in _documents(batch, row):
+            for tokens, targets, places, unit in _documents(stack, batch, row):
                 at = places[np.sort(generator.permutation(len(places))[:positions])]
                 tensors = (part.to(device) for part in (tokens[None], targets[None], places, at))
                 drawn.append(Sample(*tensors, unit=unit))
@@ -44,15 +45,17 @@ def check_share(share: float) -> None:
         raise ValueError(f"share={share}: a share of the rows is needed, above 0 and at most 1")
 
 
-def _documents(batch: Batch, row: int) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
+def _documents(stack: Stack, batch: Batch, row: int) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
     """Yield the documents of a row in which something is predicted: tokens, targets, places, and the number of the unit."""
     targets, units = batch.targets[row], batch.slices["document"][row]
     numbers = torch.zeros_like(batch.inputs[row]) if batch.documents is None else batch.documents[row]
     _, runs = numbers.unique_consecutive(return_inverse=True)
     for run in runs[numbers >= 0].unique().tolist():
         inside = runs == run
-        tokens = batch.inputs[row, inside]
-        if targets.ndim == 0:
-            yield tokens, targets, torch.arange(len(tokens)), int(units)
-        elif len(places := (targets[inside] != IGNORED).nonzero()[:, 0]):
-            yield tokens, targets[inside], places, int(units[inside][places[0]])
+        tokens, own, unit = batch.inputs[row, inside], targets, units
+        if targets.ndim:
+            own, unit = targets[inside], units[inside]
+        scored = own != IGNORED
+        if scored.any():
+            places = stack.reading.positions(scored, torch.ones_like(tokens, dtype=torch.bool))
+            yield tokens, own, places.nonzero()[:, 0], int(unit[scored][0])

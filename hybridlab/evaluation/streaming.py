@@ -28,7 +28,7 @@ class Streaming:
     """The NLL of documents that are read whole, `piece` tokens and `batch` documents at a time; and by position.
 
     A state that grows holds at most `cache` tokens: see `read`. `limit` is how much of each document is read, from its
-    start; null reads all of it. An encoder carries no state, and is left out.
+    start; null reads all of it. What is predicted of whole rows, by an encoder or through a bottleneck, is left out.
 
     The cost: every token is read once, and once more where some states grow and the document is longer than the cache.
     """
@@ -47,7 +47,7 @@ class Streaming:
         self, stack: Stack, task: Task, batches: Sequence[Batch], device: torch.device, split: str
     ) -> list[Measurement]:
         """Return the rows of the record; `batches`, of windows, are not what is read here."""
-        if task.classes is not None or not task.causal:
+        if task.classes is not None or task.bottleneck or not task.causal:
             return []
         whole = {"window": WHOLE_DOCUMENT, "stride": WHOLE_DOCUMENT, "limit": self.limit, "batch": self.batch}
         documents = list(task.evaluation_batches(split, **whole))

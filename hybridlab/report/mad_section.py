@@ -12,7 +12,7 @@ from hybridlab.report.stack_runs import StackRuns
 
 NOTE = (
     "Score: the mean of the six, each over its settings, of the optimiser setting with the lowest validation NLL, averaged over "
-    "seeds. Compression is ours: a decoder tells the string behind it, where MAD's autoencoder has one vector."
+    "seeds."
 )
 
 

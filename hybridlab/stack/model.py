@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hybridlab.build import build
@@ -13,6 +12,7 @@ from hybridlab.ops.head_cross_entropy import head_cross_entropy
 from hybridlab.stack.layer import build_mixer
 from hybridlab.stack.packing import Packing
 from hybridlab.stack.plan import Plan
+from hybridlab.stack.reading import Bottleneck, PairOfMeans, Reading, RowMean
 
 
 class Block(nn.Module):
@@ -45,16 +45,21 @@ class Stack(nn.Module):
     """The whole model: tokens in, logits out.
 
     Without `classes` it is a decoder: it predicts a token at every position, and its head shares the embedding's weights.
-    With them it is an encoder: it reads the mean of the row's residual stream, and tells which class the row is of. Of a
-    `pair`, documents 0 and 1 of a row, it reads both means, u and v, and compares them: [u, v, u * v, u - v], as the dual
-    encoder of the Long Range Arena does (arXiv:2011.04006).
+    With them it is an encoder: it tells which class a row is of, or a `pair`, documents 0 and 1 of a row. A `bottleneck`
+    tells the tokens of a row from the vector of its last position alone. How is the business of its `reading`.
     """
 
-    def __init__(self, plan: Plan, vocabulary: int, classes: int | None = None, *, pair: bool = False) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        vocabulary: int,
+        classes: int | None = None,
+        *,
+        pair: bool = False,
+        bottleneck: bool = False,
+    ) -> None:
         super().__init__()
         self.plan = plan
-        self.classes = classes
-        self.pair = pair
         self.embedding = nn.Embedding(vocabulary, plan.width)
         self.layers = nn.ModuleList(
             Block(
@@ -65,16 +70,16 @@ class Stack(nn.Module):
             for layer in plan.layers
         )
         self.norm = nn.RMSNorm(plan.width)
-        width = 4 * plan.width if pair else plan.width
-        self.head = nn.Linear(width, vocabulary if classes is None else classes, bias=False)
-        if classes is None:
+        self.reading = _reading(plan.width, classes, pair, bottleneck)
+        self.head = nn.Linear(self.reading.features, vocabulary if classes is None else classes, bias=False)
+        if self.reading.by_position:
             self.head.weight = self.embedding.weight
         initialise(self)
 
     def forward(
         self, tokens: Int[Tensor, "b t"], documents: Int[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t v"] | Float[Tensor, "b c"]:
-        """Return the logits of the next token at every position, or of the row's class.
+        """Return the logits of the target at every position, or of the row's class.
 
         `documents` numbers the document of each token where a row holds several, of which none sees another, and marks
         padding by numbers below 0. Without it a row is one document.
@@ -103,33 +108,25 @@ class Stack(nn.Module):
     def read(
         self, x: Float[Tensor, "b t d"], documents: Int[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t v"] | Float[Tensor, "b c"]:
-        """Read the residual stream by the final norm and the head: at every position, or an encoder's mean over a row."""
-        return self.head(self._features(self.pooled(x, documents)))
+        """Read the targets off a residual stream: the logits at every position, or of the row's class."""
+        return self.logits(self.pooled(x, documents))
+
+    def logits(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*m v"]:
+        """Return the logits that the final norm and the head read off some of what `pooled` returns."""
+        return self.head(self.reading(self.norm(x)))
 
     def nll(self, x: Float[Tensor, "n *p d"], targets: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Return the NLL, in nats, of a target for each of some rows of what `pooled` returns.
 
         No position is read but those given, and a large vocabulary's logits are never held all at once.
         """
-        return head_cross_entropy(self._features(x), self.head.weight, targets)
+        return head_cross_entropy(self.reading(self.norm(x)), self.head.weight, targets)
 
     def pooled(
         self, x: Float[Tensor, "b t d"], documents: Int[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t d"] | Float[Tensor, "b d"] | Float[Tensor, "b 2 d"]:
-        """Return what is read of the residual stream: all of a decoder's; an encoder's mean over a row, padding left out."""
-        if self.classes is None:
-            return x
-        if self.pair:
-            assert documents is not None, "the rows of a pair number its documents"
-            return torch.stack([_mean(x, documents == number) for number in (0, 1)], dim=1)
-        return x.mean(1) if documents is None else _mean(x, documents >= 0)
-
-    def _features(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b f"]:
-        x = self.norm(x)
-        if not self.pair:
-            return x
-        one, other = x.unbind(-2)
-        return torch.cat([one, other, one * other, one - other], dim=-1)
+        """Return what the targets are read from, in their order: at every position, or of each row."""
+        return self.reading.pooled(x, documents)
 
     def initial_state(self, batch: int) -> tuple[State, ...]:
         """Return the state of an empty past, one per layer."""
@@ -140,6 +137,7 @@ class Stack(nn.Module):
         self, tokens: Int[Tensor, "b n"], state: tuple[State, ...]
     ) -> tuple[Float[Tensor, "b n v"], tuple[State, ...]]:
         """Read the next n tokens after those in `state`: decoding (n = 1) and chunked prefill."""
+        assert self.reading.by_position, "what is predicted of whole rows is not read token by token"
         x = self.embedding(tokens)
         states = []
         for layer, past in zip(self.layers, state, strict=True):
@@ -148,10 +146,13 @@ class Stack(nn.Module):
         return self.read(x), tuple(states)
 
 
-def _mean(x: Float[Tensor, "b t d"], chosen: Bool[Tensor, "b t"]) -> Float[Tensor, "b d"]:
-    """Average over the chosen tokens of each row."""
-    weight = chosen.to(x.dtype)[..., None]
-    return (x * weight).sum(1) / weight.sum(1).clamp(min=1)
+def _reading(width: int, classes: int | None, pair: bool, bottleneck: bool) -> Reading:
+    if bottleneck:
+        assert classes is None, "a bottleneck tells tokens, not the class of a row"
+        return Bottleneck(width)
+    if classes is None:
+        return Reading(width)
+    return PairOfMeans(width) if pair else RowMean(width)
 
 
 def initialise(stack: Stack) -> None:

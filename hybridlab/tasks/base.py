@@ -18,8 +18,9 @@ class Task:
     value raises `ConfigError("<key>=<value>: <what is allowed>")`; the command line adds the config path.
 
     A decoder task (`classes` is None) predicts the next token at its supervised positions; an encoder task tells which of
-    `classes` a row is of. A task computes no metric: it names the measures that say how good a stack is at it, the first
-    being its headline, and gives each target the facts (`Batch.slices`) that a measure may be broken down by.
+    `classes` a row is of; a task with a `bottleneck` tells the token of each supervised position once the row is read. A
+    task computes no metric: it names the measures that say how good a stack is at it, the first being its headline, and
+    gives each target the facts (`Batch.slices`) that a measure may be broken down by.
     """
 
     supervised: ClassVar[str]  # in one sentence: which positions are predicted, and what from
@@ -32,7 +33,8 @@ class Task:
     causal: bool = True  # no position may see what comes after it
     classes: int | None = None  # of an encoder task
     pair: bool = False  # the class is of two documents, 0 and 1 of a row, that are encoded apart and compared
-    vocabulary: int  # ids of inputs, and of a decoder's targets, are below it
+    bottleneck: bool = False  # one vector, that of a row's last position, must tell every target of the row
+    vocabulary: int  # ids of inputs, and of targets that are no classes, are below it
     length: int  # tokens of a training row
     batch: int  # rows of a training step
     bytes_of_token: Any = (

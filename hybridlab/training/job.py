@@ -43,7 +43,8 @@ class Job:
         import torch
 
         torch.manual_seed(self.config["seed"])
-        return Stack(self.plan, self.task.vocabulary, self.task.classes, pair=self.task.pair)
+        task = self.task
+        return Stack(self.plan, task.vocabulary, task.classes, pair=task.pair, bottleneck=task.bottleneck)
 
 
 def prepare(config: Any) -> Job:

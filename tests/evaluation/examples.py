@@ -16,9 +16,9 @@ class Given(Task):
 
     supervised, source, unit = "what is given", "given", "symbol"
 
-    def __init__(self, batches, *, vocabulary, measures=("nll",), classes=None, bytes_of_token=None):
+    def __init__(self, batches, *, vocabulary, measures=("nll",), classes=None, bytes_of_token=None, bottleneck=False):
         self.batches, self.vocabulary, self.measures, self.classes = batches, vocabulary, measures, classes
-        self.bytes_of_token = bytes_of_token
+        self.bytes_of_token, self.bottleneck = bytes_of_token, bottleneck
         self.slices = tuple(batches[0].slices)
         self.batch, self.length = batches[0].inputs.shape
 
@@ -29,11 +29,11 @@ class Given(Task):
         return iter(self.batches)
 
 
-def stack_of(groups, vocabulary, *, width=32, channel=None, classes=None, causal=True):
+def stack_of(groups, vocabulary, *, width=32, channel=None, classes=None, causal=True, bottleneck=False):
     """Build a stack with the weights of seed 0."""
     torch.manual_seed(0)
     plan = expand({"width": width, "groups": groups, "channel": channel}, {}, mixer_files(), causal=causal)
-    return Stack(plan, vocabulary, classes).eval()
+    return Stack(plan, vocabulary, classes, bottleneck=bottleneck).eval()
 
 
 def quality_of(**settings):

@@ -75,5 +75,5 @@ def test_the_report_shows_the_score_of_a_stack_with_all_six(tasks: list[dict]):
     ((row,),) = section.tables[0].bodies
     assert (row[1], row[-1]) == ("6", "0.250")
     assert sorted(row[2:8]) == ["0.000", "0.100", "0.200", "0.300", "0.400", "0.500"]
-    assert "Compression is ours" in section.tables[0].note
+    assert "lowest validation NLL" in section.tables[0].note
     assert all(section.title != "MAD score" for section in of_records(part).sections)

@@ -61,11 +61,13 @@ def test_selective_copying_tells_the_tokens_in_their_order():
         assert_told_at_its_distance(row, targets, distance)
 
 
-def test_compression_tells_the_string():
-    for row, targets, distance in scored(Compression(**COMMON, vocabulary=7, length=18)):
-        assert row[9:] == [6] * 9
-        assert targets == [IGNORED] * 9 + row[:9]
-        assert_told_at_its_distance(row, targets, distance)
+def test_compression_tells_the_whole_row_when_it_is_over():
+    found = scored(Compression(**COMMON, vocabulary=7, length=18))
+    for row, targets, distance in found:
+        assert row.index(6) == 17
+        assert targets == row
+        assert distance == list(range(18, 0, -1))
+    assert {token for row, _, _ in found for token in row} == set(range(7))
 
 
 def assert_told_at_its_distance(row: list[int], targets: list[int], distance: list[int]):
@@ -199,7 +201,7 @@ def test_fuzzy_keys_have_every_size_in_training_and_the_full_size_when_held_out(
         (FuzzyRecall, {"vocabulary": 6}, "vocabulary=6: must be a whole number of at least 7"),
         (SelectiveCopying, {"copied": 8}, "length=16: must be above twice copied=8 and one: tokens, mark, answers"),
         (Memorization, {"length": 15}, "length=15: must be even: keys and marks come in twos"),
-        (Compression, {"length": 15}, "length=15: must be even: a string and as many places to tell it at"),
+        (Compression, {"length": 1}, "length=1: must be a whole number of at least 2"),
         (Induction, {"vocabulary": 2}, "vocabulary=2: must be a whole number of at least 3"),
     ],
 )
