@@ -8,14 +8,15 @@ import torch
 
 from hybridlab.build import build
 from hybridlab.errors import near_miss
-from hybridlab.evaluation.budget import sample, share_of_rows
+from hybridlab.evaluation.budget import share_of_rows
 from hybridlab.evaluation.calibration import calibrate
 from hybridlab.evaluation.evaluating import evaluating
 from hybridlab.evaluation.probes import CALIBRATED, CHANGES, GROUPINGS, MEASURES, READS, Run, probes, runs
 from hybridlab.evaluation.reach import reach_tokens
 from hybridlab.evaluation.rows import intact_rows, probe_rows
+from hybridlab.evaluation.sampling import regrouped
 from hybridlab.evaluation.scores import Breakdown, Scores
-from hybridlab.evaluation.scoring import score
+from hybridlab.evaluation.scoring import score_changed, score_intact
 from hybridlab.records.measurement import Measurement
 from hybridlab.records.slices import SLICES, UNITS
 from hybridlab.stack.model import Stack
@@ -94,14 +95,19 @@ class Quality:
         """Score all targets by the intact stack and the lenses, and those of a sample of the rows by each changed stack."""
         breakdown = Breakdown(batches, self._slices(task))
         whole, few = (Scores(breakdown, task.bytes_of_token) for _ in range(2))
+        lenses = [run for run in asked if run.kind in READS]
+        changes = [run for run in asked if run.kind not in READS]
         tokens = sum(batch.inputs.numel() for batch in batches)
         steps = _calibration_steps(asked, tokens, task.tokens_per_step)
         share = share_of_rows(stack, asked, self.probe_budget, steps * task.tokens_per_step / tokens)
-        rows = sample([len(batch.inputs) for batch in batches], share)
         with evaluating(stack), torch.inference_mode():
-            tuned = [run.layers[0] for run in asked if run.kind == "tuned_lens"]
+            tuned = [run.layers[0] for run in lenses if run.kind == "tuned_lens"]
             calibration = calibrate(stack, task, tuned, steps, device)
-            score(stack, batches, rows, asked, calibration, whole, few, device)
+            for batch in batches:
+                score_intact(stack, batch, lenses, calibration, whole, device)
+            if changes:
+                for batch in regrouped(batches, share, self.batch):
+                    score_changed(stack, batch, changes, calibration, few, device)
         return whole, few
 
     def stated(self, rows: list[Measurement], task: Task) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from hybridlab.ops.head_cross_entropy import LOGITS
@@ -36,13 +36,6 @@ def _scored(logits: Float[Tensor, "n c"], targets: Tensor) -> tuple[np.ndarray, 
     nll = F.cross_entropy(logits.float(), targets, reduction="none")
     correct = logits.argmax(-1) == targets
     return nll.double().cpu().numpy(), correct.double().cpu().numpy()
-
-
-def some_rows(batch: Batch, rows: Bool[np.ndarray, " b"]) -> Batch:
-    """Return a batch of some rows of another; what is known of its targets stays where it was."""
-    chosen = torch.from_numpy(rows).to(batch.inputs.device)
-    documents = None if batch.documents is None else batch.documents[chosen]
-    return Batch(batch.inputs[chosen], batch.targets[chosen], {}, documents)
 
 
 def moved(batch: Batch, device: torch.device) -> Batch:

@@ -1,4 +1,4 @@
-"""A sample of a split's rows, for what would take too long on all of them."""
+"""Documents and positions of a share of a split's rows, for what looks at one position at a time."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from hybridlab.evaluation.budget import sample
+from hybridlab.evaluation.sampling import chosen_rows
 from hybridlab.stack.model import Stack
 from hybridlab.tasks.batch import IGNORED, Batch
 
@@ -24,13 +24,13 @@ class Sample(NamedTuple):
 
 
 def samples(stack: Stack, batches: Sequence[Batch], share: float, positions: int, device: torch.device) -> list[Sample]:
-    """Draw a share of the rows, as `sample` does, and at most `positions` places in each of their documents.
+    """Draw a share of the rows, as `chosen_rows` does, and at most `positions` places in each of their documents.
 
     The same ones are drawn each time.
     """
     generator = np.random.default_rng(0)
     drawn = []
-    for batch, chosen in zip(batches, sample([len(batch.inputs) for batch in batches], share), strict=True):
+    for batch, chosen in zip(batches, chosen_rows([len(batch.inputs) for batch in batches], share), strict=True):
         for row in chosen.nonzero()[0].tolist():
             for tokens, targets, places, unit in _documents(stack, batch, row):
                 at = places[np.sort(generator.permutation(len(places))[:positions])]

@@ -6,8 +6,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float, Int, Int16, Int64
+from jaxtyping import Float, Int, Int16, Int64
 from torch import Tensor
 
 from hybridlab.evaluation.buckets import Buckets
@@ -37,13 +36,13 @@ class Breakdown:
             name: Buckets(SLICES[name], (of_targets(batch.slices[name], batch) for batch in batches)) for name in slices
         }
 
-    def places(self, batch: Batch, rows: Bool[np.ndarray, " b"] | None = None) -> Places:
-        """Place the scored targets of a batch, or of some of its rows, in the order of a boolean mask over its targets."""
-        units, unit = np.unique(of_targets(batch.slices["document"], batch, rows), return_inverse=True)
+    def places(self, batch: Batch) -> Places:
+        """Place the scored targets of a batch, in the order of a boolean mask over its targets."""
+        units, unit = np.unique(of_targets(batch.slices["document"], batch), return_inverse=True)
         cells = {WHOLE: 2 * unit}
         for name, buckets in self.buckets.items():
             if name != WHOLE:
-                cells[name] = unit * (len(buckets) + 1) + buckets.of(of_targets(batch.slices[name], batch, rows))
+                cells[name] = unit * (len(buckets) + 1) + buckets.of(of_targets(batch.slices[name], batch))
         return Places(units, cells)
 
 
@@ -82,12 +81,12 @@ class Scores:
         self.nll: dict[Run, Sums] = {}  # nats
         self._bytes_of_token = None if bytes_of_token is None else np.asarray(bytes_of_token, float)
 
-    def count(self, batch: Batch, rows: Bool[np.ndarray, " b"] | None = None) -> Places:
-        """Take in the targets of a batch, or of some of its rows; return their places."""
-        places = self.breakdown.places(batch, rows)
+    def count(self, batch: Batch) -> Places:
+        """Take in the targets of a batch; return their places."""
+        places = self.breakdown.places(batch)
         self.tokens.add(np.ones(len(places.cells[WHOLE])), places)
         if self._bytes_of_token is not None:
-            self.bytes.add(self._bytes_of_token[of_targets(batch.targets, batch, rows)], places)
+            self.bytes.add(self._bytes_of_token[of_targets(batch.targets, batch)], places)
         return places
 
     def add(self, run: Run, nll: Float[np.ndarray, " n"], places: Places) -> None:
@@ -132,14 +131,9 @@ def means(totals: Float[np.ndarray, "u c"], weights: Float[np.ndarray, "u c"]) -
     return found
 
 
-def of_targets(
-    values: Int64[Tensor, "b t"] | Int64[Tensor, " b"], batch: Batch, rows: Bool[np.ndarray, " b"] | None = None
-) -> Int[np.ndarray, " n"]:
-    """Return the values at the scored targets of a batch, or of some of its rows."""
-    scored = batch.targets != IGNORED
-    if rows is not None:
-        scored &= torch.from_numpy(rows).view(-1, *[1] * (scored.ndim - 1))
-    return values[scored].numpy()
+def of_targets(values: Int64[Tensor, "b t"] | Int64[Tensor, " b"], batch: Batch) -> Int[np.ndarray, " n"]:
+    """Return the values at the scored targets of a batch."""
+    return values[batch.targets != IGNORED].numpy()
 
 
 def _resampled(columns: np.ndarray) -> np.ndarray:

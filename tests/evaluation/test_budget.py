@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridlab.evaluation.budget import LEAST, sample
 from hybridlab.evaluation.probes import CHANGES, MEASURES
+from hybridlab.evaluation.sampling import LEAST, chosen_rows, regrouped
 from hybridlab.stack.measure import parameters
 from hybridlab.tasks.batch import Batch
 from tests.evaluation.examples import Given, quality_of, stack_of
@@ -80,13 +80,13 @@ def test_what_is_measured_on_a_sample_is_paired_with_the_same_targets(task):
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=30), st.floats(0, 1))
 def test_a_sample_is_a_share_of_the_rows_spread_evenly(rows, share):
-    chosen = sample(rows, share)
+    chosen = chosen_rows(rows, share)
     assert [len(each) for each in chosen] == rows
     flat = np.concatenate(chosen)
     assert flat.sum() == max(min(LEAST, len(flat)), int(share * len(flat)))
     gaps = np.diff(np.flatnonzero(flat))
     assert gaps.max(initial=0) <= 2 * len(flat) / flat.sum() + 1
-    assert all((one == other).all() for one, other in zip(chosen, sample(rows, share), strict=True))
+    assert all((one == other).all() for one, other in zip(chosen, chosen_rows(rows, share), strict=True))
 
 
 def test_a_small_set_of_examples_leaves_enough_rows_for_intervals(task):
@@ -103,4 +103,34 @@ def test_a_small_set_of_examples_leaves_enough_rows_for_intervals(task):
 
 
 def test_all_rows_are_a_sample_of_all_rows():
-    assert np.concatenate(sample([3, 1, 8], 1.0)).all()
+    assert np.concatenate(chosen_rows([3, 1, 8], 1.0)).all()
+
+
+def test_sampled_rows_come_together_with_their_facts_and_by_length(task):
+    short = [batch._replace(inputs=batch.inputs[:, :9], targets=batch.targets[:, :9]) for batch in task.batches[:3]]
+    short = [
+        batch._replace(slices={name: fact[:, :9] for name, fact in batch.slices.items()}, documents=batch.inputs)
+        for batch in short
+    ]
+    for batches in (task.batches, short, [*task.batches, *short[:1]]):
+        pieces = list(regrouped(batches, 0.3, 6))
+        chosen = chosen_rows([len(batch.inputs) for batch in batches], 0.3)
+        expected = [
+            (row.inputs, row.targets, *row.slices.values())
+            for batch, rows in zip(batches, chosen, strict=True)
+            for row in (_row(batch, index) for index in np.flatnonzero(rows))
+        ]
+        found = [_row(piece, index) for piece in pieces for index in range(len(piece.inputs))]
+        assert all(len(piece.inputs) <= 6 for piece in pieces)
+        assert len(pieces) < sum(rows.any() for rows in chosen)
+        for row, wanted in zip(found, expected, strict=True):
+            for one, other in zip((row.inputs, row.targets, *row.slices.values()), wanted, strict=True):
+                assert torch.equal(one, other)
+            assert row.documents is None or torch.equal(row.documents, row.inputs)
+
+
+def _row(batch, index):
+    documents = None if batch.documents is None else batch.documents[index]
+    return Batch(
+        batch.inputs[index], batch.targets[index], {n: fact[index] for n, fact in batch.slices.items()}, documents
+    )

@@ -78,12 +78,3 @@ def test_sums_are_those_of_a_loop_over_targets(targets, width):
             low, high = map(int, name.split("-"))
             expected = sum(target[4] for target in mine if low <= target[1] <= high)
             assert sums.by("position")[unit, bucket] == pytest.approx(expected)
-
-
-def test_some_rows_of_a_batch_can_be_taken():
-    targets = torch.tensor([[1, IGNORED], [1, 1], [1, 1]])
-    batch = Batch(targets, targets, {"document": torch.tensor([[0, 0], [1, 1], [2, 2]])})
-    breakdown = Breakdown([batch], [])
-    sums = Sums(breakdown)
-    sums.add(np.array([1.0, 3.0, 4.0]), breakdown.places(batch, np.array([True, False, True])))
-    assert sums.by().tolist() == [[1.0], [0.0], [7.0]]
