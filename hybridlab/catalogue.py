@@ -10,6 +10,7 @@ from rich.text import Text
 
 from hybridlab.config import mixer_files, resolve
 from hybridlab.evaluation.growth import LONG, SHORT, Cost, exponent, training_cost
+from hybridlab.evaluation.kernels import kernels_of
 from hybridlab.mixers.base import Mixer
 from hybridlab.stack.layer import build_mixer
 from hybridlab.stack.measure import parameters
@@ -19,22 +20,27 @@ WIDTH = 256
 
 
 def show_mixers(config: Any) -> None:
-    """Print every mixer that the search path names, with what a token of training costs and what decoding remembers."""
+    """Print every mixer that the search path names: what training costs, what decoding remembers, whose kernels serve it."""
     title = f"mixers at width {WIDTH}, t {SHORT:,}; growth: p of t^p from t {SHORT:,} to {LONG:,}"
     table = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("name, paper", overflow="fold")
     table.add_column("kind, looks", no_wrap=True)
     for column in ("params", "train\nMFLOP\n/token", "train\nKB\n/token", "growth", "state\nbytes", "growth"):
         table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("kernel", no_wrap=True)
     overrides = resolve(config)["mixers"]
     for name in mixer_files():
         layer = single_layer(name, WIDTH, overrides, mixer_files())
         with torch.device("meta"):
             mixer = build_mixer(layer, WIDTH, has_causal_form(layer))
-            short, long = (training_cost(mixer, WIDTH, length) for length in (SHORT, LONG))
+            with kernels_of() as kernels:
+                short = training_cost(mixer, WIDTH, SHORT)
+            long = training_cost(mixer, WIDTH, LONG)
             both = mixer.causal and not build_mixer(layer, WIDTH, causal=False).causal
         named = Text.assemble((name, "bold"), "\n", (mixer.paper, "dim"))
-        table.add_row(named, f"{mixer.kind}\n{_looks(mixer, both)}", *_numbers(mixer, short, long))
+        table.add_row(
+            named, f"{mixer.kind}\n{_looks(mixer, both)}", *_numbers(mixer, short, long), "\n".join(kernels) or "–"
+        )
     Console().print(table)
 
 

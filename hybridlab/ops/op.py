@@ -1,28 +1,49 @@
 """Which implementation of an op runs: the only place that chooses."""
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import torch
 from torch import Tensor
 
 KERNEL_WIDTHS = (16, 32, 64, 128)  # what a program of the kernels holds in registers
+_noted: list[bool] | None = None  # a note for each time that a kernel has the widths asked for, while somebody looks
 
 
 def kernel_serves(x: Tensor, *widths: int) -> bool:
     """Say whether a GPU kernel of ours takes over from the PyTorch form: in half precision, for heads of these widths."""
     half = x.dtype in (torch.bfloat16, torch.float16)
-    return x.is_cuda and half and all(width in KERNEL_WIDTHS for width in widths) and _has_triton()
+    return _is_written_for(widths) and x.is_cuda and half and _has_triton()
 
 
 def wide_kernel_serves(x: Tensor, *widths: int) -> bool:
     """Say the same of the kernels that work in float32 throughout."""
-    return x.is_cuda and x.dtype == torch.float32 and all(width in KERNEL_WIDTHS for width in widths) and _has_triton()
+    return _is_written_for(widths) and x.is_cuda and x.dtype == torch.float32 and _has_triton()
+
+
+@contextmanager
+def kernels_noted() -> Iterator[list[bool]]:
+    """Give a list that is empty after the block unless an op in it has a kernel on a GPU; the block may run anywhere."""
+    global _noted
+    _noted = noted = []
+    try:
+        yield noted
+    finally:
+        _noted = None
 
 
 def chunk_length(x: Tensor) -> int:
     """Return the chunk that linear attention without decay is fastest in: on a GPU, fewer states between longer chunks."""
     return 128 if x.is_cuda else 64
+
+
+def _is_written_for(widths: tuple[int, ...]) -> bool:
+    written = all(width in KERNEL_WIDTHS for width in widths)
+    if written and _noted is not None:
+        _noted.append(True)
+    return written
 
 
 @cache

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hybridlab.config import sweep_files
 from hybridlab.records.archive import SUFFIX, pack, read_runs
+from hybridlab.records.found import read_found
 from hybridlab.records.record import RunRecord
 from hybridlab.report.choices import keys_called, no_choice, telling
 from hybridlab.report.claims import Decision, decide
@@ -38,7 +39,7 @@ def runs_of(name: str, runs: str | Path | None = None) -> Path:
 
 def sweep_report(name: str, runs: str | Path | None = None) -> Report:
     """Report on a sweep's runs, by default those of `runs_of`."""
-    return of_sweep(read_sweep(name), read_runs(runs_of(name, runs)))
+    return of_sweep(read_sweep(name), read_found(runs_of(name, runs)))
 
 
 def keep_reference(name: str, runs: str | Path) -> Path:

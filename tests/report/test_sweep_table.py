@@ -201,3 +201,10 @@ def test_the_docs_show_a_sweep_that_is_there_and_claims_that_are_taken(tmp_path)
 
 def test_the_page_of_the_sweeps_is_what_their_records_say():
     assert (SWEEPS / "README.md").read_text() == sweeps_readme.render(), "hybridlab report --sweeps-readme"
+
+
+def test_a_run_whose_launcher_is_gone_is_stopped_in_a_sweeps_report(tmp_path):
+    store.write(run({"all": "full"}, 0, [], status="running"), tmp_path / "killed")
+    sections = {section.title: section for section in sweep_table.sweep_report("mqar_window", tmp_path).sections}
+    ((line,),) = sections["Not finished"].tables[0].bodies
+    assert line[2] == "stopped"
