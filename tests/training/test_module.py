@@ -14,11 +14,11 @@ from hybridlab.training.optimiser import AdamWCosine
 VOCABULARY = 13
 
 
-def module_of(*, classes=None):
+def module_of(*, classes=None, bottleneck=False):
     torch.manual_seed(0)
     groups = {"all": {"layers": 2, "mixer": ["full", "short_conv"]}}
     plan = expand({"width": 32, "groups": groups}, {}, mixer_files(), causal=classes is None)
-    return StackModule(Stack(plan, VOCABULARY, classes).double(), AdamWCosine(lr=1e-3), 10)
+    return StackModule(Stack(plan, VOCABULARY, classes, bottleneck=bottleneck).double(), AdamWCosine(lr=1e-3), 10)
 
 
 def batch_of(share, documents=None):
@@ -37,9 +37,10 @@ def naive(module, batch):
     return F.cross_entropy(logits.flatten(0, -2), batch.targets.flatten(), ignore_index=IGNORED)
 
 
+@pytest.mark.parametrize("bottleneck", [False, True])
 @pytest.mark.parametrize("share", [0.1, 0.6, 1.0])
-def test_loss_and_gradients_are_those_of_all_logits(share):
-    module, batch = module_of(), batch_of(share)
+def test_loss_and_gradients_are_those_of_all_logits(share, bottleneck):
+    module, batch = module_of(bottleneck=bottleneck), batch_of(share)
     found, expected = step(module, batch), naive(module, batch)
     torch.testing.assert_close(found, expected, rtol=1e-13, atol=0)
     parameters = list(module.parameters())

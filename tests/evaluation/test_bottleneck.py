@@ -1,0 +1,107 @@
+"""What is measured of a stack that tells a row from its last vector."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hybridlab.config import mixer_files
+from hybridlab.errors import ConfigError
+from hybridlab.evaluation.calibration import calibrate
+from hybridlab.evaluation.leak import check_plan, stack_leak
+from hybridlab.evaluation.memory import Memory
+from hybridlab.evaluation.samples import samples
+from hybridlab.evaluation.streaming import Streaming
+from hybridlab.stack.model import Stack
+from hybridlab.stack.plan import expand
+from hybridlab.tasks.batch import IGNORED, Batch
+from tests.evaluation.examples import Given, quality_of, stack_of
+
+CPU = torch.device("cpu")
+VOCABULARY = 11
+GROUPS = {"early": {"mixer": "short_conv"}, "deep": {"mixer": "full"}}
+
+
+@pytest.fixture
+def batch():
+    """Two in three tokens of each row are asked for, and not the last."""
+    generator = torch.Generator().manual_seed(2)
+    tokens = torch.randint(VOCABULARY, (4, 12), generator=generator)
+    asked = torch.rand(4, 12, generator=generator) < 0.6
+    asked[:, 0], asked[:, -1] = True, False
+    document = torch.arange(4)[:, None].expand(4, 12)
+    return Batch(
+        tokens, tokens.where(asked, IGNORED), {"document": document, "position": torch.arange(12).expand(4, 12)}
+    )
+
+
+def task_of(batch):
+    return Given([batch], vocabulary=VOCABULARY, measures=("accuracy", "nll"), bottleneck=True)
+
+
+def test_it_is_scored_where_it_is_supervised_and_a_lens_reads_earlier_streams_alike(batch):
+    stack = stack_of(GROUPS, VOCABULARY, bottleneck=True)
+    rows = {row.name: row for row in quality_of().measure(stack, task_of(batch), CPU)}
+    with torch.no_grad():
+        *_, early, last = stack.residuals(batch.inputs)
+        logits, of_early = stack(batch.inputs), stack.read(early)
+    scored = batch.targets != IGNORED
+    expected, of_lens = (F.cross_entropy(each[scored], batch.targets[scored]) for each in (logits, of_early))
+    assert torch.equal(stack.read(last), logits)
+    assert rows["test/nll"].value == pytest.approx(float(expected), rel=1e-5)
+    assert rows["test/accuracy"].value == pytest.approx(
+        float((logits.argmax(-1) == batch.targets)[scored].float().mean())
+    )
+    assert rows["test/nll"].tokens == int(scored.sum())
+    assert rows["test/lens/group/early"].value == pytest.approx(float(of_lens), rel=1e-5)
+    assert rows["test/lens/group/deep"].value == rows["test/nll"].value
+
+
+def test_everything_is_looked_at_from_the_last_position(batch):
+    stack = stack_of(GROUPS, VOCABULARY, bottleneck=True)
+    drawn = samples(stack, [batch], 1.0, 8, CPU)
+    assert [(sample.places.tolist(), sample.at.tolist(), sample.unit) for sample in drawn] == [
+        ([11], [11], unit) for unit in range(4)
+    ]
+
+
+def test_memory_is_the_gradient_of_the_loss_of_the_row(batch):
+    stack, task = stack_of({"all": {"mixer": "full"}}, VOCABULARY, bottleneck=True).double(), task_of(batch)
+    rows = {row.name: row.value for row in Memory(share=1.0).measure(stack, task, [batch], CPU, "test")}
+    lags = torch.arange(11, -1, -1, dtype=torch.float64)
+    expected = []
+    for tokens, targets in zip(batch.inputs, batch.targets, strict=True):
+        x = stack.embedding(tokens[None])
+        normed = stack.layers[0].mixer_norm(x).detach().requires_grad_()
+        logits = stack.read(x.detach() + stack.layers[0].mixer(normed))[0]
+        loss = F.cross_entropy(logits, targets, ignore_index=IGNORED)
+        norms = torch.autograd.grad(loss, normed)[0][0].norm(dim=-1)
+        expected.append(float((norms / norms.sum()) @ lags))
+    assert rows["test/memory_tokens/group/all"] == pytest.approx(sum(expected) / 4)
+
+
+def test_calibration_maps_the_last_position_and_averages_over_all(batch):
+    stack = stack_of(GROUPS, VOCABULARY, bottleneck=True)
+    with torch.no_grad():
+        found = calibrate(stack, task_of(batch), [1], 1, CPU)
+        mixer = stack.layers[0].mixer
+        expected = mixer(stack.layers[0].mixer_norm(stack.embedding(batch.inputs))).mean((0, 1))
+        x = stack.hidden(batch.inputs)
+        torch.testing.assert_close(found.mapped(1, x), x)
+    torch.testing.assert_close(found.means[mixer].float(), expected)
+
+
+def test_it_is_not_streamed(batch):
+    stack = stack_of(GROUPS, VOCABULARY, bottleneck=True)
+    assert Streaming().measure(stack, task_of(batch), [batch], CPU, "test") == []
+
+
+@pytest.mark.parametrize("planted", ["SequenceMaximum", "BidirectionalConvolution"])
+def test_a_planted_leak_is_found_though_the_whole_row_is_read_by_design(planted, tmp_path):
+    assert stack_leak(stack_of(GROUPS, VOCABULARY, bottleneck=True), (7, 33)) is None
+    (tmp_path / "planted.yaml").write_text(f"_target_: tests.evaluation.test_leak.{planted}\n")
+    files = {**mixer_files(), "planted": tmp_path / "planted.yaml"}
+    plan = expand({"width": 64, "groups": {"all": {"mixer": "full planted"}}}, {}, files)
+    stack = Stack(plan, VOCABULARY, bottleneck=True)
+    assert stack_leak(stack, (7, 33)) is not None
+    with pytest.raises(ConfigError, match="mixer `planted`"):
+        check_plan(plan, stack, row=33)
