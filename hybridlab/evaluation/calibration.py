@@ -34,8 +34,8 @@ class Calibration:
 def calibrate(stack: Stack, task: Task, layers: Iterable[int], num_batches: int, device: torch.device) -> Calibration:
     """Run the first training batches of a task through the intact stack, in evaluation mode.
 
-    A map minimises the squared error over the positions that something is predicted from. What is fitted
-    is the change of the stream, by ridge regression: little data leaves the plain lens, and no learning rate is chosen.
+    A map minimises the squared error over the positions that something is predicted from. What is fitted is
+    the change of the stream, by ridge regression: little data leaves the plain lens, and no learning rate is chosen.
     """
     fits = {layer: _Fit(stack.plan.width) for layer in layers}
     with _watched(stack) as means:
