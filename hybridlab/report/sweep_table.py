@@ -1,6 +1,7 @@
 """A sweep's table beside a paper's: paper, measured, interval, n, and whether each claim holds."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,8 +44,9 @@ def sweep_report(name: str, runs: str | Path | None = None) -> Report:
 
 
 def keep_reference(name: str, runs: str | Path) -> Path:
-    """Pack runs into the sweep's archive of reference records."""
-    return pack(read_runs(runs), reference(name))
+    """Pack runs into the sweep's archive of reference records, without the folder that they were made in."""
+    records = [replace(record, config=record.config | {"runs": "runs"}) for record in read_runs(runs)]
+    return pack(records, reference(name))
 
 
 def of_sweep(sweep: Sweep, records: Sequence[RunRecord]) -> Report:

@@ -45,8 +45,8 @@ def _tuning(stacks: Sequence[StackRuns]) -> Iterable[str]:
 
 
 def _unlike(stacks: Sequence[StackRuns]) -> Iterable[str]:
-    """Name what differs among the finished runs although no choice says so."""
-    found: dict[str, dict[str, None]] = {}
+    """Name what differs among the finished runs although no choice says so; of data, and what is evaluated, among runs of one task."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
     for record in (record for stack in stacks for record in stack.finished):
         made: dict[str, Any] = {
             "commit": record.commit or "unknown",
@@ -55,8 +55,9 @@ def _unlike(stacks: Sequence[StackRuns]) -> Iterable[str]:
             "evaluation": record.evaluation,
         }
         for key, fact in flat(made).items():
-            found.setdefault(key, {})[fact] = None
-    unlike = [f"{key} ({' or '.join(facts)})" for key, facts in found.items() if len(facts) > 1]
+            task = str(record.config["task"]) if key.startswith(("hardware.task.", "evaluation.")) else ""
+            found.setdefault((key, task), {})[fact] = None
+    unlike = [f"{key} ({' or '.join(facts)})" for (key, _), facts in found.items() if len(facts) > 1]
     if unlike:
         yield f"The runs were not all made alike: they differ in {', '.join(unlike)}."
 

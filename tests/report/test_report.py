@@ -108,6 +108,22 @@ def test_stacks_are_compared_by_layer_group():
     assert memory.bodies[0][1][1].startswith("15.0")
 
 
+def test_data_are_alike_or_not_among_the_runs_of_one_task():
+    """Tasks of unlike settings have unlike data: that is the choice that was made."""
+
+    def made(seed, task, documents):
+        one = example(seed=seed)
+        config, hardware = one.config | {"task": task}, one.hardware | {"task": {"documents": documents}}
+        return example(seed=seed, config=config, hardware=hardware)
+
+    def warnings(*records):
+        return " ".join(build.of_records(list(records)).warnings)
+
+    short, long = {"length": 512}, {"length": 1024}
+    assert "made alike" not in warnings(made(0, short, 187), made(0, long, 190))
+    assert "differ in hardware.task.documents (187 or 190)" in warnings(made(0, short, 187), made(1, short, 190))
+
+
 def test_unlike_sizes_and_unlike_runs_are_said(folder):
     records = [example(), example(early="mamba2", commit="another"), example(early="full", versions={"torch": "2.11"})]
     warnings = report(folder(*records)).warnings

@@ -1,5 +1,6 @@
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from rich.console import Console
 
 from hybridlab.errors import ConfigError
 from hybridlab.records import store
+from hybridlab.records.archive import read_archive
 from hybridlab.report import print_and_write, print_sweep, sweep_table, sweeps_readme
 from hybridlab.report.sweep_file import parse, read_sweep
 from hybridlab.report.sweep_table import of_sweep
@@ -166,8 +168,10 @@ def test_reference_records_are_packed_and_read_by_default(tmp_path, monkeypatch,
         monkeypatch.setattr(f"{module}.sweep_files", lambda: {"mqar_window": tmp_path / "mqar_window.yaml"})
     assert "No reference records yet." in sweeps_readme.render()
     for place, record in enumerate(RECORDS):
-        store.write(record, tmp_path / "runs" / str(place))
+        made = replace(record, config=record.config | {"runs": str(tmp_path)})
+        store.write(made, tmp_path / "runs" / str(place))
     print_sweep("mqar_window", tmp_path / "runs", keep=True)
+    assert all(record.config["runs"] == "runs" for record in read_archive(sweep_table.reference("mqar_window")))
     first = capsys.readouterr().out
     pages = [tmp_path / "runs" / "sweep.md", tmp_path / "runs" / "sweep.html"]
     assert first.endswith("".join(f"{path}\n" for path in (*pages, sweep_table.reference("mqar_window"))))
