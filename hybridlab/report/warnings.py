@@ -45,7 +45,7 @@ def _tuning(stacks: Sequence[StackRuns]) -> Iterable[str]:
 
 
 def _unlike(stacks: Sequence[StackRuns]) -> Iterable[str]:
-    """Name what differs among the finished runs although no choice says so; of data, and what is evaluated, among runs of one task."""
+    """Name what differs among the finished runs although no choice says so; of data and evaluation, among runs of one task."""
     found: dict[tuple[str, str], dict[str, None]] = {}
     for record in (record for stack in stacks for record in stack.finished):
         made: dict[str, Any] = {
