@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hybridlab.errors import ConfigError
 from hybridlab.records.claim import has_living_owner
+from hybridlab.records.found import STOPPED
 from hybridlab.records.record import RunRecord
 from hybridlab.records.store import FILE, read
 from hybridlab.records.sweep import SWEEP, planned_runs
@@ -13,7 +14,7 @@ from hybridlab.records.sweep import SWEEP, planned_runs
 STATES = {
     "done": "finished",
     "running": "a launcher is at work on it",
-    "stopped": "its launcher is gone; the same command goes on from its last checkpoint",
+    "stopped": STOPPED,
     "failed": "the same command tries it again, `retries` times at most",
     "diverged": "its loss is no longer a number; it is not tried again",
     "waiting": "not begun",

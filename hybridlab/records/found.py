@@ -8,6 +8,8 @@ from hybridlab.records.claim import has_living_owner
 from hybridlab.records.record import RunRecord
 from hybridlab.records.store import FILE, read
 
+STOPPED = "its launcher is gone; the same command goes on from its last checkpoint"  # why a run is `stopped`
+
 
 def read_found(path: str | Path) -> list[RunRecord]:
     """Read a folder of runs or an archive; a running record of a folder without a living owner is `stopped`."""
@@ -20,7 +22,11 @@ def read_found(path: str | Path) -> list[RunRecord]:
         for file in Path(path).rglob(FILE)
         if file.parent.name not in living and (record := read(file.parent)).status == "running"
     }
-    return [replace(record, status="stopped") if record.run_id in stopped else record for record in records]
+    return [_stopped(record) if record.run_id in stopped else record for record in records]
+
+
+def _stopped(record: RunRecord) -> RunRecord:
+    return replace(record, status="stopped", reason=record.reason or STOPPED)
 
 
 def _may_be_at_work(directory: Path) -> bool:

@@ -9,6 +9,7 @@ from rich.console import Console
 from hybridlab.errors import ConfigError
 from hybridlab.records import store
 from hybridlab.records.archive import read_archive
+from hybridlab.records.found import STOPPED
 from hybridlab.report import print_and_write, print_sweep, sweep_table, sweeps_readme
 from hybridlab.report.sweep_file import parse, read_sweep
 from hybridlab.report.sweep_table import of_sweep
@@ -212,3 +213,4 @@ def test_a_run_whose_launcher_is_gone_is_stopped_in_a_sweeps_report(tmp_path):
     sections = {section.title: section for section in sweep_table.sweep_report("mqar_window", tmp_path).sections}
     ((line,),) = sections["Not finished"].tables[0].bodies
     assert line[2] == "stopped"
+    assert STOPPED in line
