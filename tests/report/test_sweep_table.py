@@ -209,7 +209,8 @@ def test_the_page_of_the_sweeps_is_what_their_records_say():
 
 
 def test_a_run_whose_launcher_is_gone_is_stopped_in_a_sweeps_report(tmp_path):
-    store.write(run({"all": "full"}, 0, [], status="running"), tmp_path / "killed")
+    killed = replace(run({"all": "full"}, 0, [], status="running"), reason="")
+    store.write(killed, tmp_path / "killed")
     sections = {section.title: section for section in sweep_table.sweep_report("mqar_window", tmp_path).sections}
     ((line,),) = sections["Not finished"].tables[0].bodies
     assert line[2] == "stopped"
