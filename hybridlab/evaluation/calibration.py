@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hybridlab.evaluation.readout import moved
 from hybridlab.stack.model import Stack
-from hybridlab.stack.packing import Packing
+from hybridlab.stack.packing import packing_of
 from hybridlab.tasks.base import Task
 from hybridlab.tasks.batch import IGNORED, Batch
 
@@ -42,8 +42,7 @@ def calibrate(stack: Stack, task: Task, layers: Iterable[int], num_batches: int,
         for step in range(num_batches):
             batch = moved(task.train_batch(step), device)
             means.real = _real(stack, batch)
-            packing = None if batch.documents is None else Packing.of(batch.documents)
-            residuals = list(stack.residuals(batch.inputs, packing))
+            residuals = list(stack.residuals(batch.inputs, packing_of(batch.documents)))
             used = stack.reading.positions(batch.targets != IGNORED, means.real)
             for layer, fit in fits.items():
                 fit.add(residuals[layer + 1][used], residuals[-1][used])

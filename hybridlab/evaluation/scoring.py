@@ -13,7 +13,7 @@ from hybridlab.evaluation.readout import moved, readout
 from hybridlab.evaluation.scores import Scores
 from hybridlab.stack.interventions import averaged, blocked, silenced
 from hybridlab.stack.model import Stack
-from hybridlab.stack.packing import Packing
+from hybridlab.stack.packing import Packing, packing_of
 from hybridlab.tasks.batch import Batch
 
 
@@ -22,7 +22,7 @@ def score_intact(
 ) -> None:
     """Add what the intact stack and the lenses make of the targets of a batch."""
     here, places = moved(batch, device), scores.count(batch)
-    residuals = list(stack.residuals(here.inputs, _packing(here)))
+    residuals = list(stack.residuals(here.inputs, packing_of(here.documents)))
     intact = readout(stack, residuals[-1], here)
     scores.add(INTACT, intact.nll, places)
     scores.correct.add(intact.correct, places)
@@ -38,20 +38,24 @@ def score_changed(
 ) -> None:
     """Add what the intact stack and each changed one make of the targets of a batch."""
     here, places = moved(batch, device), scores.count(batch)
-    residuals = list(stack.residuals(here.inputs, _packing(here)))
+    packing = packing_of(here.documents)
+    residuals = list(stack.residuals(here.inputs, packing))
     scores.add(INTACT, readout(stack, residuals[-1], here).nll, places)
-    for run, x in _changed(stack, here, residuals, changes, calibration):
+    for run, x in _changed(stack, residuals, packing, changes, calibration):
         scores.add(run, readout(stack, x, here).nll, places)
 
 
 def _changed(
-    stack: Stack, batch: Batch, residuals: Sequence[Tensor], changes: Sequence[Run], calibration: Calibration
+    stack: Stack,
+    residuals: Sequence[Float[Tensor, "b t d"]],
+    packing: Packing | None,
+    changes: Sequence[Run],
+    calibration: Calibration,
 ) -> Iterator[tuple[Run, Float[Tensor, "b t d"]]]:
     """Yield the last residual stream of each changed stack.
 
     It starts from the intact one in front of the first layer that is changed: nothing before that is another.
     """
-    packing = _packing(batch)
     for run in changes:
         first = run.layers[0]
         with _change(stack, run, calibration):
@@ -65,7 +69,3 @@ def _change(stack: Stack, run: Run, calibration: Calibration) -> AbstractContext
     if run.kind == "mean_knockout":
         return averaged(stack, run.layers, run.part, calibration.means, run.only)
     return silenced(stack, run.layers, run.part, run.only)
-
-
-def _packing(batch: Batch) -> Packing | None:
-    return None if batch.documents is None else Packing.of(batch.documents)

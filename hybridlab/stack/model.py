@@ -10,7 +10,7 @@ from hybridlab.build import build
 from hybridlab.mixers.base import State
 from hybridlab.ops.head_cross_entropy import head_cross_entropy
 from hybridlab.stack.layer import build_mixer
-from hybridlab.stack.packing import Packing
+from hybridlab.stack.packing import Packing, packing_of
 from hybridlab.stack.plan import Plan
 from hybridlab.stack.reading import Bottleneck, PairOfMeans, Reading, RowMean
 
@@ -88,8 +88,7 @@ class Stack(nn.Module):
 
     def hidden(self, tokens: Int[Tensor, "b t"], documents: Int[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
         """Return the residual stream after the last layer."""
-        packing = None if documents is None else Packing.of(documents)
-        return self.run(self.embedding(tokens), packing=packing)
+        return self.run(self.embedding(tokens), packing=packing_of(documents))
 
     def run(self, x: Float[Tensor, "b t d"], first: int = 0, packing: Packing | None = None) -> Float[Tensor, "b t d"]:
         """Carry the residual stream through the layers from `first` to the last."""

@@ -15,6 +15,11 @@ RATIO = 2
 Call = tuple[Int[Tensor, "n t"], Bool[Tensor, "n t"]]
 
 
+def packing_of(documents: Int[Tensor, "b t"] | None) -> "Packing | None":
+    """Return how rows are packed; None where each is one document and mixed as it is."""
+    return None if documents is None else Packing.of(documents)
+
+
 @dataclass(frozen=True)
 class Packing:
     """Where the documents of packed rows lie: one (first, length) per document, in the flattened rows, longest first."""

@@ -1,4 +1,4 @@
-"""Encoder tasks, from the command line to the record."""
+"""Tasks told from whole rows, by encoders and through a bottleneck, from the command line to the record."""
 
 import pytest
 
@@ -41,6 +41,20 @@ def test_a_pair_is_measured_in_full(hybridlab, tmp_path):
     (record,) = read_all(tmp_path)
     names = {row.name for row in record.measurements}
     assert {"test/accuracy", "test/lens/group/early", "test/knockout/group/deep/mixer"} <= names
+
+
+def test_compression_trains_and_is_measured_in_full(hybridlab, tmp_path):
+    shape = ["task=mad_compression", "task.length=40", "task.batch=16", "trainer.max_steps=4"]
+    outcome = hybridlab("train", *TINY, *shape, "evaluation=full", "evaluation.limit=32")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "leak gate: whole stack: no leak" in outcome.out
+    (record,) = read_all(tmp_path)
+    measured = {row.name: row for row in record.measurements if row.step is None}
+    assert (measured["test/nll"].n, measured["test/nll"].tokens) == (32, 32 * 40)
+    wanted = {"accuracy", "lens", "tuned_lens", "knockout", "mean_knockout", "reach", "interaction"}
+    assert wanted | {"memory_tokens", "attention_distance", "block_influence"} <= {
+        row.measure for row in measured.values()
+    }
 
 
 def test_what_is_missing_is_said_in_one_line(hybridlab):
