@@ -1,6 +1,6 @@
 """A sweep's table beside a paper's: paper, measured, interval, n, and whether each claim holds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -93,7 +93,7 @@ def cells_table(sweep: Sweep, stacks: Sequence[StackRuns]) -> Table:
         bodies.setdefault(row if several else "", []).append(line)
     measures = dict.fromkeys(selection.measure for selection in sweep.cells.values())
     return Table(
-        caption=f"The {' and the '.join(measures)} of each row: the paper's figure, and the mean over n seeds with its 95 % "
+        caption=f"The {_listed(measures)} of each row: the paper's figure, and the mean over n seeds with its 95 % "
         "interval (Student's t; over one seed's documents where n says so).",
         text=("Row", *(["Column"] if several else []), *(key.rpartition(".")[2] for key in tuned)),
         numbers=("Paper", "Measured", "95 % interval", "n"),
@@ -140,6 +140,12 @@ def _figures(sweep: Sweep, stacks: Sequence[StackRuns]) -> "dict[str, Figure]":
         rows.append(TableRow(", ".join(filter(None, cell)), sweep.figure(cell), found))
     measures = dict.fromkeys(selection.measure for selection in sweep.cells.values())
     return {"table": of_table(rows, ", ".join(measures))}
+
+
+def _listed(measures: Iterable[str]) -> str:
+    """Return e.g. `nll, the knockout and the reach`."""
+    *others, last = measures
+    return f"{', the '.join(others)} and the {last}" if others else last
 
 
 def measured(found: Estimate | None) -> tuple[str, str, str]:
