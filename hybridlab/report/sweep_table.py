@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybridlab.config import sweep_files
-from hybridlab.records.archive import SUFFIX, pack, read_runs
+from hybridlab.records.archive import SUFFIX, pack
 from hybridlab.records.found import read_found
 from hybridlab.records.record import RunRecord
 from hybridlab.report.choices import keys_called, no_choice, telling
@@ -45,7 +45,7 @@ def sweep_report(name: str, runs: str | Path | None = None) -> Report:
 
 def keep_reference(name: str, runs: str | Path) -> Path:
     """Pack runs into the sweep's archive of reference records, without the folder that they were made in."""
-    records = [replace(record, config=record.config | {"runs": "runs"}) for record in read_runs(runs)]
+    records = [replace(record, config=record.config | {"runs": "runs"}) for record in read_found(runs)]
     return pack(records, reference(name))
 
 

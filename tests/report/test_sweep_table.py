@@ -215,3 +215,10 @@ def test_a_run_whose_launcher_is_gone_is_stopped_in_a_sweeps_report(tmp_path):
     ((line,),) = sections["Not finished"].tables[0].bodies
     assert line[2] == "stopped"
     assert STOPPED in line
+
+
+def test_what_the_table_shows_is_what_is_packed(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep_table, "sweep_files", lambda: {"mqar_window": tmp_path / "mqar_window.yaml"})
+    store.write(run({"all": "full"}, 0, [], status="running"), tmp_path / "killed")
+    kept = read_archive(sweep_table.keep_reference("mqar_window", tmp_path))
+    assert [record.status for record in kept] == ["stopped"]
