@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning_utilities.core.apply_func import apply_to_collection
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -59,7 +59,10 @@ class ShardedStrategy(DDPStrategy):
         self._step_together()
 
     def teardown(self) -> None:
-        """Leave the shards where they are: Lightning would move them off the devices that they are laid out over."""
+        """Free what training alone needs, and leave the shards where they are: Lightning would move them to the CPU."""
+        for optimiser in self.optimizers:
+            optimiser.zero_grad()
+            optimiser.state.clear()
         self.precision_plugin.teardown()
         self.accelerator.teardown()  # pyright: ignore[reportOptionalMemberAccess]
 
@@ -94,9 +97,9 @@ def shard(module: StackModule, mesh: DeviceMesh) -> None:
         register_fsdp_forward_method(module, method)
 
 
-def _part_like(value: Any, parameter: nn.Parameter) -> Any:
+def _part_like(value: Any, parameter: Any) -> Any:
     """Return this process's part of what belongs to a sharded parameter; what is no tensor of its shape is left whole."""
-    if not isinstance(parameter, DTensor) or value.shape != parameter.shape:
+    if not isinstance(value, Tensor) or value.shape != parameter.shape:
         return value
     whole = value.to(parameter.device)
     return distribute_tensor(whole, parameter.device_mesh, parameter.placements, src_data_rank=None)

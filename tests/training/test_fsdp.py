@@ -1,6 +1,6 @@
 """A stack in shards is the stack: its gradients, what its optimiser decays, its checkpoints, its record.
 
-Here this process is alone, and all is gathered, reduced and laid out as it is on many; test_devices.py has two.
+Here one process does what each of many does; test_devices.py has two.
 """
 
 import pytest
@@ -21,17 +21,26 @@ from tests.training.test_resume import numbers
 
 
 @pytest.fixture
-def group():
+def alone():
+    """A mesh of this process."""
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
-    yield
+    yield init_device_mesh("cpu", (1,))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture
+def first_of_four():
+    """A mesh of four processes, of which the other three hear and say nothing."""
+    torch.distributed.init_process_group("fake", store=torch.distributed.HashStore(), rank=0, world_size=4)
+    yield init_device_mesh("cpu", (4,))
     torch.distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize("file", sorted(CONF.glob("*.yaml")), ids=lambda file: file.stem)
-def test_every_mixer_can_be_sharded(file, group):
+def test_every_mixer_can_be_sharded(file, alone):
     for subject in Subject.forms(file):
         whole, parts = subject.build(torch.float32), subject.build(torch.float32)
-        fully_shard(parts, mesh=init_device_mesh("cpu", (1,)))
+        fully_shard(parts, mesh=alone)
         x, same = (tokens(2, subject.long, torch.float32).requires_grad_() for _ in range(2))
         expected, found = whole(x), parts(same)
         expected.square().sum().backward()
@@ -43,15 +52,17 @@ def test_every_mixer_can_be_sharded(file, group):
             assert torch.equal(part.grad.full_tensor(), parameter.grad)
 
 
-def test_each_layer_is_a_unit_and_the_same_weights_decay(group):
+def test_a_device_holds_its_part_of_each_layer_and_the_same_weights_decay(first_of_four):
     plan = expand({"width": 32, "groups": {"all": {"layers": 2, "mixer": ["full", "mamba2"]}}}, {}, mixer_files())
     module = StackModule(Stack(plan, 13), AdamWCosine(lr=1e-3), 10)
     before = names_by_group(module)
-    shard(module, init_device_mesh("cpu", (1,)))
+    shard(module, first_of_four)
     units = {name for name, part in module.named_modules() if isinstance(part, FSDPModule)}
     assert units == {"", "stack.layers.0", "stack.layers.1"}
     assert all(isinstance(parameter, DTensor) for parameter in module.parameters())
     assert module.stack.head.weight is module.stack.embedding.weight
+    held = sum(parameter.to_local().numel() for parameter in module.parameters())
+    assert held == pytest.approx(sum(parameter.numel() for parameter in module.parameters()) / 4, rel=0.02)
     assert names_by_group(module) == before
     assert all(before)
 
