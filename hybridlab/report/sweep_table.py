@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from hybridlab.config import sweep_files
 from hybridlab.records.archive import SUFFIX, pack
 from hybridlab.records.found import read_found
-from hybridlab.records.measures import MEASURES
 from hybridlab.records.record import RunRecord
 from hybridlab.report.choices import keys_called, no_choice, telling
 from hybridlab.report.claims import Decision, decide
@@ -153,13 +152,8 @@ def _figures(sweep: Sweep, stacks: Sequence[StackRuns]) -> "dict[str, Figure]":
         stack = selection.stack(stacks)
         found = stack.find(selection.measure, **selection.where) if stack else None
         row = TableRow(", ".join(filter(None, cell)), sweep.figure(cell), found)
-        panels.setdefault(_with_unit(selection.measure), []).append(row)
+        panels.setdefault(selection.measure, []).append(row)  # without a unit: a paper's may be another
     return {"table": of_table(panels)}
-
-
-def _with_unit(measure: str) -> str:
-    unit = MEASURES[measure].unit
-    return measure if unit == "1" else f"{measure} ({unit})"
 
 
 def _listed(measures: Iterable[str]) -> str:

@@ -124,7 +124,7 @@ published: [{paper: Zoology, grade: A, figures: {hyena: {overall: 11.6}}}]
     found = of_sweep(parse(tmp_path / "demo.yaml"), records)
     assert found.sections[0].tables[0].caption.startswith("The perplexity and the knockout of each row")
     perplexity, added = found.figures()["table"].axes
-    assert [axes.get_xlabel() for axes in (perplexity, added)] == ["perplexity", "knockout (nats/token)"]
+    assert [axes.get_xlabel() for axes in (perplexity, added)] == ["perplexity", "knockout"]
     assert list(added.containers[0].lines[0].get_xdata()) == [0.2]
     assert [label.get_text() for label in added.get_yticklabels()] == ["attention, knockout", "hyena, knockout"]
     assert len(perplexity.collections) == len(added.collections) + 1  # the paper's figure
