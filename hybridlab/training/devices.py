@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from hybridlab.errors import ConfigError, near_miss
+from hybridlab.stack.model import Stack
 
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "fsdp")
 
@@ -31,6 +32,16 @@ def check_batch(batch: int, trainer: Any) -> None:
     """Refuse a batch that does not divide: each device takes as many of its rows."""
     if batch % trainer.world_size:
         raise ConfigError(f"`task.batch={batch}`: must be a multiple of the number of devices, {trainer.world_size}")
+
+
+def check_shards(stack: Stack) -> None:
+    """Refuse parameters that cannot be cut along a dimension, or not in one piece with the others of their layer."""
+    for name, parameter in stack.named_parameters():
+        if parameter.ndim == 0 or parameter.dtype != stack.head.weight.dtype:
+            found = f"{list(parameter.shape)}, {parameter.dtype}"
+            raise ConfigError(
+                f"`trainer.strategy=fsdp`: `{name}` is {found}; at least one dimension and {stack.head.weight.dtype} are needed"
+            )
 
 
 @contextmanager

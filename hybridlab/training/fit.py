@@ -35,7 +35,7 @@ def fit(job: Job, stack: Stack, curve: Curve, logger: Any, callbacks: list[Any])
         raise KeyboardInterrupt
     if not curve.rows or (curve.rows[-1].split, curve.rows[-1].step) != ("validation", trainer.global_step):
         trainer.validate(module, validation, verbose=False)
-    if job.config["trainer"].get("strategy") == "fsdp":
+    if job.in_shards:
         weights = trainer.strategy.lightning_module_state_dict()  # every process takes part, the first has them then
         if trainer.is_global_zero:
             stack = job.build_stack()

@@ -38,6 +38,11 @@ class Job:
         """Return the number of optimiser steps of the whole schedule."""
         return self.config["trainer"]["max_steps"]
 
+    @property
+    def in_shards(self) -> bool:
+        """Say whether each device holds a part of the stack alone."""
+        return self.config["trainer"].get("strategy") == "fsdp"
+
     def build_stack(self) -> Stack:
         """Build the network with the seed's own weights."""
         import torch

@@ -5,14 +5,17 @@ Here one process does what each of many does; test_devices.py has two.
 
 import pytest
 import torch
+from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
 from hybridlab.config import mixer_files
+from hybridlab.errors import ConfigError
 from hybridlab.records.store import read_all
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import expand
+from hybridlab.training.devices import check_shards
 from hybridlab.training.fsdp import shard
 from hybridlab.training.module import StackModule
 from hybridlab.training.optimiser import AdamWCosine, parameter_groups
@@ -53,8 +56,7 @@ def test_every_mixer_can_be_sharded(file, alone):
 
 
 def test_a_device_holds_its_part_of_each_layer_and_the_same_weights_decay(first_of_four):
-    plan = expand({"width": 32, "groups": {"all": {"layers": 2, "mixer": ["full", "mamba2"]}}}, {}, mixer_files())
-    module = StackModule(Stack(plan, 13), AdamWCosine(lr=1e-3), 10)
+    module = StackModule(build_stack(), AdamWCosine(lr=1e-3), 10)
     before = names_by_group(module)
     shard(module, first_of_four)
     units = {name for name, part in module.named_modules() if isinstance(part, FSDPModule)}
@@ -65,6 +67,15 @@ def test_a_device_holds_its_part_of_each_layer_and_the_same_weights_decay(first_
     assert held == pytest.approx(sum(parameter.numel() for parameter in module.parameters()) / 4, rel=0.02)
     assert names_by_group(module) == before
     assert all(before)
+
+
+@pytest.mark.parametrize("uncut", [torch.tensor(1.0), torch.ones(3, dtype=torch.float64)], ids=["scalar", "float64"])
+def test_a_parameter_that_cannot_be_cut_is_refused(uncut):
+    stack = build_stack()
+    check_shards(stack)
+    stack.layers[1].mixer.scale = nn.Parameter(uncut)
+    with pytest.raises(ConfigError, match=r"^`trainer\.strategy=fsdp`: `layers\.1\.mixer\.scale` is \["):
+        check_shards(stack)
 
 
 def test_a_run_in_shards_and_its_checkpoint_are_those_of_any_run(hybridlab, tiny, tmp_path):
@@ -78,6 +89,11 @@ def test_a_run_in_shards_and_its_checkpoint_are_those_of_any_run(hybridlab, tiny
     record.unlink()
     assert "goes on from epoch=0-step=8.ckpt" in hybridlab(*command, "runs=parts").out
     assert numbers(*read_all(tmp_path / "parts")) == pytest.approx(numbers(whole), rel=1e-5)
+
+
+def build_stack():
+    groups = {"all": {"layers": 2, "mixer": ["full", "mamba2"]}}
+    return Stack(expand({"width": 32, "groups": groups}, {}, mixer_files()), 13)
 
 
 def names_by_group(module):
