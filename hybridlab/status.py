@@ -5,19 +5,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from hybridlab.errors import ConfigError
-from hybridlab.records.claim import has_living_owner
-from hybridlab.records.found import STOPPED
+from hybridlab.records.found import STOPPED, WAITING, state
 from hybridlab.records.record import RunRecord
 from hybridlab.records.store import FILE, read
 from hybridlab.records.sweep import SWEEP, planned_runs
 
 STATES = {
-    "done": "finished",
+    "finished": "the same command skips it",
     "running": "a launcher is at work on it",
     "stopped": STOPPED,
     "failed": "the same command tries it again, `retries` times at most",
     "diverged": "its loss is no longer a number; it is not tried again",
-    "waiting": "not begun",
+    WAITING: "not begun",
 }
 
 
@@ -45,18 +44,18 @@ def find_runs(directory: str | Path) -> list[Run]:
     for folder in sorted(begun | waiting):
         record = read(folder) if folder in begun else None
         choices = planned.get(folder.parent, {}).get(folder.name, "")
-        runs.append(Run(folder.name, _state(folder, record), choices, record))
+        runs.append(Run(folder.name, state(folder, record), choices, record))
     return runs
 
 
 def seconds_left(runs: list[Run], now: datetime) -> float | None:
     """Estimate the time left from the mean of the finished runs and the number at work; None before one has finished."""
-    done = [run.record.seconds for run in runs if run.state == "done" and run.record is not None]
+    done = [run.record.seconds for run in runs if run.state == "finished" and run.record is not None]
     if not done:
         return None
     mean = sum(done) / len(done)
     at_work = [run.record for run in runs if run.state == "running" and run.record is not None]
-    left = mean * sum(run.state in ("waiting", "stopped") for run in runs)
+    left = mean * sum(run.state in (WAITING, "stopped") for run in runs)
     for record in at_work:
         left += max(0.0, mean - (now - datetime.fromisoformat(record.created)).total_seconds())
     return left / max(1, len(at_work))
@@ -75,9 +74,9 @@ def show_status(directory: str | Path) -> None:
     counts.add_column("runs", justify="right")
     counts.add_column("state")
     counts.add_column("")
-    for state, meaning in STATES.items():
-        if number := sum(run.state == state for run in runs):
-            counts.add_row(str(number), state, Text(meaning, style="dim"))
+    for name, meaning in STATES.items():
+        if number := sum(run.state == name for run in runs):
+            counts.add_row(str(number), name, Text(meaning, style="dim"))
     console.print(counts)
     troubled = [run for run in runs if run.state in ("stopped", "failed", "diverged")]
     if troubled:
@@ -93,19 +92,8 @@ def show_status(directory: str | Path) -> None:
     console.print(_time_left(runs))
 
 
-def _state(folder: Path, record: RunRecord | None) -> str:
-    alive = has_living_owner(folder)
-    if record is None:
-        return "running" if alive else "waiting"
-    if record.status == "finished":
-        return "done"
-    if alive:  # a failed run that is being tried again, too
-        return "running"
-    return "stopped" if record.status == "running" else record.status
-
-
 def _time_left(runs: list[Run]) -> str:
-    if not any(run.state in ("waiting", "running", "stopped") for run in runs):
+    if not any(run.state in (WAITING, "running", "stopped") for run in runs):
         return "nothing waits"
     left = seconds_left(runs, datetime.now(UTC))
     if left is None:

@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hybridlab.ops.chunk_recurrence import CHUNK, recurrence_by_kernel
 from hybridlab.ops.chunks import in_chunks
-from hybridlab.ops.op import chunk_length
+from hybridlab.ops.op import chunk_length, kernel_serves
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.prefix_sum import decayed_states
 
@@ -51,6 +52,13 @@ def chunked_linear_attention(
     # Zeros, which fill the last chunk, leave the recurrence as it is.
     with autocast_off(v):
         (b, h, t, _), groups, dtype = v.shape, q.shape[1], accumulation_dtype(v)
+        if kernel_serves(v, q.shape[-1]):
+            q, k, v = (in_chunks(x, CHUNK) for x in (q, k, v))
+            left = (
+                None if log_decay is None else in_chunks(log_decay.to(dtype)[..., None], CHUNK).squeeze(-1).cumsum(-1)
+            )
+            o, last = recurrence_by_kernel(q, k, v, None, left, state)
+            return o[:, :, :t], last
         chunk = chunk or (chunk_length(v) if log_decay is None else 64)
         chunk, sharing = min(chunk, t), (groups, h // groups)
         q, k = in_chunks(q, chunk)[:, :, None], in_chunks(k, chunk)[:, :, None]  # b g 1 n c k

@@ -7,7 +7,7 @@ from pathlib import Path
 from hybridlab.errors import ConfigError
 from hybridlab.records.atomic import write_bytes
 from hybridlab.records.record import RunRecord
-from hybridlab.records.store import read_all
+from hybridlab.records.store import first_made_first
 
 SUFFIX = ".records.jsonl.xz"
 LARGEST = 2_000_000  # bytes
@@ -15,8 +15,8 @@ LARGEST = 2_000_000  # bytes
 
 def pack(records: Iterable[RunRecord], path: Path) -> Path:
     """Write the records into an archive, the first made first; the same records give the same bytes."""
-    ordered = sorted(records, key=lambda record: (record.created, record.run_id))
-    lines = (record.to_json().replace("\n", "") for record in ordered)  # in JSON, a line break of a text is escaped
+    texts = (record.to_json() for record in first_made_first(records))
+    lines = (text.replace("\n", "") for text in texts)  # in JSON, a line break of a text is escaped
     content = lzma.compress("".join(f"{line}\n" for line in lines).encode(), preset=9 | lzma.PRESET_EXTREME)
     if len(content) > LARGEST:
         raise ConfigError(f"{path}: {len(content):,} bytes; an archive holds at most {LARGEST:,}: pack fewer runs")
@@ -33,8 +33,3 @@ def read_archive(path: Path) -> list[RunRecord]:
     except (lzma.LZMAError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: damaged, or no archive of records ({error})") from error
     return [RunRecord.from_json(line, f"{path}, line {n}") for n, line in enumerate(text.split("\n")[:-1], start=1)]
-
-
-def read_runs(path: str | Path) -> list[RunRecord]:
-    """Read the records of a folder of runs, or of an archive."""
-    return read_archive(Path(path)) if Path(path).is_file() else read_all(path)

@@ -1,36 +1,45 @@
-"""Runs as they are found: those that their launcher left in the middle are no longer running."""
+"""Runs as they are found: what state each is in, whatever its record last said."""
 
 from dataclasses import replace
 from pathlib import Path
 
-from hybridlab.records.archive import read_runs
+from hybridlab.records.archive import read_archive
 from hybridlab.records.claim import has_living_owner
 from hybridlab.records.record import RunRecord
-from hybridlab.records.store import FILE, read
+from hybridlab.records.store import first_made_first, read, run_directories
 
+WAITING = "waiting"  # the state of a run that has no record; every other state is a record's status
 STOPPED = "its launcher is gone; the same command goes on from its last checkpoint"  # why a run is `stopped`
 
 
 def read_found(path: str | Path) -> list[RunRecord]:
-    """Read a folder of runs or an archive; a running record of a folder without a living owner is `stopped`."""
-    records = read_runs(path)
-    if not any(record.status == "running" for record in records) or Path(path).is_file():
-        return records
-    living = {file.parent.name for file in Path(path).rglob(FILE) if _may_be_at_work(file.parent)}
-    stopped = {
-        record.run_id
-        for file in Path(path).rglob(FILE)
-        if file.parent.name not in living and (record := read(file.parent)).status == "running"
-    }
-    return [_stopped(record) if record.run_id in stopped else record for record in records]
+    """Read a folder of runs, each with its state for a status, or an archive, as it was packed; the first made first."""
+    path = Path(path)
+    if path.is_file():
+        return read_archive(path)
+    return first_made_first(_as_found(directory) for directory in run_directories(path))
 
 
-def _stopped(record: RunRecord) -> RunRecord:
-    return replace(record, status="stopped", reason=record.reason or STOPPED)
+def state(directory: str | Path, record: RunRecord | None) -> str:
+    """Return the state of a run in its directory.
 
-
-def _may_be_at_work(directory: Path) -> bool:
+    One that a launcher is at work on is `running`, though it has failed before; a running one that none is at work on is
+    `stopped`. Of a folder that is read-only that cannot be told: what the record says stands.
+    """
+    status = WAITING if record is None else record.status
+    if status == "finished":
+        return status
     try:
-        return has_living_owner(directory)
+        alive = has_living_owner(directory)
     except OSError:
-        return True  # of a folder that is read-only it cannot be told: what the record says stands
+        return status
+    if alive:
+        return "running"
+    return "stopped" if status == "running" else status
+
+
+def _as_found(directory: Path) -> RunRecord:
+    record = read(directory)
+    status = state(directory, record)
+    reason = record.reason or (STOPPED if status == "stopped" else "")
+    return replace(record, status=status, reason=reason)

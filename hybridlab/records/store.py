@@ -1,5 +1,6 @@
 """Run records on disk: one directory per run, `record.json` in it."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from hybridlab.errors import ConfigError
@@ -30,10 +31,20 @@ def read(directory: str | Path) -> RunRecord:
 
 def read_all(directory: str | Path) -> list[RunRecord]:
     """Read every record below `directory`, the first made first."""
+    return first_made_first(read(folder) for folder in run_directories(directory))
+
+
+def run_directories(directory: str | Path) -> list[Path]:
+    """Return the directory of every run below `directory` that has a record."""
     directory = Path(directory)
     if not directory.is_dir():
         raise ConfigError(f"{directory}: no such directory")
-    records = [read(path.parent) for path in directory.rglob(FILE)]
-    if not records:
+    found = [path.parent for path in directory.rglob(FILE)]
+    if not found:
         raise ConfigError(f"{directory}: no runs there (no {FILE} below it)")
+    return found
+
+
+def first_made_first(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """Return the records in the order in which they were made."""
     return sorted(records, key=lambda record: (record.created, record.run_id))

@@ -52,7 +52,9 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
 
 
 def label(stack: StackRuns, keys: Sequence[str]) -> str:
-    """Name a stack by its values of the telling choices."""
+    """Name a stack: by its row's name if it has one, else by its values of the telling choices."""
+    if stack.name:
+        return stack.name
     names = short_names(keys)
     return ", ".join(f"{names[key]} = {value(stack, key)}" for key in keys) or stack.first.name
 

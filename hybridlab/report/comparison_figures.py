@@ -1,8 +1,9 @@
 """The figures that compare stacks, and those that compare a sweep with a paper."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hybridlab.report.drawing import (
@@ -20,7 +21,7 @@ from hybridlab.report.drawing import (
 from hybridlab.report.headline import TITLES, Headline
 from hybridlab.report.stack_runs import StackRuns
 from hybridlab.report.statistics import Estimate
-from hybridlab.report.style import COLOURS
+from hybridlab.report.style import COLOURS, WIDTH
 from hybridlab.report.swaps import paired_by_seed
 
 
@@ -35,7 +36,7 @@ class TableRow(NamedTuple):
 def ranking(named: dict[str, StackRuns], headline: Headline) -> Figure:
     """Dots with intervals, a row per stack, the best on top."""
     rows = [TableRow(name, None, stack.find(headline.ranked)) for name, stack in named.items()]
-    return table_rows(rows, " ".join(TITLES[headline.ranked].split()))
+    return table_rows({" ".join(TITLES[headline.ranked].split()): rows})
 
 
 def stacks_by_position(named: dict[str, StackRuns], base: StackRuns) -> Figure | None:
@@ -63,21 +64,33 @@ def learning_curves(named: dict[str, StackRuns]) -> Figure | None:
     return finish_curve(figure, axes) if drawn else None
 
 
-def table_rows(rows: Sequence[TableRow], words: str) -> Figure:
-    """Dots with intervals, a row each in the order given, and a hollow mark for a paper's figure."""
-    figure, axes = new_axes(height=0.8 + 0.3 * len(rows))
+def table_rows(panels: Mapping[str, Sequence[TableRow]]) -> Figure:
+    """Dots with intervals, a row each in the order given, and a hollow mark for a paper's figure: a panel for each axis."""
+    num_rows = [len(rows) for rows in panels.values()]
+    figure = Figure(figsize=(WIDTH, 0.8 * len(panels) + 0.3 * sum(num_rows)), layout="constrained")
+    all_axes = figure.subplots(len(panels), squeeze=False, height_ratios=num_rows)[:, 0]
+    for axes, (words, rows) in zip(all_axes, panels.items(), strict=True):
+        _table_panel(axes, rows, words)
+    with_paper = [axes for axes, rows in zip(all_axes, panels.values(), strict=True) if _has_paper(rows)]
+    if with_paper:
+        legend(figure, with_paper[0])
+    return figure
+
+
+def _table_panel(axes: Axes, rows: Sequence[TableRow], words: str) -> None:
     shown = [(place, row.measured) for place, row in enumerate(rows) if row.measured]
     numbers = [number for _, number in shown]
     dots = {**WHISKERS, "fmt": "o", "color": COLOURS[0], "markersize": 5, "label": "measured"}
     axes.errorbar([number.value for number in numbers], [place for place, _ in shown], xerr=arms(numbers), **dots)
-    paper = [(place, row.paper) for place, row in enumerate(rows) if row.paper is not None]
-    if paper:
+    if _has_paper(rows):
+        paper = [(place, row.paper) for place, row in enumerate(rows) if row.paper is not None]
         hollow = {"facecolors": "none", "edgecolors": COLOURS[1], "marker": "D", "s": 30, "label": "paper"}
         axes.scatter([number for _, number in paper], [place for place, _ in paper], zorder=3, **hollow)
-        legend(figure, axes)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
-    axes.invert_yaxis()
-    axes.margins(y=0.5 / len(rows))
+    axes.set_ylim(len(rows) - 0.5, -0.5)  # the first on top
     axes.set_xlabel(words)
     axes.grid(visible=False, axis="y")
-    return figure
+
+
+def _has_paper(rows: Sequence[TableRow]) -> bool:
+    return any(row.paper is not None for row in rows)

@@ -1,6 +1,6 @@
 """The figures, as matplotlib objects: for the page as SVG, for Weights & Biases as images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from matplotlib import rc_context
@@ -58,7 +58,7 @@ def of_stacks(stacks: Sequence[StackRuns], base: StackRuns) -> dict[str, Figure]
     return {name: figure for name, figure in found.items() if figure is not None}
 
 
-def of_table(rows: Sequence[TableRow], measure: str) -> Figure:
-    """Return the figure of a sweep's table: what was measured beside a paper's figures."""
+def of_table(panels: Mapping[str, Sequence[TableRow]]) -> Figure:
+    """Return the figure of a sweep's table: what was measured beside a paper's figures, a panel for each measure."""
     with rc_context(STYLE):
-        return table_rows(rows, measure)
+        return table_rows(panels)

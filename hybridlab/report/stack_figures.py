@@ -67,17 +67,18 @@ def probes_by_slice(stack: StackRuns, name: str, words: str) -> Figure | None:
 
 
 def reach(stack: StackRuns) -> Figure | None:
-    """Lines over the width of the blocks that a group's mixers see."""
-    blocks = sorted(stack.values("reach", "block", slice=""))
-    if not blocks:
+    """Lines over the width of the blocks that a layer group's mixers see; of a kind's, where no declared group was asked."""
+    asked = set(stack.values("reach", "grouping", slice=""))
+    grouping = next((name for name in ("group", "mixer") if name in asked), None)
+    if grouping is None:
         return None
+    blocks = sorted(stack.values("reach", "block", slice="", grouping=grouping))
     figure, axes = bucket_axes([f"{block:,}" for block in blocks], "block that the mixers see (tokens)")
     axes.set_ylabel("added NLL (nats/token)")
-    for place, group in enumerate(stack.groups):
-        where = {"grouping": "group", "group": group, "part": "mixer"}
+    for place, group in enumerate(stack.values("reach", "group", slice="", grouping=grouping)):
+        where = {"grouping": grouping, "group": group, "part": "mixer"}
         found = [stack.find("reach", **where, block=block) for block in blocks]
-        if any(found):
-            line(axes, [str(block) for block in blocks], found, group, place, band=True)
+        line(axes, [str(block) for block in blocks], found, group, place, band=True)
     axes.axhline(0, color=INK, linewidth=0.8)
     legend(figure, axes)
     return figure

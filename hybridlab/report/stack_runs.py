@@ -23,6 +23,7 @@ class StackRuns:
     choices: dict[str, Any]
     records: tuple[RunRecord, ...]
     tuning: Tuning = UNTUNED
+    name: str = ""  # of its row in a sweep's table
 
     @cached_property
     def finished(self) -> tuple[RunRecord, ...]:

@@ -1,7 +1,7 @@
 """What a sweep's file says to its report: the table's shape, a paper's figures, the claims."""
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +162,7 @@ class _Grid:
         if len(sides) < 2 or None in sides or ("chain" in said and ("left" in said or "right" in said)):
             raise ConfigError(f"{place}: a `left` and a `right` side are needed, or a `chain` of sides")
         inequalities = []
-        for left, right in pairwise(sides):
+        for left, right in (pair for two in pairwise(sides) for pair in product(*map(_each, two))):
             form = self.difference(left, right, place)
             if relation == "within":
                 inequalities += [Inequality(form, 1, -margin), Inequality(form, -1, -margin)]
@@ -194,6 +194,13 @@ class _Grid:
             other = {**side, "times": times, **(minus if isinstance(minus, dict) else {"row": minus})}
             terms += self.terms(other, -sign, place)
         return terms
+
+
+def _each(side: Any) -> list[Any]:
+    """Return a side for each row that it names: of several rows, a claim is made of each."""
+    named = side if isinstance(side, dict) else {"row": side}
+    rows = named.get("row")
+    return [{**named, "row": row} for row in rows] if isinstance(rows, list) else [side]
 
 
 def _in_words(side: Any) -> str:

@@ -1,14 +1,15 @@
 """A sweep's table beside a paper's: paper, measured, interval, n, and whether each claim holds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybridlab.config import sweep_files
-from hybridlab.records.archive import SUFFIX, pack, read_runs
+from hybridlab.records.archive import SUFFIX, pack
 from hybridlab.records.found import read_found
+from hybridlab.records.measures import MEASURES
 from hybridlab.records.record import RunRecord
 from hybridlab.report.choices import keys_called, no_choice, telling
 from hybridlab.report.claims import Decision, decide
@@ -45,15 +46,14 @@ def sweep_report(name: str, runs: str | Path | None = None) -> Report:
 
 def keep_reference(name: str, runs: str | Path) -> Path:
     """Pack runs into the sweep's archive of reference records, without the folder that they were made in."""
-    records = [replace(record, config=record.config | {"runs": "runs"}) for record in read_runs(runs)]
+    records = [replace(record, config=record.config | {"runs": "runs"}) for record in read_found(runs)]
     return pack(records, reference(name))
 
 
 def of_sweep(sweep: Sweep, records: Sequence[RunRecord]) -> Report:
     """Return the table of a sweep and its claims."""
     stacks = by_stack(records, sweep.tuned)
-    cells = [selection.stack(stacks) for selection in sweep.cells.values()]
-    rows = [stack for stack in stacks if any(stack is cell for cell in cells)]
+    rows = _rows(sweep, stacks)
     unused = len(stacks) - len(rows)
     names = dict.fromkeys(name for selection in sweep.cells.values() for name in selection.choices)
     beside = [f"In these runs {no_choice(name, stacks)}" for name in names if not keys_called(name, stacks)]
@@ -93,7 +93,7 @@ def cells_table(sweep: Sweep, stacks: Sequence[StackRuns]) -> Table:
         bodies.setdefault(row if several else "", []).append(line)
     measures = dict.fromkeys(selection.measure for selection in sweep.cells.values())
     return Table(
-        caption=f"The {' and the '.join(measures)} of each row: the paper's figure, and the mean over n seeds with its 95 % "
+        caption=f"The {_listed(measures)} of each row: the paper's figure, and the mean over n seeds with its 95 % "
         "interval (Student's t; over one seed's documents where n says so).",
         text=("Row", *(["Column"] if several else []), *(key.rpartition(".")[2] for key in tuned)),
         numbers=("Paper", "Measured", "95 % interval", "n"),
@@ -129,17 +129,43 @@ def claims_table(sweep: Sweep, decisions: Sequence[Decision]) -> Table:
     )
 
 
+def _rows(sweep: Sweep, stacks: Sequence[StackRuns]) -> list[StackRuns]:
+    """Return the stacks that stand in the table under their rows' names, with the column's where a row has several stacks."""
+    cells = {cell: selection.stack(stacks) for cell, selection in sweep.cells.items()}
+    found = []
+    for stack in stacks:
+        its = [cell for cell, other in cells.items() if other is stack]
+        if its:
+            row, column = its[0]
+            several = any(
+                name == row and other is not None and other is not stack for (name, _), other in cells.items()
+            )
+            found.append(replace(stack, name=f"{row}, {column}" if several else row))
+    return found
+
+
 def _figures(sweep: Sweep, stacks: Sequence[StackRuns]) -> "dict[str, Figure]":
     from hybridlab.report.comparison_figures import TableRow
     from hybridlab.report.figures import of_table
 
-    rows = []
+    panels: dict[str, list[TableRow]] = {}
     for cell, selection in sweep.cells.items():
         stack = selection.stack(stacks)
         found = stack.find(selection.measure, **selection.where) if stack else None
-        rows.append(TableRow(", ".join(filter(None, cell)), sweep.figure(cell), found))
-    measures = dict.fromkeys(selection.measure for selection in sweep.cells.values())
-    return {"table": of_table(rows, ", ".join(measures))}
+        row = TableRow(", ".join(filter(None, cell)), sweep.figure(cell), found)
+        panels.setdefault(_with_unit(selection.measure), []).append(row)
+    return {"table": of_table(panels)}
+
+
+def _with_unit(measure: str) -> str:
+    unit = MEASURES[measure].unit
+    return measure if unit == "1" else f"{measure} ({unit})"
+
+
+def _listed(measures: Iterable[str]) -> str:
+    """Return e.g. `nll, the knockout and the reach`."""
+    *others, last = measures
+    return f"{', the '.join(others)} and the {last}" if others else last
 
 
 def measured(found: Estimate | None) -> tuple[str, str, str]:

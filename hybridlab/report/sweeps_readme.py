@@ -9,6 +9,7 @@ from hybridlab.report.markdown import table_parts
 from hybridlab.report.sweep_file import Sweep, parse
 from hybridlab.report.sweep_table import of_sweep, reference
 
+H100 = "_h100"
 HEAD = """\
 # Sweeps
 
@@ -30,7 +31,7 @@ def render() -> str:
     for name, file in sweep_files().items():
         sweep = parse(file)
         parts += [
-            f"## {name}",
+            f"## {_heading(name)}",
             *(
                 _with_table(sweep)
                 if sweep
@@ -38,6 +39,13 @@ def render() -> str:
             ),
         ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _heading(name: str) -> str:
+    """Return a sweep's name and, where it is there in two sizes, which one this is."""
+    if name.endswith(H100):
+        return f"{name}: sized for one H100"
+    return f"{name}: sized for a CPU" if name + H100 in sweep_files() else name
 
 
 def _with_table(sweep: Sweep) -> list[str]:

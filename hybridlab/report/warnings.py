@@ -38,10 +38,10 @@ def _tuning(stacks: Sequence[StackRuns]) -> Iterable[str]:
         if stack.finished and (edge := stack.tuning.at_the_edge)
     ]
     if edges:
-        yield f"The chosen value lies on the edge of its grid, and a better one may lie beyond: {', '.join(edges)}."
+        yield f"The chosen value lies on the edge of its grid, and a better one may lie beyond: {'; '.join(edges)}."
     single = [label(stack, keys) for stack in stacks if len(stack.tuning.trials) < 2]
     if len(single) < len(stacks) and single:
-        yield f"Not every stack was tuned: one setting only of {', '.join(single)}. The comparison is not fair to it."
+        yield f"Not every stack was tuned: one setting only of {'; '.join(single)}. The comparison is not fair to it."
 
 
 def _unlike(stacks: Sequence[StackRuns]) -> Iterable[str]:

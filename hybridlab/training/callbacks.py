@@ -7,7 +7,6 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import RichProgressBar
-from lightning.pytorch.strategies import FSDPStrategy
 
 from hybridlab.records.claim import Claim
 from hybridlab.records.measurement import Measurement
@@ -116,17 +115,6 @@ class StillOurs(lightning.Callback):
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Look at the claim."""
         self.claim.check()
-
-
-class WholeWeights(lightning.Callback):
-    """Gathers, on the first process, the weights of a stack that was trained in shards."""
-
-    weights: dict[str, Any] | None = None
-
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Gather them while all processes are there."""
-        if isinstance(trainer.strategy, FSDPStrategy):
-            self.weights = trainer.strategy.lightning_module_state_dict()
 
 
 class Progress(RichProgressBar):

@@ -11,16 +11,24 @@ from typing import Any
 
 import torch
 
-from hybridlab.errors import ConfigError
+from hybridlab.errors import ConfigError, near_miss
+
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "fsdp")
 
 
-def check_devices(trainer: Any, settings: dict[str, Any], batch: int) -> None:
-    """Refuse what cannot give one device's numbers: a batch that does not divide, processes forked in mid-run."""
-    strategy = settings.get("strategy", "auto")
-    if str(strategy).endswith(("_spawn", "_fork", "_notebook")):
-        raise ConfigError(
-            f"`trainer.strategy={strategy}`: `ddp` or `fsdp` is needed; the run starts the processes itself"
-        )
+def strategy_for(name: Any) -> Any:
+    """Return what `trainer.strategy` names, as Lightning's Trainer wants it; others would fork, or fail in mid-run."""
+    if name not in STRATEGIES:
+        raise ConfigError(f"`trainer.strategy={name}`: {near_miss(name, STRATEGIES)}")
+    if name != "fsdp":
+        return name
+    from hybridlab.training.fsdp import ShardedStrategy  # slow to import
+
+    return ShardedStrategy()
+
+
+def check_batch(batch: int, trainer: Any) -> None:
+    """Refuse a batch that does not divide: each device takes as many of its rows."""
     if batch % trainer.world_size:
         raise ConfigError(f"`task.batch={batch}`: must be a multiple of the number of devices, {trainer.world_size}")
 
@@ -33,7 +41,7 @@ def followers(trainer: Any) -> Iterator[None]:
     Lightning would repeat the command line of the process, which may be a whole sweep or a worker's.
     """
     environment = getattr(trainer.strategy, "cluster_environment", None)
-    if environment is None or environment.creates_processes_externally or trainer.num_devices == 1:
+    if environment is None or environment.creates_processes_externally:
         yield
         return
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")

@@ -11,8 +11,9 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from hybridlab.build import build
 from hybridlab.errors import ConfigError
 from hybridlab.stack.model import Stack
-from hybridlab.training.callbacks import Curve, Progress, RandomState, WholeWeights
+from hybridlab.training.callbacks import Curve, Progress, RandomState
 from hybridlab.training.console import quieten, say
+from hybridlab.training.devices import strategy_for
 from hybridlab.training.job import Job
 from hybridlab.training.module import StackModule
 from hybridlab.training.stream import BatchList, BatchStream
@@ -21,8 +22,7 @@ from hybridlab.training.stream import BatchList, BatchStream
 def fit(job: Job, stack: Stack, curve: Curve, logger: Any, callbacks: list[Any]) -> tuple[Stack, torch.device]:
     """Train the stack, from its last checkpoint if there is one; return it, whole, and the device it was trained on."""
     module = StackModule(stack, job.optimiser, job.steps, compiled=job.config["compile"])
-    whole = WholeWeights()
-    trainer = build_trainer(job, curve, logger, [build_checkpoint(job), whole, *callbacks])
+    trainer = build_trainer(job, curve, logger, [build_checkpoint(job), *callbacks])
     stream = BatchStream(
         job.task, job.steps * trainer.accumulate_grad_batches, rank=trainer.global_rank, ranks=trainer.world_size
     )
@@ -35,9 +35,11 @@ def fit(job: Job, stack: Stack, curve: Curve, logger: Any, callbacks: list[Any])
         raise KeyboardInterrupt
     if not curve.rows or (curve.rows[-1].split, curve.rows[-1].step) != ("validation", trainer.global_step):
         trainer.validate(module, validation, verbose=False)
-    if whole.weights is not None:
-        stack = job.build_stack()
-        stack.load_state_dict({name.removeprefix("stack."): value for name, value in whole.weights.items()})
+    if job.config["trainer"].get("strategy") == "fsdp":
+        weights = trainer.strategy.lightning_module_state_dict()  # every process takes part, the first has them then
+        if trainer.is_global_zero:
+            stack = job.build_stack()
+            stack.load_state_dict({name.removeprefix("stack."): value for name, value in weights.items()})
     return stack, trainer.strategy.root_device
 
 
@@ -45,6 +47,7 @@ def build_trainer(job: Job, curve: Curve, logger: Any, callbacks: list[Any]) -> 
     """Build Lightning's Trainer from its node of the configuration."""
     quieten()
     settings = job.config["trainer"]
+    settings = {**settings, "strategy": strategy_for(settings.get("strategy", "auto"))}
     callbacks = [curve, RandomState(), *callbacks]
     if settings.get("enable_progress_bar", True):
         callbacks.append(Progress(curve))

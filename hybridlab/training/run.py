@@ -22,7 +22,7 @@ from hybridlab.training.allocator import keep_freed_memory
 from hybridlab.training.callbacks import Curve, DivergedError, StillOurs
 from hybridlab.training.console import say, show_plan
 from hybridlab.training.dashboard import dashboard, publish
-from hybridlab.training.devices import check_devices, followers
+from hybridlab.training.devices import check_batch, followers
 from hybridlab.training.fit import build_checkpoint, build_trainer, fit
 from hybridlab.training.isolation import isolated
 from hybridlab.training.job import Job, prepare
@@ -59,7 +59,7 @@ def train(config: Any) -> RunRecord | None:
     job = prepare(config)
     # Built once to no other end: a mistake in its settings is refused before a folder is made.
     trainer = build_trainer(job, Curve(job.task.tokens_per_step), None, [build_checkpoint(job)])
-    check_devices(trainer, job.config["trainer"], job.task.batch)
+    check_batch(job.task.batch, trainer)
     if job.config["trainer"].get("fast_dev_run"):
         with isolated(job.config["seed"]), followers(trainer):
             rehearse(job)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from hybridlab.ops.channel_decay import channel_decay
 from hybridlab.ops.delta_rule import chunked_delta_rule
 from hybridlab.ops.elementwise_scan import elementwise_scan
+from hybridlab.ops.linear_attention import chunked_linear_attention
 from hybridlab.ops.prefix_sum import decayed_states
 from hybridlab.ops.triangular import solve_unit_lower
 
@@ -87,3 +88,19 @@ def test_unit_lower_systems(spread: float) -> None:
     keys = F.normalize(torch.randn(20, 1, 64) + spread * torch.randn(20, 64, 64), dim=-1)
     inputs = [each.cuda() for each in (keys @ keys.mT, torch.randn(20, 64, 40))]
     _alike(lambda below, right: (solve_unit_lower(below, right),), inputs, 1e-4)
+
+
+@pytest.mark.parametrize("t", [5, 64, 200, 1000])
+@pytest.mark.parametrize("decays", [False, True], ids=["plain", "decaying"])
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize(("width", "values"), [(16, 16), (64, 72), (128, 128), (64, 160)])
+def test_linear_attention(t: int, decays: bool, groups: int, width: int, values: int) -> None:
+    torch.manual_seed(0)
+    q, k = (torch.randn(2, groups, t, width).bfloat16() / width**0.5 for _ in range(2))
+    v, start = torch.randn(2, 4, t, values).bfloat16(), torch.randn(2, 4, width, values)
+    inputs = [each.cuda() for each in (q, k, v, start, *([-0.1 * torch.rand(2, 4, t)] if decays else []))]
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, state: Tensor, log_decay: Tensor | None = None) -> tuple[Tensor, ...]:
+        return chunked_linear_attention(q, k, v, log_decay, state)
+
+    _alike(attend, inputs, 0.02)

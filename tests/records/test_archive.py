@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 
 from hybridlab.errors import ConfigError
-from hybridlab.records import archive, store
-from hybridlab.records.archive import pack, read_archive, read_runs
+from hybridlab.records import archive
+from hybridlab.records.archive import pack, read_archive
 from hybridlab.records.json_values import to_text
 from tests.records.examples import RECORDS, small_record
 
@@ -23,13 +23,6 @@ def test_the_same_records_are_the_same_bytes_in_any_order(tmp_path):
     one, other = pack(records, tmp_path / "one"), pack(records[::-1], tmp_path / "other")
     assert one.read_bytes() == other.read_bytes()
     assert [record.run_id for record in read_archive(one)] == ["a", "b", "c"]
-
-
-def test_runs_are_read_from_a_folder_or_an_archive(tmp_path):
-    record = small_record()
-    store.write(record, tmp_path / "runs" / record.run_id)
-    pack([record], tmp_path / "demo.records.jsonl.xz")
-    assert read_runs(tmp_path / "runs") == read_runs(tmp_path / "demo.records.jsonl.xz") == [record]
 
 
 def test_what_is_no_archive_is_one_line(tmp_path):

@@ -60,6 +60,16 @@ def test_a_chain_rests_on_its_weakest_link_and_breaks_with_one():
     assert level.word == UNDECIDED
 
 
+def test_a_claim_of_several_rows_is_made_of_each(tmp_path):
+    name = "from 16 to 32 adds a tenth or more"
+    sweep = parsed(tmp_path, "left: window 32,", "left: {row: [window 32, full]},")
+    (claim,) = [claim for claim in sweep.claims if claim.words == name]
+    assert [part.form.words for part in claim.inequalities] == ["window 32 − window 16", "full − window 16"]
+    assert decide([claim], stacks(PAPER))[0].word == HOLDS
+    (broken,) = decide([claim], stacks({**PAPER, "full": 0.25}))
+    assert (broken.word, broken.weakest.form.words) == (FAILS, "full − window 16")
+
+
 def test_a_margin_moves_the_bound():
     name = "from 16 to 32 adds a tenth or more"
     assert words({**PAPER, "window 32": 0.25}, [name])[name].word == FAILS

@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -29,6 +30,24 @@ def test_lines_are_the_measured_numbers():
     assert list(lines["intact"].get_ydata()) == intact
     assert list(lines["deep silent"].get_ydata()) == pytest.approx([a + b for a, b in zip(intact, added, strict=True)])
     assert set(lines) == {"intact", "early silent", "middle silent", "deep silent"}
+
+
+def of_reach(record, **fields):
+    """Return the record with reach of the group `early` alone, as that of something else."""
+    others = [row for row in record.measurements if row.measure != "reach"]
+    early = [row for row in record.measurements if row.measure == "reach" and row.group == "early" and not row.slice]
+    return replace(record, measurements=[*others, *(replace(row, **fields) for row in early)])
+
+
+def test_reach_is_drawn_by_kind_of_mixer_where_no_declared_group_was_asked():
+    record = of_reach(asked_everything(example()), grouping="mixer", group="full")
+    full, _zero = figures(record)["reach"].axes[0].lines
+    measured = [row.value for row in record.measurements if row.measure == "reach"]
+    assert (full.get_label(), list(full.get_ydata())) == ("full", measured)
+
+
+def test_no_reach_is_drawn_of_single_layers_alone():
+    assert "reach" not in figures(of_reach(asked_everything(example()), grouping="layer", group="0"))
 
 
 def test_bars_are_the_measured_knockouts():

@@ -109,6 +109,50 @@ claims:
     assert [label.get_text() for label in found.figures()["table"].axes[0].get_yticklabels()][-1] == "hyena, recall"
 
 
+def test_each_measure_has_an_axis_of_its_own(tmp_path):
+    (tmp_path / "demo.yaml").write_text("""
+table:
+  measure: perplexity
+  rows: {attention: {early: full}, hyena: {early: hyena}}
+  columns: {overall: {}, knockout: {measure: knockout, grouping: group, group: early, part: mixer}}
+published: [{paper: Zoology, grade: A, figures: {hyena: {overall: 11.6}}}]
+""")
+    knockout = row("knockout", 0.2, grouping="group", group="early", part="mixer")
+    records = [
+        run({"stack.groups.early.mixer": "full"}, seed, [row("perplexity", 9 + seed), knockout]) for seed in (0, 1)
+    ]
+    found = of_sweep(parse(tmp_path / "demo.yaml"), records)
+    assert found.sections[0].tables[0].caption.startswith("The perplexity and the knockout of each row")
+    perplexity, added = found.figures()["table"].axes
+    assert [axes.get_xlabel() for axes in (perplexity, added)] == ["perplexity", "knockout (nats/token)"]
+    assert list(added.containers[0].lines[0].get_xdata()) == [0.2]
+    assert [label.get_text() for label in added.get_yticklabels()] == ["attention, knockout", "hyena, knockout"]
+    assert len(perplexity.collections) == len(added.collections) + 1  # the paper's figure
+
+
+def test_stacks_are_called_by_their_rows_and_where_a_row_has_several_by_their_columns(tmp_path):
+    (tmp_path / "demo.yaml").write_text("""
+table:
+  measure: accuracy
+  rows: {attention: {early: full}, "hyena, wide": {early: hyena}}
+  columns: {short: {length: 16}, long: {length: 64}}
+""")
+    stacks = [("full", 16), ("full", 64), ("hyena", 16)]
+    records = [
+        run(
+            {"stack.groups.early.mixer": mixer, "task.length": length, "optimizer.lr": lr},
+            seed=0,
+            rows=[row("accuracy", 0.5)],
+            validation=lr,
+        )
+        for mixer, length in stacks
+        for lr in (0.1, 0.2)
+    ]
+    sections = {section.title: section for section in of_sweep(parse(tmp_path / "demo.yaml"), records).sections}
+    named = [body[0][0] for body in sections["Tuning"].tables[0].bodies]
+    assert named == ["attention, short", "attention, long", "hyena, wide"]
+
+
 def test_rows_that_were_not_run_and_runs_that_are_no_row_are_said():
     records = [record for name in ("window 8", "full") for record in runs(name, PAPER[name])]
     found = of_sweep(parse(FILE), [*records, *runs("window 64", 0.9)])
@@ -185,6 +229,14 @@ def test_reference_records_are_packed_and_read_by_default(tmp_path, monkeypatch,
     assert sweeps_readme.write_readme().read_text() == page
 
 
+def test_the_two_sizes_of_a_sweep_are_told_apart(monkeypatch):
+    files = dict.fromkeys(("mqar_window", "mqar_window_h100"), FILE)
+    monkeypatch.setattr(sweeps_readme, "sweep_files", lambda: files)
+    monkeypatch.setattr(sweeps_readme, "reference", lambda name: FILE.with_name(f"no {name}"))
+    titles = [line for line in sweeps_readme.render().splitlines() if line.startswith("## ")]
+    assert titles == ["## mqar_window: sized for a CPU", "## mqar_window_h100: sized for one H100"]
+
+
 @pytest.mark.parametrize("file", sorted(SWEEPS.glob("*.yaml")), ids=lambda file: file.stem)
 def test_what_a_sweep_says_to_its_report_means_something(file):
     sweep = parse(file)
@@ -215,3 +267,10 @@ def test_a_run_whose_launcher_is_gone_is_stopped_in_a_sweeps_report(tmp_path):
     ((line,),) = sections["Not finished"].tables[0].bodies
     assert line[2] == "stopped"
     assert STOPPED in line
+
+
+def test_what_the_table_shows_is_what_is_packed(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep_table, "sweep_files", lambda: {"mqar_window": tmp_path / "mqar_window.yaml"})
+    store.write(run({"all": "full"}, 0, [], status="running"), tmp_path / "killed")
+    kept = read_archive(sweep_table.keep_reference("mqar_window", tmp_path))
+    assert [record.status for record in kept] == ["stopped"]

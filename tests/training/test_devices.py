@@ -1,5 +1,6 @@
 """A run on several devices is the run on one."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,33 +16,48 @@ from tests.training.test_resume import numbers
 ROOT = Path(__file__).parents[2]
 
 
+RUN = ["task.length=600", "task.batch=4", "trainer.max_steps=6", "checkpoint.every_n_train_steps=4", "logger=none"]
+# Neither may be lost on the way: the norm of the gradients is above 1 here, and the weights that decay would be others.
+FELT = ["trainer.gradient_clip_val=0.5", "optimizer.weight_decay=5"]
+DEVICES = {
+    "one": [],
+    "ddp": ["trainer.strategy=ddp", "trainer.devices=2"],
+    "fsdp": ["trainer.strategy=fsdp", "trainer.devices=2"],
+}
+
+
+def train(folder, devices, *more):
+    """Train on rows of which some are padded: two processes then hold different numbers of supervised tokens."""
+    words = ["train", *more, *RUN, *FELT, f"runs={folder}", *DEVICES[devices]]
+    outcome = subprocess.run([sys.executable, "-m", "hybridlab", *words], capture_output=True, text=True, cwd=ROOT)
+    assert outcome.returncode == 0, outcome.stderr
+    assert not list(folder.rglob("traceback*"))
+    records = read_all(folder)
+    assert {record.status for record in records} == {"finished"}
+    return outcome.stdout, records
+
+
 @pytest.mark.slow
-def test_two_processes_give_one_processs_numbers(tiny, tmp_path):
-    """In a sweep, on rows of which some are padded: the two processes then hold different numbers of supervised tokens."""
-    grid = ["seed=0,1", "task.length=600", "task.batch=4", "trainer.max_steps=6", "logger=none"]
-    devices = {"one": [], "two": ["trainer.strategy=ddp", "trainer.devices=2"]}
-    for name, overrides in devices.items():
-        command = [
-            sys.executable,
-            "-m",
-            "hybridlab",
-            "train",
-            "-m",
-            *tiny,
-            *grid,
-            f"runs={tmp_path}/{name}",
-            *overrides,
-        ]
-        outcome = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-        assert outcome.returncode == 0, outcome.stderr
-        assert outcome.stdout.count(": plan") == 2
-        assert outcome.stdout.count("report.html") == 1
-    one, two = read_all(tmp_path / "one"), read_all(tmp_path / "two")
-    assert [record.run_id for record in two] == [record.run_id for record in one]
-    for alone, together in zip(one, two, strict=True):
-        assert together.status == "finished"
+@pytest.mark.parametrize("devices", ["ddp", "fsdp"])
+def test_two_processes_give_one_processs_numbers(devices, tiny, tmp_path):
+    runs = [train(tmp_path / each, each, "-m", *tiny, "seed=0,1") for each in ("one", devices)]
+    for printed, _ in runs:
+        assert printed.count(": plan") == 2
+        assert printed.count("report.html") == 1
+    for alone, together in zip(*(records for _, records in runs), strict=True):
+        assert together.run_id == alone.run_id
         assert numbers(together) == pytest.approx(numbers(alone), rel=1e-4, abs=1e-5)
-    assert not list(tmp_path.rglob("traceback*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [("one", "fsdp"), ("fsdp", "one"), ("fsdp", "fsdp")])
+def test_a_run_goes_on_from_its_checkpoint_on_other_devices(before, after, tiny, tmp_path):
+    _, (whole,) = train(tmp_path / "whole", before, *tiny)
+    (checkpoints,) = tmp_path.glob("whole/*/*/checkpoints")
+    shutil.copytree(checkpoints, tmp_path / "resumed" / checkpoints.relative_to(tmp_path / "whole"))
+    printed, (resumed,) = train(tmp_path / "resumed", after, *tiny)
+    assert "goes on from epoch=0-step=4.ckpt" in printed
+    assert numbers(resumed) == pytest.approx(numbers(whole), rel=1e-4, abs=1e-5)
 
 
 def test_the_processes_share_out_the_rows_of_each_batch(corpus):

@@ -1,0 +1,85 @@
+"""A stack in shards is the stack: its gradients, what its optimiser decays, its checkpoints, its record.
+
+Here one process does what each of many does; test_devices.py has two.
+"""
+
+import pytest
+import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+
+from hybridlab.config import mixer_files
+from hybridlab.records.store import read_all
+from hybridlab.stack.model import Stack
+from hybridlab.stack.plan import expand
+from hybridlab.training.fsdp import shard
+from hybridlab.training.module import StackModule
+from hybridlab.training.optimiser import AdamWCosine, parameter_groups
+from tests.mixers.subject import CONF, Subject, tokens
+from tests.training.test_resume import numbers
+
+
+@pytest.fixture
+def alone():
+    """A mesh of this process."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture
+def first_of_four():
+    """A mesh of four processes, of which the other three hear and say nothing."""
+    torch.distributed.init_process_group("fake", store=torch.distributed.HashStore(), rank=0, world_size=4)
+    yield init_device_mesh("cpu", (4,))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("file", sorted(CONF.glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_mixer_can_be_sharded(file, alone):
+    for subject in Subject.forms(file):
+        whole, parts = subject.build(torch.float32), subject.build(torch.float32)
+        fully_shard(parts, mesh=alone)
+        x, same = (tokens(2, subject.long, torch.float32).requires_grad_() for _ in range(2))
+        expected, found = whole(x), parts(same)
+        expected.square().sum().backward()
+        found.square().sum().backward()
+        assert torch.equal(found, expected)
+        assert torch.equal(same.grad, x.grad)
+        for parameter, part in zip(whole.parameters(), parts.parameters(), strict=True):
+            assert isinstance(part, DTensor)
+            assert torch.equal(part.grad.full_tensor(), parameter.grad)
+
+
+def test_a_device_holds_its_part_of_each_layer_and_the_same_weights_decay(first_of_four):
+    plan = expand({"width": 32, "groups": {"all": {"layers": 2, "mixer": ["full", "mamba2"]}}}, {}, mixer_files())
+    module = StackModule(Stack(plan, 13), AdamWCosine(lr=1e-3), 10)
+    before = names_by_group(module)
+    shard(module, first_of_four)
+    units = {name for name, part in module.named_modules() if isinstance(part, FSDPModule)}
+    assert units == {"", "stack.layers.0", "stack.layers.1"}
+    assert all(isinstance(parameter, DTensor) for parameter in module.parameters())
+    assert module.stack.head.weight is module.stack.embedding.weight
+    held = sum(parameter.to_local().numel() for parameter in module.parameters())
+    assert held == pytest.approx(sum(parameter.numel() for parameter in module.parameters()) / 4, rel=0.02)
+    assert names_by_group(module) == before
+    assert all(before)
+
+
+def test_a_run_in_shards_and_its_checkpoint_are_those_of_any_run(hybridlab, tiny, tmp_path):
+    command = ["train", *tiny, "logger=none", "checkpoint.every_n_train_steps=4"]
+    assert hybridlab(*command, "runs=whole").code == 0
+    assert hybridlab(*command, "runs=parts", "trainer.strategy=fsdp").code == 0
+    assert not torch.distributed.is_initialized()
+    ((whole,), (parts,)) = read_all(tmp_path / "whole"), read_all(tmp_path / "parts")
+    assert numbers(parts) == pytest.approx(numbers(whole), rel=1e-5)
+    (record,) = tmp_path.glob("parts/*/*/record.json")
+    record.unlink()
+    assert "goes on from epoch=0-step=8.ckpt" in hybridlab(*command, "runs=parts").out
+    assert numbers(*read_all(tmp_path / "parts")) == pytest.approx(numbers(whole), rel=1e-5)
+
+
+def names_by_group(module):
+    names = {parameter: name for name, parameter in module.named_parameters()}
+    return [[names[parameter] for parameter in group["params"]] for group in parameter_groups(module, 0.1)]
