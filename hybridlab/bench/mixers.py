@@ -65,8 +65,8 @@ def mixer_table(console: Console, overrides: dict[str, Any], setting: Setting, n
     table.add_column(f"growth {few:,} → {many:,}", justify="right")
     if setting.device.type == "cuda":
         table.add_column("first call, s", justify="right")
-        for length in setting.lengths:
-            table.add_column(f"peak MiB, t {length:,}", justify="right")
+    for length in setting.lengths:
+        table.add_column(f"peak MiB,\nt {length:,}", justify="right")
     reference = {length: _attention(setting, length) for length in setting.lengths}
     table.add_row("scaled_dot_product_attention", *_cells(reference, None, setting))
     for name, found in _timings(overrides, setting, names):
@@ -120,5 +120,4 @@ def _cells(found: dict[int, Timing], reference: dict[int, Timing] | None, settin
     cells.append(f"{many / few:.2f}×")
     if setting.device.type == "cuda":
         cells.append(f"{found[setting.lengths[0]].first:.1f}")
-        cells += [f"{(found[length].peak_bytes or 0) / 2**20:,.0f}" for length in setting.lengths]
-    return cells
+    return cells + [f"{found[length].peak_bytes / 2**20:,.0f}" for length in setting.lengths]

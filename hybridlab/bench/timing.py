@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hybridlab.evaluation.cost import wait
+from hybridlab.evaluation.held import HeldBytes
 
 WARM_UP, REPEATS = 4, 5  # the first rounds fetch memory from the kernel, compile and tune
 
@@ -18,7 +19,7 @@ class Timing(NamedTuple):
 
     first: float  # seconds of the first call: compilation and tuning included
     milliseconds: float  # median, warm
-    peak_bytes: int | None  # most memory held by PyTorch during a call, on a GPU
+    peak_bytes: int  # most memory held at once during a call, the inputs included
 
 
 def time_training(call: Callable[[], Tensor], inputs: list[Tensor], device: torch.device) -> Timing:
@@ -33,5 +34,11 @@ def time_training(call: Callable[[], Tensor], inputs: list[Tensor], device: torc
         torch.autograd.grad(output, inputs, torch.ones_like(output))
         wait(device)
         taken.append(time.perf_counter() - start)
-    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(device)
+    else:
+        with HeldBytes(inputs) as held:
+            output = call()
+            torch.autograd.grad(output, inputs, torch.ones_like(output))
+        peak = held.peak
     return Timing(taken[0], 1000 * statistics.median(taken[WARM_UP:]), peak)

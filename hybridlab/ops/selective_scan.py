@@ -16,6 +16,8 @@ from hybridlab.ops.precision import accumulation_dtype, autocast_off
 CHUNK = 64
 # What needs no order is done for so many tokens of every chunk at once. One state in each block is kept for the gradient.
 BLOCK = 8
+# A CPU gains nothing by running more than a few chunks side by side, and all at once would need as many times the memory.
+FEW_CHUNKS, MOST_GROUPS = 8, 16
 
 
 def recurrent_selective_scan(
@@ -68,13 +70,15 @@ def _scan(
     t = u.shape[1]
     u, step, key, query = (_in_chunks(each) for each in (u, step, key, query))
     state = _starts(u, step, rate, key, start)
-    kept, y = [], torch.empty_like(u)
-    for block in _blocks(len(u)):
-        kept.append(state)
-        states = _steps(_outer(key[block], u[block]), _decays(step[block], rate), state)
-        y[block] = (query[block, :, :, None] @ states).squeeze(-2)
-        state = states[-1].clone()
-    return _joined(y, t), state[:, -1].clone(), torch.stack(kept)
+    kept, y = state.new_empty(len(_blocks(len(u))), *state.shape), torch.empty_like(u)
+    for group in _groups(u):
+        for block, before in zip(_blocks(len(u)), kept, strict=True):
+            at = block, slice(None), group
+            before[:, group] = state[:, group]
+            states = _steps(_outer(key[at], u[at]), _decays(step[at], rate), state[:, group])
+            y[at] = (query[at].unsqueeze(-2) @ states).squeeze(-2)
+            state[:, group] = states[-1]
+    return _joined(y, t), state[:, -1].clone(), kept
 
 
 @_scan.register_fake
@@ -105,20 +109,22 @@ def _scan_gradients(
     carried = _ends(step, rate, query, into_y, into_last)  # exp(Δ_{t+1} A) ⊙ Λ_{t+1}
     to_u, to_step, to_key, to_query = (torch.empty_like(each) for each in (u, step, key, query))
     to_rate = torch.zeros_like(rate)
-    for block, before in reversed(list(zip(_blocks(len(u)), kept, strict=True))):
-        decays = _decays(step[block], rate)
-        states = _steps(_outer(key[block], u[block]), decays, before)
-        to_query[block] = (states @ into_y[block, ..., None]).squeeze(-1)
-        adjoints = _steps_back(_outer(query[block], into_y[block]), decays, carried)
-        to_u[block] = (key[block, :, :, None] @ adjoints).squeeze(-2)
-        to_key[block] = (adjoints @ u[block, ..., None]).squeeze(-1)
-        carries = adjoints.mul_(decays)
-        carried = carries[0].clone()
-        # The gradient of each exponent Δ_t A.
-        carries[0].mul_(before)
-        carries[1:].mul_(states[:-1])
-        to_rate += torch.mul(carries, step[block, :, :, None], out=states).sum((0, 1, 2))
-        to_step[block] = carries.mul_(rate).sum(-2)
+    for group in _groups(u):
+        for block, before in reversed(list(zip(_blocks(len(u)), kept[:, :, group], strict=True))):
+            at = block, slice(None), group
+            decays = _decays(step[at], rate)
+            states = _steps(_outer(key[at], u[at]), decays, before)
+            to_query[at] = (states @ into_y[at].unsqueeze(-1)).squeeze(-1)
+            adjoints = _steps_back(_outer(query[at], into_y[at]), decays, carried[:, group])
+            to_u[at] = (key[at].unsqueeze(-2) @ adjoints).squeeze(-2)
+            to_key[at] = (adjoints @ u[at].unsqueeze(-1)).squeeze(-1)
+            carries = adjoints.mul_(decays)
+            carried[:, group] = carries[0]
+            # The gradient of each exponent Δ_t A.
+            carries[0].mul_(before)
+            carries[1:].mul_(states[:-1])
+            to_rate += torch.mul(carries, step[at].unsqueeze(-2), out=states).sum((0, 1, 2))
+            to_step[at] = carries.mul_(rate).sum(-2)
     to_u, to_step, to_key, to_query = (_joined(each, t) for each in (to_u, to_step, to_key, to_query))
     return to_u, to_step, to_rate, to_key, to_query, carried[:, 0].clone()
 
@@ -137,12 +143,16 @@ def _remember(
     ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor, Tensor]
 ) -> None:
     ctx.save_for_backward(*inputs[:5], output[2])
+    ctx.set_materialize_grads(False)  # zeros for the states before each block would be as large as they
 
 
 def _gradients(
-    ctx: torch.autograd.function.FunctionCtx, into_y: Tensor, into_last: Tensor, _: Tensor
+    ctx: torch.autograd.function.FunctionCtx, into_y: Tensor | None, into_last: Tensor | None, _: None
 ) -> tuple[Tensor, ...]:
-    return _scan_gradients(*ctx.saved_tensors, into_y, into_last)  # pyright: ignore[reportAttributeAccessIssue]
+    saved = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
+    into_y = torch.zeros_like(saved[0]) if into_y is None else into_y
+    into_last = torch.zeros_like(saved[-1][0, :, 0]) if into_last is None else into_last
+    return _scan_gradients(*saved, into_y, into_last)
 
 
 _scan.register_autograd(_gradients, setup_context=_remember)
@@ -161,8 +171,10 @@ def _starts(
     if u.shape[2] == 0:
         return start.clone()
     state = start.new_zeros(*u.shape[1:3], *rate.shape)
-    for block in _blocks(len(u)):
-        state = _steps(_outer(key[block], u[block]), _decays(step[block], rate), state)[-1]
+    for group in _groups(u):
+        for block in _blocks(len(u)):
+            at = block, slice(None), group
+            state[:, group] = _steps(_outer(key[at], u[at]), _decays(step[at], rate), state[:, group])[-1]
     return torch.cat([start, _over_chunks(state, step, rate, start)], dim=1)
 
 
@@ -179,9 +191,12 @@ def _ends(
     if step.shape[2] == 0:
         return end.clone()
     carried = end.new_zeros(*step.shape[1:3], *rate.shape)
-    for block in reversed(_blocks(len(step))):
-        decays = _decays(step[block], rate)
-        carried = decays[0] * _steps_back(_outer(query[block], into_y[block]), decays, carried)[0]
+    for group in _groups(step):
+        for block in reversed(_blocks(len(step))):
+            at = block, slice(None), group
+            decays = _decays(step[at], rate)
+            adjoints = _steps_back(_outer(query[at], into_y[at]), decays, carried[:, group])
+            carried[:, group] = decays[0] * adjoints[0]
     return torch.cat([_over_chunks(carried.flip(1), step.flip(2), rate, end).flip(1), end], dim=1)
 
 
@@ -231,6 +246,13 @@ def _chunk(t: int) -> int:
 
 def _blocks(chunk: int) -> list[slice]:
     return [slice(first, min(first + BLOCK, chunk)) for first in range(0, chunk, BLOCK)]
+
+
+def _groups(x: Float[Tensor, "c b k f"]) -> list[slice]:
+    """Return which chunks run side by side: on a GPU all of them."""
+    batch, num_chunks = x.shape[1:3]
+    size = num_chunks if x.is_cuda else max(FEW_CHUNKS // batch, -(-num_chunks // MOST_GROUPS), 1)
+    return [slice(first, min(first + size, num_chunks)) for first in range(0, num_chunks, size)]
 
 
 def _in_chunks(x: Float[Tensor, "b t f"]) -> Float[Tensor, "c b k f"]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from hybridlab.evaluation.held import HeldBytes
 from hybridlab.mixers.mamba import Mamba, SelectiveStateSpace
 from tests.mixers.agree import WIDTH, agree
 from tests.mixers.oracles import convolved, silu
@@ -79,6 +80,16 @@ def test_starts_as_the_paper_prescribes() -> None:
     weight = part.step_projection.weight.detach()
     assert 0.99 * bound < weight.abs().max() <= bound
     assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
+
+
+def test_training_holds_no_state_of_every_token() -> None:
+    batch, t, width, state = 1, 2048, 32, 128
+    mixer, x = Mamba(width=width, state=state), torch.randn(batch, t, width, requires_grad=True)
+    with HeldBytes([x, *mixer.parameters()]) as held:
+        mixer(x).sum().backward()
+    states = batch * t * 2 * width * state * 4  # bytes
+    assert held.largest <= states / 8
+    assert held.peak < states / 2
 
 
 @pytest.mark.parametrize("causal", [True, False])
