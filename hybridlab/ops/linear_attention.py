@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hybridlab.ops.chunk_recurrence import CHUNK, recurrence_by_kernel
 from hybridlab.ops.chunks import in_chunks
 from hybridlab.ops.op import chunk_length, kernel_serves
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
@@ -53,12 +52,7 @@ def chunked_linear_attention(
     with autocast_off(v):
         (b, h, t, _), groups, dtype = v.shape, q.shape[1], accumulation_dtype(v)
         if kernel_serves(v, q.shape[-1]):
-            q, k, v = (in_chunks(x, CHUNK) for x in (q, k, v))
-            left = (
-                None if log_decay is None else in_chunks(log_decay.to(dtype)[..., None], CHUNK).squeeze(-1).cumsum(-1)
-            )
-            o, last = recurrence_by_kernel(q, k, v, None, left, state)
-            return o[:, :, :t], last
+            return _by_kernels(q, k, v, log_decay, state)
         chunk = chunk or (chunk_length(v) if log_decay is None else 64)
         chunk, sharing = min(chunk, t), (groups, h // groups)
         q, k = in_chunks(q, chunk)[:, :, None], in_chunks(k, chunk)[:, :, None]  # b g 1 n c k
@@ -70,6 +64,20 @@ def chunked_linear_attention(
             log_decay = in_chunks(log_decay.to(dtype)[..., None], chunk).squeeze(-1).unflatten(1, sharing)
             o, last = _with_decay(q, k, v, log_decay, start)
         return o.reshape(b, h, -1, o.shape[-1])[:, :, :t], last.reshape(b, h, q.shape[-1], v.shape[-1])
+
+
+def _by_kernels(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, state: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    from hybridlab.ops.linear_attention_triton import CHUNK, linear_attention
+
+    (b, h, t, width), dtype = v.shape, accumulation_dtype(v)
+    queries, keys, values = (in_chunks(x.to(v.dtype), CHUNK).flatten(2, 3).flatten(0, 1) for x in (q, k, v))
+    left = None if log_decay is None else in_chunks(log_decay.to(dtype)[..., None], CHUNK)[..., 0].cumsum(-1)
+    left = None if left is None else left.flatten(2, 3).flatten(0, 1)
+    start = v.new_zeros(b, h, k.shape[-1], width, dtype=dtype) if state is None else state.to(dtype)
+    o, last, _ = linear_attention(queries, keys, values, left, start.flatten(0, 1))
+    return o.unflatten(0, (b, h))[:, :, :t], last.unflatten(0, (b, h))
 
 
 def _without_decay(q: Tensor, k: Tensor, v: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:

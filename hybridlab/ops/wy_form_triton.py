@@ -8,8 +8,6 @@ import triton.language as tl
 from torch import Tensor
 from torch.library import triton_op, wrap_triton
 
-from hybridlab.ops.triangular_inverse_triton import block_inverse, product
-
 WARPS = 2  # per chunk: 1 and 4 took 0.67 and 0.57 ms where 2 took 0.34 (H100, 8,192 chunks)
 
 
@@ -20,12 +18,31 @@ def _tile(pointer, rows: tl.constexpr, columns: tl.constexpr):
 
 
 @triton.jit
+def _product(a, b):
+    """Multiply small blocks almost in float32: where keys repeat, the inverse is made of small differences."""
+    return tl.dot(a, b, input_precision="tf32x3")
+
+
+@triton.jit
+def _block_inverse(a, size: tl.constexpr):
+    """Return (I + the strictly lower part of a)⁻¹ for a block of 16, by doubling the size of what is inverted."""
+    i = tl.arange(0, size)
+    joins = (i[:, None] == i[None, :] + 1) & (i[None, :] % 2 == 0)
+    found = tl.where(i[:, None] == i[None, :], 1.0, tl.where(joins, -a, 0.0))
+    for level in tl.static_range(1, 4):
+        block = i // (1 << level)
+        joins = (block[:, None] == block[None, :] + 1) & (block[None, :] % 2 == 0)
+        found -= _product(found, _product(tl.where(joins, a, 0.0), found))
+    return found
+
+
+@triton.jit
 def _own_inverse(key, b, g, size: tl.constexpr):
     """Return (I + A)⁻¹ of a block of tokens on the diagonal, by doubling the size of what is inverted."""
     i = tl.arange(0, size)
     weight = tl.exp(tl.where(i[:, None] > i[None, :], g[:, None] - g[None, :], float("-inf")))
     a = tl.dot(key, tl.trans(key)) * weight * b[:, None]
-    return block_inverse(a, size)
+    return _block_inverse(a, size)
 
 
 @triton.jit
@@ -57,13 +74,13 @@ def _forward_kernel(keys, values, beta, left, inverse, w, u, k: tl.constexpr, v:
     a10, a21, a32 = _between(k1, k0, b1, g1, g0), _between(k2, k1, b2, g2, g1), _between(k3, k2, b3, g3, g2)
     a20, a31, a30 = _between(k2, k0, b2, g2, g0), _between(k3, k1, b3, g3, g1), _between(k3, k0, b3, g3, g0)
     t10, t21, t32 = (
-        -product(t11, product(a10, t00)),
-        -product(t22, product(a21, t11)),
-        -product(t33, product(a32, t22)),
+        -_product(t11, _product(a10, t00)),
+        -_product(t22, _product(a21, t11)),
+        -_product(t33, _product(a32, t22)),
     )
-    t20 = -product(t22, product(a20, t00) + product(a21, t10))
-    t31 = -product(t33, product(a31, t11) + product(a32, t21))
-    t30 = -product(t33, product(a30, t00) + product(a31, t10) + product(a32, t20))
+    t20 = -_product(t22, _product(a20, t00) + _product(a21, t10))
+    t31 = -_product(t33, _product(a31, t11) + _product(a32, t21))
+    t30 = -_product(t33, _product(a30, t00) + _product(a31, t10) + _product(a32, t20))
     t00, t11, t22, t33 = t00.to(dtype), t11.to(dtype), t22.to(dtype), t33.to(dtype)
     t10, t21, t32, t20, t31, t30 = (
         t10.to(dtype),

@@ -14,7 +14,8 @@ from hybridlab.ops.linear_attention import chunked_linear_attention
 from hybridlab.ops.prefix_sum import decayed_states
 from hybridlab.ops.triangular import solve_unit_lower
 
-pytestmark = pytest.mark.gpu
+# The warning: PyTorch's, at the first product in its backward thread.
+pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS:UserWarning")]
 
 
 @pytest.mark.parametrize("t", [64, 200, 1000])
