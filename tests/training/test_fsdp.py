@@ -78,6 +78,7 @@ def test_a_parameter_that_cannot_be_cut_is_refused(uncut):
         check_shards(stack)
 
 
+@pytest.mark.slow
 def test_a_run_in_shards_and_its_checkpoint_are_those_of_any_run(hybridlab, tiny, tmp_path):
     command = ["train", *tiny, "logger=none", "checkpoint.every_n_train_steps=4"]
     assert hybridlab(*command, "runs=whole").code == 0
