@@ -59,10 +59,8 @@ def decayed_states(
         from hybridlab.ops.prefix_sum_triton import scan
 
         first = added.new_zeros(*rows, k, v, dtype=dtype) if start is None else start
-        log_decay = log_decay.expand(*rows, n, log_decay.shape[-1])
-        states, last = scan(
-            added.reshape(-1, n, k, v), log_decay.reshape(-1, *log_decay.shape[-2:]), first.reshape(-1, k, v), False
-        )
+        decays = log_decay.expand(*rows, n, k).reshape(-1, n, k)
+        states, last = scan(added.reshape(-1, n, k, v), decays, first.reshape(-1, k, v), False)
         return states.view(added.shape), last.view(*rows, k, v)
     if log_decay.shape[-1] == 1:
         flat = added.flatten(-2).to(dtype)

@@ -16,14 +16,12 @@ PART = 256  # numbers of the state per program of one warp
 
 @triton.jit
 def _scan_kernel(
-    x, log_decay, start, states, last, steps, size, v,
-    per_channel: tl.constexpr, part: tl.constexpr, backwards: tl.constexpr,
+    x, log_decay, start, states, last, steps, size, v, part: tl.constexpr, backwards: tl.constexpr,
 ):  # fmt: skip
     """Take four steps a turn, because a step is short and a load is not."""
     row, e = tl.program_id(0).to(tl.int64), tl.program_id(1) * part + tl.arange(0, part)
     inside = e < size
-    of = e // v if per_channel else e * 0
-    decays = size // v if per_channel else 1
+    of, decays = e // v, size // v
     first = row * steps + (steps - 1 if backwards else 0)
     on = -1 if backwards else 1
     state = tl.load(start + row * size + e, mask=inside, other=0.0)
@@ -51,7 +49,7 @@ def _scan_kernel(
 
 @triton_op("hybridlab::decayed_states", mutates_args={})
 def scan(x: Tensor, log_decay: Tensor, start: Tensor, backwards: bool) -> tuple[Tensor, Tensor]:
-    """Scan rows of states: x [r n k v], log_decay [r n k] or [r n 1] and start [r k v] in float32.
+    """Scan rows of states: x [r n k v], log_decay [r n k] and start [r k v] in float32.
 
     Return the states before each step [r n k v], in the dtype of x, and the last in float32. `backwards` goes from the
     last step to the first.
@@ -61,7 +59,7 @@ def scan(x: Tensor, log_decay: Tensor, start: Tensor, backwards: bool) -> tuple[
     last = torch.empty_like(start, memory_format=torch.contiguous_format)
     wrap_triton(_scan_kernel)[(rows, triton.cdiv(k * v, PART))](
         x.contiguous(), log_decay.contiguous(), start.contiguous(), states, last,
-        steps, k * v, v, per_channel=log_decay.shape[-1] > 1, part=PART, backwards=backwards, num_warps=1,
+        steps, k * v, v, part=PART, backwards=backwards, num_warps=1,
     )  # fmt: skip
     return states, last
 
@@ -74,11 +72,7 @@ def _backward(ctx: Any, d_states: Tensor, d_last: Tensor) -> tuple[Tensor | None
     log_decay, states = ctx.saved_tensors
     # What reaches the state after each step, and so the term that was added there.
     arriving, d_start = scan(d_states, log_decay, d_last, True)
-    d_log_decay = None
-    if ctx.needs_input_grad[1]:
-        share = (arriving.float() * states.float()).sum(-1)
-        share = share.sum(-1, keepdim=True) if log_decay.shape[-1] == 1 else share
-        d_log_decay = log_decay.exp() * share
+    d_log_decay = log_decay.exp() * (arriving.float() * states.float()).sum(-1) if ctx.needs_input_grad[1] else None
     return arriving, d_log_decay, d_start, None
 
 
