@@ -47,6 +47,7 @@ def chunked_linear_attention(
 
     Within a chunk: masked attention. Between chunks: the state at each chunk's start, by a prefix sum. Matrix products
     are in the dtype of the inputs; decays, prefix sums and the state in float32 at least (Mamba-2's SSD, 2405.21060).
+    GPU kernels take chunks of their own size.
     """
     # Zeros, which fill the last chunk, leave the recurrence as it is.
     with autocast_off(v):
@@ -73,8 +74,9 @@ def _by_kernels(
 
     (b, h, t, width), dtype = v.shape, accumulation_dtype(v)
     queries, keys, values = (in_chunks(x.to(v.dtype), CHUNK).flatten(2, 3).flatten(0, 1) for x in (q, k, v))
-    left = None if log_decay is None else in_chunks(log_decay.to(dtype)[..., None], CHUNK)[..., 0].cumsum(-1)
-    left = None if left is None else left.flatten(2, 3).flatten(0, 1)
+    left = None
+    if log_decay is not None:
+        left = in_chunks(log_decay.to(dtype)[..., None], CHUNK)[..., 0].cumsum(-1).flatten(2, 3).flatten(0, 1)
     start = v.new_zeros(b, h, k.shape[-1], width, dtype=dtype) if state is None else state.to(dtype)
     o, last, _ = linear_attention(queries, keys, values, left, start.flatten(0, 1))
     return o.unflatten(0, (b, h))[:, :, :t], last.unflatten(0, (b, h))

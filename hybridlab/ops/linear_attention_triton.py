@@ -18,9 +18,8 @@ from torch import Tensor
 from torch.library import triton_op, wrap_triton
 
 CHUNK = 64
-PART = (
-    16  # columns of the state per program of a sequential kernel: more programs side by side, all with the same loads
-)
+# Columns of the state per program of a sequential kernel: more programs side by side, all with the same loads.
+PART = 16
 
 
 @triton.jit

@@ -54,7 +54,7 @@ def decayed_states(
     n, k, v = added.shape[-3:]
     rows, dtype = added.shape[:-3], accumulation_dtype(added)
     log_decay, start = log_decay.to(dtype), None if start is None else start.to(dtype)
-    # Where all rows share a decay, the sums are products of whole matrices, which no kernel of ours outruns.
+    # Where all rows share a decay, the sums are products of whole matrices, which the kernel does not outrun.
     if log_decay.shape[-1] > 1 and kernel_serves(added):
         from hybridlab.ops.prefix_sum_triton import scan
 

@@ -6,37 +6,30 @@ import triton.language as tl
 from torch import Tensor
 from torch.library import triton_op, wrap_triton
 
-WARPS = 4
-
-
-@triton.jit
-def inverse(a):
-    """Return (I + the strictly lower part of a)⁻¹ for a of 64, by doubling the size of the blocks that are inverted.
-
-    Products are almost in float32: where keys repeat, the inverse is made of small differences. The loop is no part of
-    the program's text, because a compiler takes ten times longer over its six turns written out.
-    """
-    i = tl.arange(0, 64)
-    joins = (i[:, None] == i[None, :] + 1) & (i[None, :] % 2 == 0)
-    found = tl.where(i[:, None] == i[None, :], 1.0, tl.where(joins, -a, 0.0))
-    for level in range(1, 6):
-        block = i // (1 << level)
-        joins = (block[:, None] == block[None, :] + 1) & (block[None, :] % 2 == 0)
-        half = tl.dot(tl.where(joins, a, 0.0), found, input_precision="tf32x3")
-        found -= tl.dot(found, half, input_precision="tf32x3")
-    return found
-
 
 @triton.jit
 def _inverse_kernel(a, found):
+    """Double the size of the blocks that are inverted, from 2 to 64.
+
+    Products are almost in float32: where keys repeat, the inverse is made of small differences. The loop is one of the
+    program: a compiler takes ten times longer over its turns written out.
+    """
     i = tl.arange(0, 64)
     place = tl.program_id(0).to(tl.int64) * 64 * 64 + i[:, None] * 64 + i[None, :]
-    tl.store(found + place, inverse(tl.load(a + place)))
+    below = tl.load(a + place)
+    joins = (i[:, None] == i[None, :] + 1) & (i[None, :] % 2 == 0)
+    inverse = tl.where(i[:, None] == i[None, :], 1.0, tl.where(joins, -below, 0.0))
+    for level in range(1, 6):
+        block = i // (1 << level)
+        joins = (block[:, None] == block[None, :] + 1) & (block[None, :] % 2 == 0)
+        product = tl.dot(tl.where(joins, below, 0.0), inverse, input_precision="tf32x3")
+        inverse -= tl.dot(inverse, product, input_precision="tf32x3")
+    tl.store(found + place, inverse)
 
 
 @triton_op("hybridlab::unit_lower_inverse", mutates_args={})
 def invert(a: Tensor) -> Tensor:
     """Return (I + the strictly lower part of a)⁻¹ for a [n 64 64] in float32; without a gradient."""
     found = torch.empty_like(a, memory_format=torch.contiguous_format)
-    wrap_triton(_inverse_kernel)[(len(a),)](a.contiguous(), found, num_warps=WARPS, num_stages=1)
+    wrap_triton(_inverse_kernel)[(len(a),)](a.contiguous(), found, num_warps=4, num_stages=1)
     return found
