@@ -59,14 +59,14 @@ def chunked_channel_delta_rule(
     with autocast_off(v):
         t, width, dtype = v.shape[2], k.shape[-1], accumulation_dtype(v)
         q, k, v, beta, log_decay = in_chunks(chunk, q, k, v, beta.to(dtype)[..., None], log_decay.to(dtype))
-        # Of keys that are alike, the inverse is made of small differences: its products are not rounded.
+        # Of keys that are alike, the inverse is made of small differences: what it is made of is not rounded.
         written = k * beta
         readers = torch.stack([q, k], dim=-2) * log_decay.exp()[..., None, :]  # what they see of the state before them
         scores, readers, writers, total = channel_decay(readers, written[..., None, :], log_decay)
         of_query, of_key = scores.squeeze(-3).unbind(-3)
         own = (q * written).sum(-1).to(v.dtype)
         query, key = readers.unbind(-2)
-        changes = solve_unit_lower(of_key, torch.cat([-key, v.to(dtype)], dim=-1)).to(v.dtype)
+        changes = solve_unit_lower(of_key, torch.cat([-key.to(v.dtype), v], dim=-1))
         # What a chunk's tokens write into its last state, and what its queries read of them: of the first state, and alone.
         sizes = (width, v.shape[-1])
         in_state, added = (writers.squeeze(-2).to(v.dtype).mT @ changes).split(sizes, dim=-1)

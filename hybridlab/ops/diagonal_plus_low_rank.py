@@ -67,7 +67,7 @@ def chunked_diagonal_plus_low_rank(
         (query_b, query_k), (a_b, a_k) = (pair.unbind(-3) for pair in scores.unbind(-4))
         query, reader = readers.unbind(-2)
         b_end, k_end = writers.to(v.dtype).unbind(-2)
-        read = solve_unit_lower(-a_b, torch.cat([reader, a_k @ v.to(dtype)], dim=-1)).to(v.dtype)
+        read = solve_unit_lower(-a_b, torch.cat([reader.to(v.dtype), a_k.to(v.dtype) @ v], dim=-1))
         # What each token writes, as an affine map of the chunk's first state: first along b, then along k.
         in_state, from_state = (b_end.mT @ read).split((width, v.shape[-1]), dim=-1)
         in_outputs, from_outputs = ((query_b.to(v.dtype) + torch.diag_embed(own_b)) @ read).split(
