@@ -1,8 +1,8 @@
 """The selective scan as GPU kernels, forward and backward: chunks from zero, a scan over their ends, then chunks again.
 
-A program of few warps steps through the tokens of a chunk with what some channels remember in registers, n numbers each.
-The states before chunks are all that is ever written; the gradient computes the others again, a block at a time.
-Triton lays the last axis over a warp's threads: a thread has a channel to itself, and sums over n cost no exchange.
+A program steps through the tokens of a chunk with what some channels remember in registers. The states before chunks are
+all that is ever written; the gradient computes the others again, those of a block of tokens at a time.
+Letters as in the PyTorch form; `size` is n or the next power of two.
 """
 
 from typing import Any
@@ -15,8 +15,9 @@ from torch.library import triton_op, wrap_triton
 
 CHUNK = 32  # tokens per program
 BLOCK = 4  # tokens whose states the gradient holds at once
-CHANNELS = 32  # per program
-PER_WARP = 16  # numbers remembered per thread: more of them take more warps
+CHANNELS = 32  # per program: with 16 numbers each, Triton gives a thread 4 x 4, and sums over either exchange little
+PART = 32  # numbers of the state per program of one warp that steps over chunks
+PER_WARP = 16  # numbers per channel that a warp holds
 LOG2_E = tl.constexpr(1.4426950408889634)
 
 
@@ -74,19 +75,28 @@ def _ends_kernel(
 
 
 @triton.jit
-def _starts_kernel(ends, totals, rate, first, last, n, d, chunks, channels: tl.constexpr, backwards: tl.constexpr):
-    """Step over the chunks: in place of what each adds, write what comes before it."""
-    row, e = tl.program_id(1).to(tl.int64), tl.program_id(0) * channels + tl.arange(0, channels)
+def _starts_kernel(
+    ends, totals, rate, first, last, n, d, chunks, part: tl.constexpr, ahead: tl.constexpr, backwards: tl.constexpr,
+):  # fmt: skip
+    """Step over the chunks: in place of what each adds, write what comes before it.
+
+    Some are loaded before the first of them is used, because a step is short and a load is not.
+    """
+    row, e = tl.program_id(1).to(tl.int64), tl.program_id(0) * part + tl.arange(0, part)
     inside, c = e < n * d, e % d
     rates = tl.load(rate + e, mask=inside, other=0.0) * LOG2_E
     state = tl.load(first + row * n * d + e, mask=inside, other=0.0)
-    for turn in range(chunks):
-        number = row * chunks + (chunks - 1 - turn if backwards else turn)
-        place = ends + number * n * d + e
-        added = tl.load(place, mask=inside, other=0.0)
-        left = tl.exp2(tl.load(totals + number * d + c, mask=inside, other=0.0) * rates)
-        tl.store(place, state, mask=inside)
-        state = left * state + added
+    for turn in range(0, chunks, ahead):
+        added, total = (), ()
+        for at in tl.static_range(ahead):
+            number = row * chunks + (chunks - 1 - turn - at if backwards else turn + at)
+            here = inside & (turn + at < chunks)
+            added += (tl.load(ends + number * n * d + e, mask=here, other=0.0),)
+            total += (tl.load(totals + number * d + c, mask=here, other=0.0),)
+        for at in tl.static_range(ahead):
+            number = row * chunks + (chunks - 1 - turn - at if backwards else turn + at)
+            tl.store(ends + number * n * d + e, state, mask=inside & (turn + at < chunks))
+            state = tl.exp2(total[at] * rates) * state + added[at]
     tl.store(last + row * n * d + e, state, mask=inside)
 
 
@@ -117,14 +127,18 @@ def _gradients_kernel(
     here = _matrix(arriving, row * chunks + number, n, d, i, c)
     start = tl.load(_matrix(starts, row * chunks + number, n, d, i, c), mask=inside, other=0.0)
     adjoint, of_rate = tl.load(here, mask=inside, other=0.0), tl.zeros([size, channels], tl.float32)
+    half = number * chunk + chunk // 2
+    middle = start
+    for token in range(number * chunk, half):
+        middle = _next(middle, u, step, key, rates, row, token, t, n, d, i, c)
     for turn in range(chunk // block):
         first = (number + 1) * chunk - (turn + 1) * block
-        state = start
-        for token in range(number * chunk, first):
+        state = tl.where(first < half, start, middle)
+        for token in range(tl.where(first < half, number * chunk, half), first):
             state = _next(state, u, step, key, rates, row, token, t, n, d, i, c)
         states = (state,)
         for at in tl.static_range(block):
-            states = states + (_next(states[at], u, step, key, rates, row, first + at, t, n, d, i, c),)
+            states += (_next(states[at], u, step, key, rates, row, first + at, t, n, d, i, c),)
         for back in tl.static_range(block):
             token = first + block - 1 - back
             delta, d_y = _vector(step, row, token, t, d, c)[None, :], _vector(into, row, token, t, d, c)[None, :]
@@ -147,7 +161,7 @@ def scan(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return outputs [b t d] in the dtype of u, and the last state [b n d] and those before chunks in float32.
 
-    u and step [b t d], key and query [b t n], rate [n d] and start [b n d] may be in float32 or in half precision.
+    u and step [b t d], key and query [b t n] may be in half precision; rate [n d] and start [b n d] are in float32.
     """
     u, step, rate, key, query = (each.contiguous() for each in (u, step, rate, key, query))
     starts, last = _before_chunks(u, step, rate, key, start, backwards=False)
@@ -173,7 +187,7 @@ def _gradients(
         chunk=CHUNK, block=BLOCK, **_tile(n),
     )  # fmt: skip
     d_key, d_query = d_key.sum(0).to(key.dtype), d_query.sum(0).to(query.dtype)
-    return d_u, d_step, d_rate.sum((0, 1)).to(rate.dtype), d_key, d_query, d_start
+    return d_u, d_step, d_rate.sum((0, 1)), d_key, d_query, d_start
 
 
 def _before_chunks(
@@ -186,8 +200,8 @@ def _before_chunks(
         columns, step, rate, rows, ends, totals, t, n, d, chunks, chunk=CHUNK, backwards=backwards, **_tile(n)
     )
     last = first.new_empty(b, n, d, dtype=torch.float32)
-    wrap_triton(_starts_kernel)[(triton.cdiv(n * d, 32), b)](
-        ends, totals, rate, first.contiguous(), last, n, d, chunks, channels=32, backwards=backwards, num_warps=1
+    wrap_triton(_starts_kernel)[(triton.cdiv(n * d, PART), b)](
+        ends, totals, rate, first.contiguous(), last, n, d, chunks, part=PART, ahead=8, backwards=backwards, num_warps=1
     )
     return ends, last
 
