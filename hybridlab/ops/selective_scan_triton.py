@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.library import triton_op, wrap_triton
 
 CHUNK = 32  # tokens per program
-BLOCK = 4  # tokens whose states the gradient holds at once
+BLOCK = 4  # tokens whose states the gradient holds at once: more of them would not fit into registers
 CHANNELS = 32  # per program: with 16 numbers each, Triton gives a thread 4 x 4, and sums over either exchange little
 PART = 32  # numbers of the state per program of one warp that steps over chunks
 PER_WARP = 16  # numbers per channel that a warp holds
@@ -23,7 +23,7 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 
 @triton.jit
 def _vector(pointer, row, token, t, width, index):
-    """Load some numbers of a token, 0 for what is not there: such a token leaves the state as it is."""
+    """Load some numbers of a token, 0 for what is not there: a token beyond the row leaves the state as it is."""
     there = (index < width) & (token < t)
     return tl.load(pointer + (row * t + token) * width + index, mask=there, other=0.0).to(tl.float32)
 
@@ -42,7 +42,7 @@ def _matrix(pointer, number, n, d, i, c):
 
 @triton.jit
 def _rates(rate, n, d, i, c):
-    """Return A for powers of two."""
+    """Return A, so scaled that decays are powers of two."""
     return tl.load(_matrix(rate, 0, n, d, i, c), mask=(i < n)[:, None] & (c < d)[None, :], other=0.0) * LOG2_E
 
 
@@ -120,13 +120,17 @@ def _gradients_kernel(
     u, step, rate, key, query, starts, into, arriving, d_u, d_step, d_rate, d_key, d_query, t, n, d, chunks,
     size: tl.constexpr, channels: tl.constexpr, chunk: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
-    """Step backwards through a chunk, a block at a time, whose states are computed again from the start of the chunk."""
+    """Step backwards through a chunk, a block at a time, whose states are computed again from the start or the middle.
+
+    Sums over channels are those of the program's own; they are added up outside.
+    """
     number, row, rows = tl.program_id(0), tl.program_id(2).to(tl.int64), tl.num_programs(2)
     i, c = tl.arange(0, size), tl.program_id(1) * channels + tl.arange(0, channels)
     inside, rates = (i < n)[:, None] & (c < d)[None, :], _rates(rate, n, d, i, c)
-    here = _matrix(arriving, row * chunks + number, n, d, i, c)
+    part = tl.program_id(1) * rows + row
     start = tl.load(_matrix(starts, row * chunks + number, n, d, i, c), mask=inside, other=0.0)
-    adjoint, of_rate = tl.load(here, mask=inside, other=0.0), tl.zeros([size, channels], tl.float32)
+    adjoint = tl.load(_matrix(arriving, row * chunks + number, n, d, i, c), mask=inside, other=0.0)
+    of_rate = tl.zeros([size, channels], tl.float32)
     half = number * chunk + chunk // 2
     middle = start
     for token in range(number * chunk, half):
@@ -142,8 +146,6 @@ def _gradients_kernel(
         for back in tl.static_range(block):
             token = first + block - 1 - back
             delta, d_y = _vector(step, row, token, t, d, c)[None, :], _vector(into, row, token, t, d, c)[None, :]
-            # Sums over channels are those of a program; they are added up outside.
-            part = tl.program_id(1) * rows + row
             _put(d_query, part, token, t, n, i, tl.sum(states[block - back] * d_y, 1))
             adjoint += _vector(query, row, token, t, n, i)[:, None] * d_y
             _put(d_key, part, token, t, n, i, tl.sum(adjoint * _vector(u, row, token, t, d, c)[None, :], 1))
