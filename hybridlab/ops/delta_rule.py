@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hybridlab.ops.affine_scan import diagonal_affine_scan
+from hybridlab.ops.chunk_recurrence import CHUNK, recurrence_by_kernel
 from hybridlab.ops.chunks import in_chunks
 from hybridlab.ops.op import kernel_serves
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
@@ -65,8 +66,15 @@ def chunked_delta_rule(
         q, k, v = (in_chunks(x, chunk) for x in (q, k, v))
         beta = in_chunks(beta.to(dtype)[..., None], chunk)
         left = None if log_decay is None else in_chunks(log_decay.to(dtype)[..., None], chunk).cumsum(-2)
+        if chunk == CHUNK and kernel_serves(v, k.shape[-1], v.shape[-1]):
+            o, last = _by_kernels(q, k, v, beta, left, state)
+            return o[:, :, :t], last
         weights = _weights(left, chunk, dtype, q.device)
-        w, u = _wy_form(k, v, beta, left, weights)
+        # Of keys that are alike, the inverse is made of small differences: rounded products would double its error.
+        keys = k.to(dtype)
+        inverse = unit_lower_inverse(beta * (keys @ keys.mT) * weights)
+        wy = (inverse * beta.mT).to(v.dtype) @ torch.cat([_decayed(k, left), v], dim=-1)
+        w, u = wy.split((k.shape[-1], v.shape[-1]), dim=-1)
         until_end, end = (None, None) if left is None else (left[..., -1:, :] - left, left[..., -1:, :])
         writers, scores = _decayed(k, until_end).mT, ((q @ k.mT) * weights).to(v.dtype)
         # What a chunk's tokens write into the state at its end, and what its queries read of them: of the state at its
@@ -79,21 +87,15 @@ def chunked_delta_rule(
         return o.flatten(2, 3)[:, :, :t], last
 
 
-def _wy_form(
-    k: Tensor, v: Tensor, beta: Tensor, left: Tensor | None, weights: Tensor
-) -> tuple[Float[Tensor, "b h n c k"], Float[Tensor, "b h n c v"]]:
-    """Return W and U."""
-    if k.shape[-2] == 64 and kernel_serves(v, k.shape[-1], v.shape[-1]):
-        from hybridlab.ops.wy_form_triton import wy_form
+def _by_kernels(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, left: Tensor | None, state: Tensor | None
+) -> tuple[Float[Tensor, "b h n*c v"], Float[Tensor, "b h k v"]]:
+    from hybridlab.ops.wy_form_triton import wy_form
 
-        left = torch.zeros_like(beta) if left is None else left
-        w, u, _ = wy_form(k.flatten(0, 2), v.flatten(0, 2), beta.flatten(0, 2)[..., 0], left.flatten(0, 2)[..., 0])
-        return w.view_as(k), u.view_as(v)
-    # Of keys that are alike, the inverse is made of small differences: rounded products would double its error.
-    keys = k.to(beta.dtype)
-    inverse = unit_lower_inverse(beta * (keys @ keys.mT) * weights)
-    both = (inverse * beta.mT).to(v.dtype) @ torch.cat([_decayed(k, left), v], dim=-1)
-    return both[..., : k.shape[-1]], both[..., k.shape[-1] :]
+    decay = torch.zeros_like(beta) if left is None else left
+    w, u, _ = wy_form(k.flatten(0, 2), v.flatten(0, 2), beta.flatten(0, 2)[..., 0], decay.flatten(0, 2)[..., 0])
+    left = None if left is None else left.squeeze(-1)
+    return recurrence_by_kernel(q, k, u.view_as(v), w.view_as(k), left, state)
 
 
 def _weights(left: Tensor | None, chunk: int, dtype: torch.dtype, device: torch.device) -> Tensor:

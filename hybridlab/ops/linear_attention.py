@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hybridlab.ops.chunk_recurrence import CHUNK, recurrence_by_kernel
 from hybridlab.ops.chunks import in_chunks
 from hybridlab.ops.op import chunk_length, kernel_serves
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
@@ -70,16 +71,12 @@ def chunked_linear_attention(
 def _by_kernels(
     q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, state: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    from hybridlab.ops.linear_attention_triton import CHUNK, linear_attention
-
-    (b, h, t, width), dtype = v.shape, accumulation_dtype(v)
-    queries, keys, values = (in_chunks(x.to(v.dtype), CHUNK).flatten(2, 3).flatten(0, 1) for x in (q, k, v))
+    q, k, values = (in_chunks(x, CHUNK) for x in (q, k, v))
     left = None
     if log_decay is not None:
-        left = in_chunks(log_decay.to(dtype)[..., None], CHUNK)[..., 0].cumsum(-1).flatten(2, 3).flatten(0, 1)
-    start = v.new_zeros(b, h, k.shape[-1], width, dtype=dtype) if state is None else state.to(dtype)
-    o, last, _ = linear_attention(queries, keys, values, left, start.flatten(0, 1))
-    return o.unflatten(0, (b, h))[:, :, :t], last.unflatten(0, (b, h))
+        left = in_chunks(log_decay.to(accumulation_dtype(v))[..., None], CHUNK)[..., 0].cumsum(-1)
+    o, last = recurrence_by_kernel(q, k, values, None, left, state)
+    return o[:, :, : v.shape[2]], last
 
 
 def _without_decay(q: Tensor, k: Tensor, v: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:

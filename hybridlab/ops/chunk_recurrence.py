@@ -1,0 +1,35 @@
+"""The recurrence of linear attention and of the delta rules in chunks, by GPU kernels, for the ops that share it.
+
+Letters: b batch, h heads, g groups of heads that share queries and keys, n chunks of c = 64 tokens, k and v widths.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+CHUNK = 64
+
+
+def recurrence_by_kernel(
+    q: Float[Tensor, "b g n c k"],
+    k: Float[Tensor, "b g n c k"],
+    u: Float[Tensor, "b h n c v"],
+    w: Float[Tensor, "b h n c k"] | None,
+    left: Float[Tensor, "b h n c"] | None,
+    state: Float[Tensor, "b h k v"] | None,
+) -> tuple[Float[Tensor, "b h n*c v"], Float[Tensor, "b h k v"]]:
+    """Step through o_t = S_tᵀ q_t, where each chunk from a state S adds k_t (u_t - Sᵀ w_t)ᵀ to it; return S after the last.
+
+    `left` is the log decay of the state from the chunk's start to each token, itself included, and weighs all that is
+    read and written; None: nothing is forgotten. Without W nothing is taken away. Half precision but for `left` and the
+    states, which are in float32.
+    """
+    from hybridlab.ops.chunk_recurrence_triton import chunk_recurrence
+
+    (b, h, _, _, width), keys = u.shape, k.shape[-1]
+    if state is None:
+        state = torch.zeros(b, h, keys, width, dtype=torch.float32, device=u.device)
+    q, k, values = (x.to(u.dtype).flatten(2, 3).flatten(0, 1) for x in (q, k, u))
+    removed, decay = (None if x is None else x.flatten(2, 3).flatten(0, 1) for x in (w, left))
+    o, last, _, _ = chunk_recurrence(q, k, values, removed, decay, state.float().flatten(0, 1))
+    return o.unflatten(0, (b, h)), last.unflatten(0, (b, h))
