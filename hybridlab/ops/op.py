@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 KERNEL_WIDTHS = (16, 32, 64, 128)  # what a program of the kernels holds in registers
+LARGEST_STATE = 128  # numbers per channel that those of the selective scan share out to the registers of 8 warps
 _noted: list[bool] | None = None  # a note for each time that a kernel has the widths asked for, while somebody looks
 
 
@@ -21,6 +22,12 @@ def kernel_serves(x: Tensor, *widths: int) -> bool:
 def wide_kernel_serves(x: Tensor, *widths: int) -> bool:
     """Say the same of the kernels that work in float32 throughout."""
     return _is_written_for(widths) and x.is_cuda and x.dtype == torch.float32 and _has_triton()
+
+
+def scan_kernel_serves(x: Tensor, size: int) -> bool:
+    """Say the same of the kernels of the selective scan, of float32 or half precision, for a state of this size a channel."""
+    narrow = x.dtype in (torch.float32, torch.bfloat16, torch.float16)
+    return _note(size <= LARGEST_STATE) and x.is_cuda and narrow and _has_triton()
 
 
 @contextmanager
@@ -40,7 +47,10 @@ def chunk_length(x: Tensor) -> int:
 
 
 def _is_written_for(widths: tuple[int, ...]) -> bool:
-    written = all(width in KERNEL_WIDTHS for width in widths)
+    return _note(all(width in KERNEL_WIDTHS for width in widths))
+
+
+def _note(written: bool) -> bool:
     if written and _noted is not None:
         _noted.append(True)
     return written

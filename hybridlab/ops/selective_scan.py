@@ -10,13 +10,14 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
 from hybridlab.ops.elementwise_scan import elementwise_scan
+from hybridlab.ops.op import scan_kernel_serves
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 
 # The most dependent steps: longer rows are cut into chunks that run side by side.
 CHUNK = 64
 # What needs no order is done for so many tokens of every chunk at once. One state in each block is kept for the gradient.
 BLOCK = 8
-# A CPU gains nothing by running more than a few chunks side by side, and all at once would need as many times the memory.
+# Little is gained by running more than a few chunks side by side, and all at once would need as many times the memory.
 FEW_CHUNKS, MOST_GROUPS = 8, 16
 
 
@@ -50,18 +51,23 @@ def selective_scan(
 ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b n d"]]:
     """Give what `recurrent_selective_scan` gives in a number of dependent steps that stops growing with t; step·rate <= 0.
 
-    Every token's state, n times the size of the input, is never held at once: the forward keeps one in each block, and
-    the gradient computes the others again, as the paper's kernel does (2312.00752, section 3.3.2).
+    Every token's state, n times the size of the input, is never held at once: the forward keeps one in each block (on a
+    GPU, in each chunk), and the gradient computes the others again, as the paper's kernel does (2312.00752, section 3.3.2).
     """
     with autocast_off(u):
         dtype = accumulation_dtype(u)
         start = rate.new_zeros(len(u), *rate.shape, dtype=dtype) if start is None else start.to(dtype)
-        y, last, _ = _scan(u.to(dtype), step.to(dtype), rate.to(dtype), key.to(dtype), query.to(dtype), start)
+        rate = rate.to(dtype)
+        if scan_kernel_serves(u, len(rate)):
+            from hybridlab.ops.selective_scan_triton import scan
+
+            return scan(u, step, rate, key, query, start)[:2]
+        y, last, _ = _scan(u.to(dtype), step.to(dtype), rate, key.to(dtype), query.to(dtype), start)
         return y.to(u.dtype), last
 
 
 # An operator of its own: a compiler takes it as one node instead of tracing the steps, and its gradient is written by
-# hand, so that nothing of the steps is kept. It is the point at which a kernel for one device would be registered.
+# hand, so that nothing of the steps is kept.
 @torch.library.custom_op("hybridlab::selective_scan", mutates_args=())
 def _scan(
     u: Tensor, step: Tensor, rate: Tensor, key: Tensor, query: Tensor, start: Tensor
@@ -249,9 +255,9 @@ def _blocks(chunk: int) -> list[slice]:
 
 
 def _groups(x: Float[Tensor, "c b k f"]) -> list[slice]:
-    """Return which chunks run side by side: on a GPU all of them."""
+    """Return which chunks run side by side."""
     batch, num_chunks = x.shape[1:3]
-    size = num_chunks if x.is_cuda else max(FEW_CHUNKS // batch, -(-num_chunks // MOST_GROUPS), 1)
+    size = max(FEW_CHUNKS // batch, -(-num_chunks // MOST_GROUPS), 1)
     return [slice(first, min(first + size, num_chunks)) for first in range(0, num_chunks, size)]
 
 

@@ -2,7 +2,7 @@ import torch
 from torch.nn import functional as F
 
 from hybridlab.evaluation.kernels import kernels_of
-from hybridlab.ops.op import kernel_serves
+from hybridlab.ops.op import kernel_serves, scan_kernel_serves
 
 
 def test_a_kernel_of_ours_is_seen_where_it_is_written_for_the_widths():
@@ -11,7 +11,11 @@ def test_a_kernel_of_ours_is_seen_where_it_is_written_for_the_widths():
         assert not kernel_serves(x, 64)  # on a CPU nothing changes
     with kernels_of() as too_odd:
         kernel_serves(x, 48)
-    assert (kernels, too_odd) == (["Triton"], [])
+    with kernels_of() as scanned:
+        assert not scan_kernel_serves(x, 13)
+    with kernels_of() as too_large:
+        scan_kernel_serves(x, 200)
+    assert (kernels, too_odd, scanned, too_large) == (["Triton"], [], ["Triton"], [])
 
 
 def test_pytorchs_attention_is_seen_on_any_device():

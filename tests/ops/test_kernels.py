@@ -12,6 +12,7 @@ from hybridlab.ops.delta_rule import chunked_delta_rule
 from hybridlab.ops.elementwise_scan import elementwise_scan
 from hybridlab.ops.linear_attention import chunked_linear_attention
 from hybridlab.ops.prefix_sum import decayed_states
+from hybridlab.ops.selective_scan import selective_scan
 from hybridlab.ops.triangular import solve_unit_lower
 
 # The warning: PyTorch's, at the first product in its backward thread.
@@ -46,6 +47,50 @@ def test_elementwise_scan(t: int, strength: float, d: int) -> None:
     torch.manual_seed(0)
     inputs = [torch.randn(2, t, d), -strength * torch.rand(2, t, d), torch.randn(2, d)]
     _alike(elementwise_scan, [each.cuda() for each in inputs], 1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("t", [1, 31, 32, 65, 3000])
+@pytest.mark.parametrize("d", [5, 200])
+@pytest.mark.parametrize("n", [1, 13, 16, 64, 128])
+def test_selective_scan(n: int, d: int, t: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    u, key, query = (torch.randn(2, t, width).to(dtype) for width in (d, n, n))
+    step, rate, start = torch.rand(2, t, d), -0.1 - 2 * torch.rand(n, d), torch.randn(2, n, d)
+    inputs = [each.cuda() for each in (u, step, rate, key, query, start)]
+    _alike(selective_scan, inputs, 1e-5 if dtype == torch.float32 else 0.02)
+
+
+@pytest.mark.parametrize("strength", [0.0, 20.0, 1000.0])
+def test_selective_scan_of_extreme_decays(strength: float) -> None:
+    torch.manual_seed(0)
+    u, key, query, step = (torch.randn(1, 300, width) for width in (40, 16, 16, 40))
+    _alike(selective_scan, [each.cuda() for each in (u, step.abs(), -strength * torch.rand(16, 40), key, query)], 1e-5)
+
+
+@pytest.mark.parametrize("read", ["outputs", "state"])
+def test_either_result_of_the_selective_scan_may_go_unused(read: str) -> None:
+    torch.manual_seed(0)
+    u, key, query, step = (torch.randn(2, 70, width) for width in (40, 16, 16, 40))
+    pick = ["outputs", "state"].index(read)
+    inputs = [each.cuda() for each in (u, step.abs(), -torch.rand(16, 40), key, query)]
+    _alike(lambda *x: (selective_scan(*x)[pick],), inputs, 1e-5)
+
+
+def test_what_the_selective_scan_keeps_for_the_gradient_is_a_fraction_of_the_states() -> None:
+    t, d, n = 1024, 64, 16
+    u, step = torch.randn(1, t, d, device="cuda", requires_grad=True), torch.rand(1, t, d, device="cuda")
+    key, query, rate = *torch.randn(2, 1, t, n, device="cuda"), -torch.rand(n, d, device="cuda")
+    held: dict[int, int] = {}
+
+    def pack(x: Tensor) -> Tensor:
+        held[x.data_ptr()] = x.numel()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        selective_scan(u, step, rate, key, query)
+    inputs = sum(each.numel() for each in (u, step, rate, key, query))
+    assert sum(held.values()) == inputs + t * n * d // 32
 
 
 @pytest.mark.parametrize("n", [1, 5, 64, 70])
