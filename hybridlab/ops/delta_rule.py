@@ -54,8 +54,8 @@ def chunked_delta_rule(
 
     A chunk from a state S adds Kᵀ(U - W S), with [W | U] = (I + A)⁻¹ diag(β) [K | V] and A the strictly lower part of
     diag(β) K Kᵀ (the WY form, 2406.06484). So it is an affine map of the state, and its outputs one too: what their
-    matrices need is batched over all chunks, and a scan of the maps gives the states between them. With decay, each
-    product of two tokens is weighted by what is left of the earlier one at the later.
+    matrices need is batched over all chunks, and a scan of the maps gives the states between them; GPU kernels step through
+    the chunks instead. With decay, each product of two tokens is weighted by what is left of the earlier one at the later.
 
     Matrix products are in the dtype of the inputs; decays, the inverse and K Kᵀ in it, the scan and the state in
     float32 at least.

@@ -7,6 +7,7 @@ import sys
 import warnings
 
 import numpy as np
+import pytest
 import torch
 
 from hybridlab.records.store import read_all
@@ -23,6 +24,7 @@ MESSY = [
 ]
 
 
+@pytest.mark.slow
 def test_b_after_a_is_b_alone_bit_by_bit(hybridlab, tiny, tmp_path):
     common = ["train", *tiny, "trainer.max_steps=6"]
     assert hybridlab(*common, *MESSY, "runs=both").code == 0

@@ -6,6 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from hybridlab.records.store import read_all
 
 STEPS = 150
@@ -16,6 +18,7 @@ def command(tiny, *more):
     return [sys.executable, "-m", "hybridlab", "train", *arguments]
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_numbers_of_an_uninterrupted_one(tiny, tmp_path):
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     with subprocess.Popen(command(tiny, f"runs={killed}"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:

@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from hybridlab.records.store import read_all
 
 GRID = [
@@ -12,6 +14,7 @@ GRID = [
 ]
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_each_run_once_and_ends_in_one_table(hybridlab, tiny, tmp_path):
     arguments = ["train", "-m", *tiny, "logger=none", "trainer.max_steps=4", *GRID, "seed=0,1", "name=placement"]
     first = hybridlab(*arguments)
