@@ -48,7 +48,7 @@ def stacks_by_position(named: dict[str, StackRuns], base: StackRuns) -> Figure |
     for place, (name, stack) in enumerate(named.items()):
         found = [paired_by_seed(base, stack, slice="position", bucket=bucket) for bucket in base.buckets]
         line(axes, base.buckets, found, f"{name} (base)" if stack is base else name, place)
-    legend(figure, axes)
+    legend(figure)
     return figure
 
 
@@ -65,15 +65,20 @@ def learning_curves(named: dict[str, StackRuns]) -> Figure | None:
 
 
 def table_rows(panels: Mapping[str, Sequence[TableRow]]) -> Figure:
-    """Dots with intervals, a row each in the order given, and a hollow mark for a paper's figure: a panel for each axis."""
-    num_rows = [len(rows) for rows in panels.values()]
-    figure = Figure(figsize=(WIDTH, 0.8 * len(panels) + 0.3 * sum(num_rows)), layout="constrained")
-    all_axes = figure.subplots(len(panels), squeeze=False, height_ratios=num_rows)[:, 0]
-    for axes, (words, rows) in zip(all_axes, panels.items(), strict=True):
+    """Dots with intervals, a row each in the order given, and a hollow mark for a paper's figure: a panel for each axis.
+
+    Several panels stand two and two and have the same rows.
+    """
+    across = min(len(panels), 2)
+    down, num_rows = -(-len(panels) // across), max(map(len, panels.values()))
+    figure = Figure(figsize=(WIDTH, down * (0.8 + 0.3 * num_rows)), layout="constrained")
+    all_axes = figure.subplots(down, across, squeeze=False, sharey=across > 1).flat
+    for axes, (words, rows) in zip(all_axes, panels.items(), strict=False):
         _table_panel(axes, rows, words)
-    with_paper = [axes for axes, rows in zip(all_axes, panels.values(), strict=True) if _has_paper(rows)]
-    if with_paper:
-        legend(figure, with_paper[0])
+    for axes in list(all_axes)[len(panels) :]:
+        axes.remove()
+    if any(_has_paper(rows) for rows in panels.values()):
+        legend(figure)
     return figure
 
 
@@ -82,14 +87,33 @@ def _table_panel(axes: Axes, rows: Sequence[TableRow], words: str) -> None:
     numbers = [number for _, number in shown]
     dots = {**WHISKERS, "fmt": "o", "color": COLOURS[0], "markersize": 5, "label": "measured"}
     axes.errorbar([number.value for number in numbers], [place for place, _ in shown], xerr=arms(numbers), **dots)
-    if _has_paper(rows):
-        paper = [(place, row.paper) for place, row in enumerate(rows) if row.paper is not None]
-        hollow = {"facecolors": "none", "edgecolors": COLOURS[1], "marker": "D", "s": 30, "label": "paper"}
-        axes.scatter([number for _, number in paper], [place for place, _ in paper], zorder=3, **hollow)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)  # the first on top
     axes.set_xlabel(words)
+    axes.locator_params(axis="x", nbins=5)  # in half the page's width more would run into one another
     axes.grid(visible=False, axis="y")
+    if _has_paper(rows):
+        paper = [(place, row.paper) for place, row in enumerate(rows) if row.paper is not None]
+        hollow = {"facecolors": "none", "edgecolors": COLOURS[1], "marker": "D", "s": 30, "label": "paper"}
+        beside = axes if _overlap(rows) else _second_scale(axes)
+        beside.scatter([number for _, number in paper], [place for place, _ in paper], zorder=3, **hollow)
+
+
+def _overlap(rows: Sequence[TableRow]) -> bool:
+    """Say whether one scale does for both: where levels do not compare, it would leave no differences to be seen."""
+    measured = [row.measured.value for row in rows if row.measured]
+    paper = [row.paper for row in rows if row.paper is not None]
+    return not measured or (min(measured) <= max(paper) and min(paper) <= max(measured))
+
+
+def _second_scale(axes: Axes) -> Axes:
+    """Return axes over the others whose scale stands above them, in the colour of a paper's figures."""
+    over = axes.twiny()
+    over.grid(visible=False)
+    over.spines["top"].set(visible=True, color=COLOURS[1])
+    over.tick_params(axis="x", colors=COLOURS[1])
+    over.set_xlabel("paper", color=COLOURS[1])
+    return over
 
 
 def _has_paper(rows: Sequence[TableRow]) -> bool:

@@ -54,14 +54,16 @@ def finish_curve(figure: Figure, axes: Axes) -> Figure:
     axes.set_ylabel("NLL (nats/token)")
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    legend(figure, axes)
+    legend(figure)
     return figure
 
 
-def legend(figure: Figure, axes: Axes) -> None:
-    """Put each name once, above the axes."""
-    handles, labels = axes.get_legend_handles_labels()
-    once = dict(zip(labels, handles, strict=True))
+def legend(figure: Figure) -> None:
+    """Put each name once, above all axes."""
+    once: dict[str, Any] = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        once |= dict(zip(labels, handles, strict=True))
     figure.legend(list(once.values()), list(once), loc="outside upper left", ncols=2 if max(map(len, once)) > 20 else 5)
 
 

@@ -59,6 +59,6 @@ def of_stacks(stacks: Sequence[StackRuns], base: StackRuns) -> dict[str, Figure]
 
 
 def of_table(panels: Mapping[str, Sequence[TableRow]]) -> Figure:
-    """Return the figure of a sweep's table: what was measured beside a paper's figures, a panel for each measure."""
+    """Return the figure of a sweep's table: what was measured beside a paper's figures, a panel for each column."""
     with rc_context(STYLE):
         return table_rows(panels)

@@ -44,7 +44,7 @@ def knockout(stack: StackRuns) -> Figure | None:
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_ylabel("added NLL (nats/token)")
     axes.grid(visible=False, axis="x")
-    legend(figure, axes)
+    legend(figure)
     return figure
 
 
@@ -62,7 +62,7 @@ def probes_by_slice(stack: StackRuns, name: str, words: str) -> Figure | None:
         silent = [Estimate(a.value + b.value) if a and b else None for a, b in zip(intact, added, strict=True)]
         if any(silent):
             line(axes, buckets, silent, f"{group} silent", place)
-    legend(figure, axes)
+    legend(figure)
     return figure
 
 
@@ -80,7 +80,7 @@ def reach(stack: StackRuns) -> Figure | None:
         found = [stack.find("reach", **where, block=block) for block in blocks]
         line(axes, [str(block) for block in blocks], found, group, place, band=True)
     axes.axhline(0, color=INK, linewidth=0.8)
-    legend(figure, axes)
+    legend(figure)
     return figure
 
 
@@ -97,7 +97,7 @@ def influence(stack: StackRuns) -> Figure | None:
         if any(found):
             line(axes, buckets, found, group, place, band=True)
     axes.set_ylim(bottom=0)
-    legend(figure, axes)
+    legend(figure)
     return figure
 
 
@@ -125,7 +125,7 @@ def redundancy(stack: StackRuns) -> Figure | None:
     left.grid(visible=False, axis="x")
     if right is not None:
         _matrix(right, stack.groups, alike)
-    legend(figure, left)
+    legend(figure)
     return figure
 
 

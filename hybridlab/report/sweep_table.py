@@ -147,13 +147,20 @@ def _figures(sweep: Sweep, stacks: Sequence[StackRuns]) -> "dict[str, Figure]":
     from hybridlab.report.comparison_figures import TableRow
     from hybridlab.report.figures import of_table
 
+    columns = dict.fromkeys(column for _, column in sweep.cells)
     panels: dict[str, list[TableRow]] = {}
-    for cell, selection in sweep.cells.items():
+    for (row, column), selection in sweep.cells.items():
         stack = selection.stack(stacks)
         found = stack.find(selection.measure, **selection.where) if stack else None
-        row = TableRow(", ".join(filter(None, cell)), sweep.figure(cell), found)
-        panels.setdefault(selection.measure, []).append(row)  # without a unit: a paper's may be another
+        title = selection.measure if len(columns) == 1 else _titled(column, selection.measure)
+        # Without a unit: a paper's may be another.
+        panels.setdefault(title, []).append(TableRow(row, sweep.figure((row, column)), found))
     return {"table": of_table(panels)}
+
+
+def _titled(column: str, measure: str) -> str:
+    """Return a column's name with its measure, unless the one has the other."""
+    return column if measure in column.lower() else f"{measure}, {column}"
 
 
 def _listed(measures: Iterable[str]) -> str:

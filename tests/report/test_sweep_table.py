@@ -106,15 +106,17 @@ claims:
     ]
     (claim,) = found.sections[1].tables[0].bodies[0]
     assert claim[1:4] == ("hyena (recall) − hyena (overall)", "−6.6†", "−7.0000")
-    assert [label.get_text() for label in found.figures()["table"].axes[0].get_yticklabels()][-1] == "hyena, recall"
+    panels = found.figures()["table"].axes
+    assert [axes.get_xlabel() for axes in panels[:2]] == ["perplexity, overall", "perplexity, recall"]
+    assert [label.get_text() for label in panels[0].get_yticklabels()] == ["attention", "hyena"]
 
 
-def test_each_measure_has_an_axis_of_its_own(tmp_path):
+def test_each_column_has_an_axis_of_its_own_and_so_has_a_paper_whose_levels_do_not_compare(tmp_path):
     (tmp_path / "demo.yaml").write_text("""
 table:
   measure: perplexity
   rows: {attention: {early: full}, hyena: {early: hyena}}
-  columns: {overall: {}, knockout: {measure: knockout, grouping: group, group: early, part: mixer}}
+  columns: {overall: {}, knockout early: {measure: knockout, grouping: group, group: early, part: mixer}}
 published: [{paper: Zoology, grade: A, figures: {hyena: {overall: 11.6}}}]
 """)
     knockout = row("knockout", 0.2, grouping="group", group="early", part="mixer")
@@ -123,11 +125,12 @@ published: [{paper: Zoology, grade: A, figures: {hyena: {overall: 11.6}}}]
     ]
     found = of_sweep(parse(tmp_path / "demo.yaml"), records)
     assert found.sections[0].tables[0].caption.startswith("The perplexity and the knockout of each row")
-    perplexity, added = found.figures()["table"].axes
-    assert [axes.get_xlabel() for axes in (perplexity, added)] == ["perplexity", "knockout"]
+    perplexity, added, paper = found.figures()["table"].axes
+    words = ["perplexity, overall", "knockout early", "paper"]
+    assert [axes.get_xlabel() for axes in (perplexity, added, paper)] == words
     assert list(added.containers[0].lines[0].get_xdata()) == [0.2]
-    assert [label.get_text() for label in added.get_yticklabels()] == ["attention, knockout", "hyena, knockout"]
-    assert len(perplexity.collections) == len(added.collections) + 1  # the paper's figure
+    assert [label.get_text() for label in perplexity.get_yticklabels()] == ["attention", "hyena"]
+    assert paper.collections[0].get_offsets().tolist() == [[11.6, 1]]
 
 
 def test_stacks_are_called_by_their_rows_and_where_a_row_has_several_by_their_columns(tmp_path):
