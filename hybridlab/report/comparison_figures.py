@@ -92,10 +92,11 @@ def _table_panel(axes: Axes, rows: Sequence[TableRow], words: str) -> None:
     axes.set_xlabel(words)
     axes.locator_params(axis="x", nbins=5)  # in half the page's width more would run into one another
     axes.grid(visible=False, axis="y")
-    if _has_paper(rows):
-        paper = [(place, row.paper) for place, row in enumerate(rows) if row.paper is not None]
+    paper = [(place, row.paper) for place, row in enumerate(rows) if row.paper is not None]
+    together = _overlap(rows)
+    if paper and (together or len(paper) > 1):  # one figure on a scale of its own would say nothing
         hollow = {"facecolors": "none", "edgecolors": COLOURS[1], "marker": "D", "s": 30, "label": "paper"}
-        beside = axes if _overlap(rows) else _second_scale(axes)
+        beside = axes if together else _second_scale(axes)
         beside.scatter([number for _, number in paper], [place for place, _ in paper], zorder=3, **hollow)
 
 
@@ -103,7 +104,7 @@ def _overlap(rows: Sequence[TableRow]) -> bool:
     """Say whether one scale does for both: where levels do not compare, it would leave no differences to be seen."""
     measured = [row.measured.value for row in rows if row.measured]
     paper = [row.paper for row in rows if row.paper is not None]
-    return not measured or (min(measured) <= max(paper) and min(paper) <= max(measured))
+    return not (measured and paper) or (min(measured) <= max(paper) and min(paper) <= max(measured))
 
 
 def _second_scale(axes: Axes) -> Axes:
