@@ -72,12 +72,12 @@ def table_rows(panels: Mapping[str, Sequence[TableRow]]) -> Figure:
     across = min(len(panels), 2)
     down, num_rows = -(-len(panels) // across), max(map(len, panels.values()))
     figure = Figure(figsize=(WIDTH, down * (0.8 + 0.3 * num_rows)), layout="constrained")
-    all_axes = figure.subplots(down, across, squeeze=False, sharey=across > 1).flat
+    all_axes = list(figure.subplots(down, across, squeeze=False, sharey=across > 1).flat)
     for axes, (words, rows) in zip(all_axes, panels.items(), strict=False):
         _table_panel(axes, rows, words)
-    for axes in list(all_axes)[len(panels) :]:
+    for axes in all_axes[len(panels) :]:
         axes.remove()
-    if any(_has_paper(rows) for rows in panels.values()):
+    if any(row.paper is not None for rows in panels.values() for row in rows):
         legend(figure)
     return figure
 
@@ -115,7 +115,3 @@ def _second_scale(axes: Axes) -> Axes:
     over.tick_params(axis="x", colors=COLOURS[1])
     over.set_xlabel("paper", color=COLOURS[1])
     return over
-
-
-def _has_paper(rows: Sequence[TableRow]) -> bool:
-    return any(row.paper is not None for row in rows)

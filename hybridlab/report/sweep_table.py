@@ -80,7 +80,7 @@ def of_sweep(sweep: Sweep, records: Sequence[RunRecord]) -> Report:
 
 def cells_table(sweep: Sweep, stacks: Sequence[StackRuns]) -> Table:
     """Return a row for each cell of the sweep's table: paper, measured, interval, n, and the values that were tuned."""
-    several = len({column for _, column in sweep.cells}) > 1
+    several = _has_columns(sweep)
     tuned = [key for key in sweep.tuned if any(key in stack.tuning.values for stack in stacks)]
     bodies: dict[str, list[tuple[str, ...]]] = {}
     for (row, column), selection in sweep.cells.items():
@@ -147,15 +147,19 @@ def _figures(sweep: Sweep, stacks: Sequence[StackRuns]) -> "dict[str, Figure]":
     from hybridlab.report.comparison_figures import TableRow
     from hybridlab.report.figures import of_table
 
-    columns = dict.fromkeys(column for _, column in sweep.cells)
+    several = _has_columns(sweep)
     panels: dict[str, list[TableRow]] = {}
     for (row, column), selection in sweep.cells.items():
         stack = selection.stack(stacks)
         found = stack.find(selection.measure, **selection.where) if stack else None
-        title = selection.measure if len(columns) == 1 else _titled(column, selection.measure)
+        title = _titled(column, selection.measure) if several else selection.measure
         # Without a unit: a paper's may be another.
         panels.setdefault(title, []).append(TableRow(row, sweep.figure((row, column)), found))
     return {"table": of_table(panels)}
+
+
+def _has_columns(sweep: Sweep) -> bool:
+    return len({column for _, column in sweep.cells}) > 1
 
 
 def _titled(column: str, measure: str) -> str:

@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from hybridlab.report.figures import figures, of_stacks
+from hybridlab.report.comparison_figures import TableRow
+from hybridlab.report.figures import figures, of_stacks, of_table
 from hybridlab.report.stack_runs import by_stack
+from hybridlab.report.statistics import Estimate
 from hybridlab.report.style import COLOURS, GRID, INK, inline_svg
 from tests.report.examples import BUCKETS, asked_everything, example
 
@@ -127,3 +129,9 @@ def test_pyplot_and_its_global_state_stay_out():
         "figures(example()); print('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_panels_of_a_table_stand_two_and_two_and_none_is_empty():
+    measured = Estimate(0.5)
+    figure = of_table({name: [TableRow("full", None, measured)] for name in ("a", "b", "c")})
+    assert [axes.get_xlabel() for axes in figure.axes] == ["a", "b", "c"]
