@@ -11,8 +11,8 @@ from torch.library import triton_op, wrap_triton
 def inverse(a):
     """Return (I + the strictly lower part of a)⁻¹ for a of 64, by doubling the size of the blocks that are inverted.
 
-    Products are almost in float32: where keys repeat, the inverse is made of small differences. The loop is no part of
-    the program's text, because a compiler takes ten times longer over its six turns written out.
+    Products are almost in float32: where keys repeat, the inverse is made of small differences. The loop is one of the
+    program: a compiler takes ten times longer over its turns written out.
     """
     i = tl.arange(0, 64)
     joins = (i[:, None] == i[None, :] + 1) & (i[None, :] % 2 == 0)
