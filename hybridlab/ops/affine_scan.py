@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hybridlab.ops.op import kernel_serves
 from hybridlab.ops.precision import accumulation_dtype
 
 # So many steps are taken one after the other, in all blocks at once.
@@ -61,20 +60,7 @@ def diagonal_affine_scan(
     added: Float[Tensor, "*b n k v"],
     start: Float[Tensor, "*b k v"] | None = None,
 ) -> tuple[Float[Tensor, "*b n k v"], Float[Tensor, "*b k v"]]:
-    """Scan S_{i+1} = Diag(kept_i) S_i + change_i S_i + added_i, as `affine_scan` does, in float32 at least.
-
-    What is kept stands apart so that a kernel may round the change, and never the part of the state that stays.
-    """
-    n, k, v = added.shape[-3:]
+    """Scan S_{i+1} = Diag(kept_i) S_i + change_i S_i + added_i, as `affine_scan` does, in float32 at least."""
     dtype = accumulation_dtype(added)
     kept = kept.to(dtype).expand(added.shape[:-1])
-    if not kernel_serves(added, k):
-        return affine_scan(torch.diag_embed(kept) + change, added.to(dtype), None if start is None else start.to(dtype))
-    from hybridlab.ops.affine_scan_triton import scan
-
-    rows = added.shape[:-3]
-    first = added.new_zeros(*rows, k, v, dtype=dtype) if start is None else start.to(dtype)
-    states, last = scan(
-        kept.reshape(-1, n, k), change.reshape(-1, n, k, k), added.reshape(-1, n, k, v), first.reshape(-1, k, v), False
-    )
-    return states.view(*rows, n, k, v), last.view(*rows, k, v)
+    return affine_scan(torch.diag_embed(kept) + change, added.to(dtype), None if start is None else start.to(dtype))

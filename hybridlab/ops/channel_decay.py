@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hybridlab.ops import chunks
-from hybridlab.ops.op import wide_kernel_serves
 
 
 class Decayed(NamedTuple):
@@ -54,9 +53,6 @@ def channel_decay(
     decay: for decays that are known to stay above exp(-80) or so over so many tokens.
     """
     c, r, s, dtype = *rows.shape[-3:-1], columns.shape[-2], dtype or rows.dtype
-    # Where one factor may be an inverse, plain products are faster than the kernel.
-    if c == 64 > safe and dtype in (torch.float32, torch.bfloat16) and wide_kernel_serves(rows, rows.shape[-1]):
-        return _by_kernel(rows, columns, log_decay, dtype)
     size = min(safe, c)
     log_decay, rows, columns = (x.unflatten(dim, (-1, size)) for x, dim in ((log_decay, -2), (rows, -3), (columns, -3)))
     total = log_decay.sum(-2)
@@ -86,23 +82,6 @@ def channel_decay(
         rows.squeeze(-3).unflatten(-2, (c, r)),
         columns.squeeze(-3).unflatten(-2, (c, s)),
         total.squeeze(-2),
-    )
-
-
-def _by_kernel(rows: Tensor, columns: Tensor, log_decay: Tensor, dtype: torch.dtype) -> Decayed:
-    from hybridlab.ops.channel_decay_triton import decayed_scores
-
-    batch = rows.shape[:-3]
-    flat = [x.reshape(-1, *x.shape[len(batch) :]) for x in (rows, columns, log_decay)]
-    scores = decayed_scores(flat[0], flat[1], flat[2], dtype == torch.float32)
-    # Sums from either end, because a difference of two log decays costs digits after a strong one.
-    upto = F.pad(log_decay, (0, 0, 1, 0)).cumsum(-2)
-    after = F.pad(log_decay[..., 1:, :], (0, 0, 0, 1)).flip(-2).cumsum(-2).flip(-2)
-    return Decayed(
-        scores.view(*batch, *scores.shape[1:]),
-        rows * upto[..., :-1, :].exp()[..., None, :],
-        columns * after.exp()[..., None, :],
-        upto[..., -1, :],
     )
 
 

@@ -8,9 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from hybridlab.ops.kernel_launch import compiled_at_once
+
 CHUNK = 64
 
 
+@compiled_at_once
 def channel_recurrence_by_kernel(
     q: Float[Tensor, "b h n c k"],
     a: Float[Tensor, "b h n c k"] | None,
@@ -32,9 +35,9 @@ def channel_recurrence_by_kernel(
         state = torch.zeros(rows, heads, size, width, dtype=torch.float32, device=v.device)
     # A program of the kernels has 64 columns.
     keys, values = -size % 64, -width % 64
-    q, a, b, k, log_decay = (None if x is None else _flat(x, keys) for x in (q, a, b, k, log_decay.float()))
+    a, b, k = (None if x is None else _flat(x, keys) for x in (a, b, k))
     start = F.pad(state.float().flatten(0, 1), (0, values, 0, keys))
-    o, last, *_ = channel_recurrence(q, a, b, k, _flat(v, values), log_decay, start)
+    o, last, *_ = channel_recurrence(_flat(q, keys), a, b, k, _flat(v, values), _flat(log_decay.float(), keys), start)
     return o[..., :width].unflatten(0, (rows, heads)), last[:, :size, :width].unflatten(0, (rows, heads))
 
 

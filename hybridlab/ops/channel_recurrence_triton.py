@@ -19,31 +19,37 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.library import triton_op, wrap_triton
+from torch.library import triton_op
 
 from hybridlab.ops.channel_recurrence import CHUNK
+from hybridlab.ops.kernel_launch import launcher
 from hybridlab.ops.triangular_inverse_triton import inverse
 
 
 @triton.jit
-def _tile(pointer, number, height: tl.constexpr, width, part, across: tl.constexpr = 64):
-    """Point at some columns of a matrix: of the vectors of a chunk's tokens, or of a state."""
-    rows, columns = number * height + tl.arange(0, height), part * across + tl.arange(0, across)
+def _tile(pointer, number, height: tl.constexpr, width, part):
+    """Point at 64 columns of a matrix: of the vectors of a chunk's tokens, or of a state."""
+    rows, columns = number * height + tl.arange(0, height), part * 64 + tl.arange(0, 64)
     return pointer + rows[:, None] * width + columns[None, :]
 
 
 @triton.jit
-def _turned(pointer, number, part, across: tl.constexpr = 32):
-    """Point at some columns of the transpose of a chunk's matrix of pairs of tokens."""
-    rows, columns = part * across + tl.arange(0, across), tl.arange(0, 64)
-    return pointer + number * 64 * 64 + rows[None, :] * 64 + columns[:, None]
+def _turned(pointer, number):
+    """Point at the transpose of a chunk's matrix of pairs of tokens."""
+    i, j = tl.arange(0, 64), tl.arange(0, 64)
+    return pointer + number * 64 * 64 + j[None, :] * 64 + i[:, None]
+
+
+@triton.jit
+def _vectors(pointer, number, tokens, width, part, across: tl.constexpr = 64):
+    """Point at some columns of the vectors of some tokens of a chunk."""
+    return pointer + (number * 64 + tokens)[:, None] * width + (part * across + tl.arange(0, across))[None, :]
 
 
 @triton.jit
 def _before(left, number, tokens, width, part, across: tl.constexpr = 64):
     """Return the log decay from the chunk's start until before each of the `tokens`."""
-    place = (number * 64 + tokens - 1)[:, None] * width + (part * across + tl.arange(0, across))[None, :]
-    return tl.load(left + place, mask=(tokens > 0)[:, None], other=0.0)
+    return tl.load(_vectors(left, number, tokens - 1, width, part, across), mask=(tokens > 0)[:, None], other=0.0)
 
 
 @triton.jit
@@ -53,10 +59,19 @@ def _seen(left, number, tokens, width, part, early: tl.constexpr, across: tl.con
 
 
 # Any two tokens of a chunk are, at one level, in blocks of 2^level tokens next to each other that make up one of the next
-# level. So the decay between them is a product of two factors, neither of which is above 1, whatever the decays.
+# level: half of the tokens in the earlier block of their pair of blocks, half in the later one. So the decay between two
+# tokens is a product of what is left since the later one's block began and of what is left when the earlier one's ended:
+# two factors, neither of which is above 1, whatever the decays.
 @triton.jit
-def _pairs(later, earlier, level):
-    """Mark the pairs of tokens that are joined at this level."""
+def _earlier(level):
+    """Return the 32 tokens in earlier blocks."""
+    i = tl.arange(0, 32)
+    return ((i >> level) << (level + 1)) | (i & ((1 << level) - 1))
+
+
+@triton.jit
+def _joined(later, earlier, level):
+    """Mark the pairs of tokens that are in blocks next to each other."""
     return (later >> level == (earlier >> level) + 1) & ((earlier >> level) % 2 == 0)
 
 
@@ -75,50 +90,24 @@ def _until(left, number, tokens, level, width, part, across: tl.constexpr = 64):
 
 
 @triton.jit
-def _products(
-    rows, columns, others, left, number,
-    width: tl.constexpr, half: tl.constexpr, early: tl.constexpr, exact: tl.constexpr, two: tl.constexpr,
-):  # fmt: skip
-    """Multiply each token's row with earlier tokens' columns as decayed between them; if `two`, with the others as well."""
-    found, of_others = tl.zeros([64, 64], tl.float32), tl.zeros([64, 64], tl.float32)
-    i = tl.arange(0, 64)
-    for part in range(width // 32):
-        for level in range(6):
-            until = _until(left, number, i, level, width, part, 32)
-            row = tl.load(_tile(rows, number, 64, width, part, 32)) * _since(
-                left, number, i, level, width, part, early, 32
-            )
-            column = tl.load(_tile(columns, number, 64, width, part, 32)) * until
-            if exact:
-                product = tl.dot(row, tl.trans(column), input_precision="tf32x3")
-            else:
-                product = tl.dot(row.to(half), tl.trans(column.to(half)))
-            found += tl.where(_pairs(i[:, None], i[None, :], level), product, 0.0)
-            if two:
-                other = (tl.load(_tile(others, number, 64, width, part, 32)) * until).to(half)
-                product = tl.dot(row.to(half), tl.trans(other))
-                of_others += tl.where(_pairs(i[:, None], i[None, :], level), product, 0.0)
-    return found, of_others
-
-
-@triton.jit
-def _own(rows, columns, number, width: tl.constexpr):
-    """Multiply each token's row with its own column."""
+def _store_own(products, rows, columns, number, width: tl.constexpr):
+    """Store the products of each token's row with its own column, and zeros for later columns."""
     found, i = tl.zeros([64], tl.float32), tl.arange(0, 64)
     for part in range(width // 64):
         row = tl.load(_tile(rows, number, 64, width, part)).to(tl.float32)
         found += tl.sum(row * tl.load(_tile(columns, number, 64, width, part)), 1)
-    return tl.where(i[:, None] == i[None, :], found[:, None], 0.0)
+    own = tl.where(i[:, None] == i[None, :], found[:, None], 0.0)
+    tl.store(_tile(products, number, 64, 64, 0), own.to(products.dtype.element_ty), mask=i[:, None] <= i[None, :])
 
 
 @triton.jit
-def _forms_kernel(
-    queries, readers, writers, keys, values, left,
-    query_writer, query_key, reader_key, inverses, w, u, faded, written_end, key_end,
-    k: tl.constexpr, v: tl.constexpr, low_rank: tl.constexpr, adds: tl.constexpr,
+def _products_kernel(
+    queries, readers, writers, keys, left,
+    query_writer, query_key, reader_writer, reader_key, faded, written_end, key_end,
+    k: tl.constexpr, low_rank: tl.constexpr, adds: tl.constexpr,
 ):  # fmt: skip
-    """Make all of a chunk that does not need the state."""
-    half = values.dtype.element_ty
+    """Multiply each token's query and reader with earlier tokens' writers and keys, as decayed between them."""
+    half = faded.dtype.element_ty
     n = tl.program_id(0).to(tl.int64)
     for part in range(k // 64):
         g = _seen(left, n, tl.arange(0, 64), k, part, False)
@@ -129,27 +118,64 @@ def _forms_kernel(
         if adds:
             tl.store(_tile(key_end, n, 64, k, part), (tl.load(_tile(keys, n, 64, k, part)) * ended).to(half))
     if low_rank:
-        qb, qk = _products(queries, writers, keys, left, n, k, half, False, False, adds)
-        tl.store(_tile(query_writer, n, 64, 64, 0), (qb + _own(queries, writers, n, k)).to(half))
-    else:
-        qk, _ = _products(queries, keys, keys, left, n, k, half, False, False, False)
+        _store_own(query_writer, queries, writers, n, k)
     if adds:
-        tl.store(_tile(query_key, n, 64, 64, 0), (qk + _own(queries, keys, n, k)).to(half))
-    if low_rank:
-        # Of readers and writers that are alike, the inverse is made of small differences: what it is made of is not rounded.
-        ab, ak = _products(readers, writers, keys, left, n, k, half, adds, True, adds)
-        if adds:
-            tl.store(_tile(reader_key, n, 64, 64, 0), ak.to(half))
-        t = inverse(-ab).to(half)
-        tl.store(_tile(inverses, n, 64, 64, 0), t)
-        for part in range(k // 64):
-            reader = tl.load(_tile(readers, n, 64, k, part)) * tl.exp(_seen(left, n, tl.arange(0, 64), k, part, adds))
-            tl.store(_tile(w, n, 64, k, part), tl.dot(t, reader.to(half)).to(half))
-        for part in range(v // 64):
-            value = tl.load(_tile(values, n, 64, v, part))
+        _store_own(query_key, queries, keys, n, k)
+    if low_rank and adds:
+        i = tl.arange(0, 64)
+        tl.store(_tile(reader_key, n, 64, 64, 0), tl.zeros([64, 64], half), mask=i[:, None] <= i[None, :])
+    for level in range(6):
+        earlier = _earlier(level)
+        later = earlier + (1 << level)
+        qb, ab = tl.zeros([32, 32], tl.float32), tl.zeros([32, 32], tl.float32)
+        qk, ak = tl.zeros([32, 32], tl.float32), tl.zeros([32, 32], tl.float32)
+        for part in range(k // 32):
+            until = _until(left, n, earlier, level, k, part, 32)
+            since = _since(left, n, later, level, k, part, False, 32)
+            query = (tl.load(_vectors(queries, n, later, k, part, 32)) * since).to(half)
+            if low_rank:
+                since = _since(left, n, later, level, k, part, adds, 32)
+                reader = tl.load(_vectors(readers, n, later, k, part, 32)) * since
+                writer = tl.load(_vectors(writers, n, earlier, k, part, 32)) * until
+                qb = tl.dot(query, tl.trans(writer.to(half)), acc=qb)
+                # Of readers and writers that are alike, the inverse is made of small differences: neither is rounded.
+                ab = tl.dot(reader, tl.trans(writer), acc=ab, input_precision="tf32x3")
             if adds:
-                value = tl.dot(ak.to(half), value).to(half)
-            tl.store(_tile(u, n, 64, v, part), tl.dot(t, value).to(half))
+                key = tl.trans((tl.load(_vectors(keys, n, earlier, k, part, 32)) * until).to(half))
+                qk = tl.dot(query, key, acc=qk)
+                if low_rank:
+                    ak = tl.dot(reader.to(half), key, acc=ak)
+        place, joined = (
+            (n * 64 + later)[:, None] * 64 + earlier[None, :],
+            _joined(later[:, None], earlier[None, :], level),
+        )
+        if low_rank:
+            tl.store(query_writer + place, qb.to(half), mask=joined)
+            tl.store(reader_writer + place, ab, mask=joined)
+        if adds:
+            tl.store(query_key + place, qk.to(half), mask=joined)
+            if low_rank:
+                tl.store(reader_key + place, ak.to(half), mask=joined)
+
+
+@triton.jit
+def _solutions_kernel(
+    readers, values, left, reader_writer, reader_key, inverses, w, u,
+    k: tl.constexpr, v: tl.constexpr, adds: tl.constexpr,
+):  # fmt: skip
+    """Solve for what a chunk's tokens read: of the state, and of each other."""
+    half = values.dtype.element_ty
+    n, i = tl.program_id(0).to(tl.int64), tl.arange(0, 64)
+    t = inverse(-tl.load(_tile(reader_writer, n, 64, 64, 0))).to(half)
+    tl.store(_tile(inverses, n, 64, 64, 0), t)
+    for part in range(k // 64):
+        reader = tl.load(_tile(readers, n, 64, k, part)) * tl.exp(_seen(left, n, i, k, part, adds))
+        tl.store(_tile(w, n, 64, k, part), tl.dot(t, reader.to(half)).to(half))
+    for part in range(v // 64):
+        value = tl.load(_tile(values, n, 64, v, part))
+        if adds:
+            value = tl.dot(tl.load(_tile(reader_key, n, 64, 64, 0)), value).to(half)
+        tl.store(_tile(u, n, 64, v, part), tl.dot(t, value).to(half))
 
 
 @triton.jit
@@ -201,7 +227,7 @@ def _outputs_kernel(
 def _within_kernel(query_writer, d_o, within, width):
     """What reaches Z from the outputs of its own chunk."""
     n, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    found = tl.dot(tl.load(_turned(query_writer, n, 0, 64)), tl.load(_tile(d_o, n, 64, width, part)))
+    found = tl.dot(tl.load(_turned(query_writer, n)), tl.load(_tile(d_o, n, 64, width, part)))
     tl.store(_tile(within, n, 64, width, part), found.to(within.dtype.element_ty))
 
 
@@ -241,16 +267,16 @@ def _pairs_gradients_kernel(
     for part in range(width // 64):
         d, value = tl.load(_tile(d_o, n, 64, width, part)), tl.load(_tile(values, n, 64, width, part))
         if low_rank:
-            dy = tl.dot(tl.load(_turned(inverses, n, 0, 64)), tl.load(_tile(d_written, n, 64, width, part))).to(half)
+            dy = tl.dot(tl.load(_turned(inverses, n)), tl.load(_tile(d_written, n, 64, width, part))).to(half)
             tl.store(_tile(d_y, n, 64, width, part), dy)
             z = tl.trans(tl.load(_tile(written, n, 64, width, part)))
             qb, ab = tl.dot(d, z, acc=qb), tl.dot(dy, z, acc=ab)
         if adds:
-            d_value = tl.dot(tl.load(_turned(query_key, n, 0, 64)), d)
+            d_value = tl.dot(tl.load(_turned(query_key, n)), d)
             d_value = tl.dot(tl.load(_wide(key_end, n, k)), tl.load(_tile(d_states, n, k, width, part)), acc=d_value)
             qk = tl.dot(d, tl.trans(value), acc=qk)
             if low_rank:
-                d_value = tl.dot(tl.load(_turned(reader_key, n, 0, 64)), dy, acc=d_value)
+                d_value = tl.dot(tl.load(_turned(reader_key, n)), dy, acc=d_value)
                 ak = tl.dot(dy, tl.trans(value), acc=ak)
             tl.store(_tile(d_values, n, 64, width, part), d_value.to(half))
     if low_rank:
@@ -262,53 +288,54 @@ def _pairs_gradients_kernel(
             tl.store(_tile(d_reader_key, n, 64, 64, 0), ak.to(half))
 
 
+# What reaches the log decays is the difference of what rows and columns weigh, in which the pairs that do not span a token
+# cancel: to the last bit, because rows and columns are rounded alike where they are multiplied and where they are weighed.
 @triton.jit
 def _reached_rows(
-    d_pairs, d_others, columns, others, left, number, part,
+    d_products, d_others, rows, columns, others, left, number, part,
     width: tl.constexpr, half: tl.constexpr, early: tl.constexpr, two: tl.constexpr,
 ):  # fmt: skip
-    """Return what reaches 64 columns of the rows from their products with earlier columns; if `two`, also with the others."""
-    found, i = tl.zeros([64, 64], tl.float32), tl.arange(0, 64)
+    """Return what reaches 64 columns of the rows from their products with earlier columns (if `two`, also with the others),
+    and its product with the rows."""
+    found, weighed, i = tl.zeros([64, 64], tl.float32), tl.zeros([64, 64], tl.float32), tl.arange(0, 64)
     for level in range(6):
-        reached = tl.zeros([64, 64], tl.float32)
-        for block in range(2):
-            j = block * 32 + tl.arange(0, 32)
-            pairs, until = _pairs(i[:, None], j[None, :], level), _until(left, number, j, level, width, part)
-            d = tl.where(pairs, tl.load(_tile(d_pairs, number, 64, 64, block, 32)), 0.0)
-            column = tl.load(_tile(columns, number * 2 + block, 32, width, part)) * until
-            reached = tl.dot(d, column.to(half), acc=reached)
-            if two:
-                d = tl.where(pairs, tl.load(_tile(d_others, number, 64, 64, block, 32)), 0.0)
-                column = tl.load(_tile(others, number * 2 + block, 32, width, part)) * until
-                reached = tl.dot(d, column.to(half), acc=reached)
-        found += reached * _since(left, number, i, level, width, part, early)
-    return found
+        earlier = _earlier(level)
+        until = _until(left, number, earlier, level, width, part)
+        place, joined = number * 4096 + i[:, None] * 64 + earlier[None, :], _joined(i[:, None], earlier[None, :], level)
+        column = tl.load(_vectors(columns, number, earlier, width, part)) * until
+        reached = tl.dot(tl.load(d_products + place, mask=joined, other=0.0), column.to(half))
+        if two:
+            column = tl.load(_vectors(others, number, earlier, width, part)) * until
+            reached = tl.dot(tl.load(d_others + place, mask=joined, other=0.0), column.to(half), acc=reached)
+        since = _since(left, number, i, level, width, part, early)
+        found += reached * since
+        weighed += reached * (tl.load(_tile(rows, number, 64, width, part)) * since).to(half)
+    return found, weighed
 
 
 @triton.jit
 def _reached_columns(
-    d_pairs, d_others, rows, others, left, number, part,
+    d_products, d_others, columns, rows, others, left, number, part,
     width: tl.constexpr, half: tl.constexpr, early: tl.constexpr, two: tl.constexpr,
 ):  # fmt: skip
-    """Return what reaches 64 columns of the columns from their products with later rows; if `two`, also with the others,
-    which are `early` or not."""
-    found, i = tl.zeros([64, 64], tl.float32), tl.arange(0, 64)
+    """Return what reaches 64 columns of the columns from their products with later rows (if `two`, also with the others, which
+    are `early` or not), and its product with the columns."""
+    found, weighed, i = tl.zeros([64, 64], tl.float32), tl.zeros([64, 64], tl.float32), tl.arange(0, 64)
     for level in range(6):
-        reached = tl.zeros([64, 64], tl.float32)
-        for block in range(2):
-            j = block * 32 + tl.arange(0, 32)
-            pairs = _pairs(j[None, :], i[:, None], level)
-            d = tl.where(pairs, tl.load(_turned(d_pairs, number, block)), 0.0)
-            row = tl.load(_tile(rows, number * 2 + block, 32, width, part))
-            row = (row * _since(left, number, j, level, width, part, False)).to(half)
-            reached = tl.dot(d, row, acc=reached)
-            if two:
-                d = tl.where(pairs, tl.load(_turned(d_others, number, block)), 0.0)
-                row = tl.load(_tile(others, number * 2 + block, 32, width, part))
-                row = (row * _since(left, number, j, level, width, part, early)).to(half)
-                reached = tl.dot(d, row, acc=reached)
-        found += reached * _until(left, number, i, level, width, part)
-    return found
+        later = _earlier(level) + (1 << level)
+        place, joined = number * 4096 + later[None, :] * 64 + i[:, None], _joined(later[None, :], i[:, None], level)
+        row = tl.load(_vectors(rows, number, later, width, part)) * _since(
+            left, number, later, level, width, part, False
+        )
+        reached = tl.dot(tl.load(d_products + place, mask=joined, other=0.0), row.to(half))
+        if two:
+            row = tl.load(_vectors(others, number, later, width, part))
+            row = (row * _since(left, number, later, level, width, part, early)).to(half)
+            reached = tl.dot(tl.load(d_others + place, mask=joined, other=0.0), row, acc=reached)
+        until = _until(left, number, i, level, width, part)
+        found += reached * until
+        weighed += reached * (tl.load(_tile(columns, number, 64, width, part)) * until).to(half)
+    return found, weighed
 
 
 @triton.jit
@@ -344,14 +371,19 @@ def _vectors_gradients_kernel(
         state = tl.load(_tile(states, n * (k // 64) + part, 64, width, columns)).to(tl.float32)
         d_end += tl.sum(state * tl.load(_tile(d_states, n * (k // 64) + part, 64, width, columns)), 1)
     d_end *= tl.exp(end)
-    # Each vector's share through the states, then through the pairs of tokens, then of its own token.
+    # What reaches each kind of vector through the states, then through the pairs of tokens, then from its own token.
+    query = tl.load(_tile(queries, n, 64, k, part)).to(tl.float32)
     d = _through_states(d_o, states, n, part, width, k) * tl.exp(g)
     if low_rank:
-        d += _reached_rows(d_query_writer, d_query_key, writers, keys, left, n, part, k, half, False, adds)
+        found, d_left = _reached_rows(
+            d_query_writer, d_query_key, queries, writers, keys, left, n, part, k, half, False, adds
+        )
     else:
-        d += _reached_rows(d_query_key, d_query_key, keys, keys, left, n, part, k, half, False, False)
-    query = tl.load(_tile(queries, n, 64, k, part)).to(tl.float32)
-    d_left = d * query
+        found, d_left = _reached_rows(
+            d_query_key, d_query_key, queries, keys, keys, left, n, part, k, half, False, False
+        )
+    d_left += d * query
+    d += found
     if low_rank:
         d += tl.load(d_query_writer + diagonal).to(tl.float32)[:, None] * tl.load(_tile(writers, n, 64, k, part))
     if adds:
@@ -359,30 +391,40 @@ def _vectors_gradients_kernel(
     tl.store(_tile(d_queries, n, 64, k, part), d.to(d_queries.dtype.element_ty))
     if low_rank:
         d = _through_states(written, d_states, n, part, width, k) * tl.exp(end[None, :] - g)
-        writer = tl.load(_tile(writers, n, 64, k, part)).to(tl.float32)
-        d_end += tl.sum(d * writer, 0)
-        d += _reached_columns(d_query_writer, d_reader_writer, queries, readers, left, n, part, k, half, adds, True)
-        d_left -= d * writer
-        d += tl.load(d_query_writer + diagonal).to(tl.float32)[:, None] * tl.load(_tile(queries, n, 64, k, part))
+        weighed = d * tl.load(_tile(writers, n, 64, k, part))
+        d_end += tl.sum(weighed, 0)
+        d_left -= weighed
+        found, weighed = _reached_columns(
+            d_query_writer, d_reader_writer, writers, queries, readers, left, n, part, k, half, adds, True
+        )
+        d_left -= weighed
+        d += found + tl.load(d_query_writer + diagonal).to(tl.float32)[:, None] * tl.load(
+            _tile(queries, n, 64, k, part)
+        )
         tl.store(_tile(d_writers, n, 64, k, part), d.to(d_writers.dtype.element_ty))
     if adds:
         d = _through_states(values, d_states, n, part, width, k) * tl.exp(end[None, :] - g)
-        key = tl.load(_tile(keys, n, 64, k, part)).to(tl.float32)
-        d_end += tl.sum(d * key, 0)
-        d += _reached_columns(d_query_key, d_reader_key, queries, readers, left, n, part, k, half, True, low_rank)
-        d_left -= d * key
-        d += tl.load(d_query_key + diagonal).to(tl.float32)[:, None] * tl.load(_tile(queries, n, 64, k, part))
+        weighed = d * tl.load(_tile(keys, n, 64, k, part))
+        d_end += tl.sum(weighed, 0)
+        d_left -= weighed
+        found, weighed = _reached_columns(
+            d_query_key, d_reader_key, keys, queries, readers, left, n, part, k, half, True, low_rank
+        )
+        d_left -= weighed
+        d += found + tl.load(d_query_key + diagonal).to(tl.float32)[:, None] * tl.load(_tile(queries, n, 64, k, part))
         tl.store(_tile(d_keys, n, 64, k, part), d.to(d_keys.dtype.element_ty))
     d_left += tl.where((i == 63)[:, None], d_end[None, :], 0.0)
     if low_rank:
         d = _through_states(d_y, states, n, part, width, k) * tl.exp(_seen(left, n, tl.arange(0, 64), k, part, adds))
-        d += _reached_rows(d_reader_writer, d_reader_key, writers, keys, left, n, part, k, half, adds, adds)
-        tl.store(_tile(d_readers, n, 64, k, part), d.to(d_readers.dtype.element_ty))
-        d *= tl.load(_tile(readers, n, 64, k, part))
-        d_left += d
+        found, weighed = _reached_rows(
+            d_reader_writer, d_reader_key, readers, writers, keys, left, n, part, k, half, adds, adds
+        )
+        weighed += d * tl.load(_tile(readers, n, 64, k, part))
+        tl.store(_tile(d_readers, n, 64, k, part), (d + found).to(d_readers.dtype.element_ty))
+        d_left += weighed
     d_decay = tl.cumsum(d_left, 0, reverse=True)
     if adds and low_rank:  # a reader sees the state before its own token's decay
-        d_decay -= d
+        d_decay -= weighed
     tl.store(_tile(d_log_decay, n, 64, k, part), d_decay)
 
 
@@ -418,17 +460,23 @@ def channel_recurrence(
         kept(True, k), values.new_empty(rows, steps, k, v), kept(low_rank, v), torch.empty_like(values),
     )  # fmt: skip
     last = torch.empty_like(start)
+    reader_writer = left.new_empty((rows, t, CHUNK) if low_rank else 0)
     form = {"k": k, "low_rank": low_rank, "adds": adds}
-    wrap_triton(_forms_kernel)[(rows * steps,)](
-        queries, readers, writers, keys, values, left,
-        query_writer, query_key, reader_key, inverses, w, u, faded, written_end, key_end,
-        v=v, **form, num_warps=4, num_stages=1,
+    launcher(_products_kernel)[(rows * steps,)](
+        queries, readers, writers, keys, left,
+        query_writer, query_key, reader_writer, reader_key, faded, written_end, key_end,
+        **form, num_warps=2, num_stages=1,
     )  # fmt: skip
-    wrap_triton(_states_kernel)[(rows, v // 64)](
+    if low_rank:
+        launcher(_solutions_kernel)[(rows * steps,)](
+            readers, values, left, reader_writer, reader_key, inverses, w, u,
+            k=k, v=v, adds=adds, num_warps=4, num_stages=1,
+        )  # fmt: skip
+    launcher(_states_kernel)[(rows, v // 64)](
         written_end, key_end, values, w, u, left, start, states, last, written,
         steps, v, **form, num_warps=4, num_stages=_stages(k),
     )  # fmt: skip
-    wrap_triton(_outputs_kernel)[(rows * steps, v // 64)](
+    launcher(_outputs_kernel)[(rows * steps, v // 64)](
         faded, query_writer, query_key, values, written, states, o, v, **form, num_warps=4, num_stages=1
     )
     return (
@@ -463,21 +511,21 @@ def _gradients(
     d_log_decay = torch.empty_like(left)
     form = {"k": k, "low_rank": low_rank, "adds": adds}
     if low_rank:
-        wrap_triton(_within_kernel)[(rows * steps, v // 64)](query_writer, d_o, within, v, num_warps=4, num_stages=1)
-    wrap_triton(_backward_states_kernel)[(rows, v // 64)](
+        launcher(_within_kernel)[(rows * steps, v // 64)](query_writer, d_o, within, v, num_warps=4, num_stages=1)
+    launcher(_backward_states_kernel)[(rows, v // 64)](
         faded, written_end, w, left, d_o, d_last, within, d_states, d_start, d_written,
         steps, v, k=k, low_rank=low_rank, num_warps=4, num_stages=_stages(k),
     )  # fmt: skip
-    wrap_triton(_pairs_gradients_kernel)[(rows * steps,)](
+    launcher(_pairs_gradients_kernel)[(rows * steps,)](
         values, written, query_key, reader_key, inverses, key_end, d_o, d_written, d_states,
         d_y, d_values, d_query_writer, d_query_key, d_reader_writer, d_reader_key,
         v, **form, num_warps=4, num_stages=1,
     )  # fmt: skip
-    wrap_triton(_vectors_gradients_kernel)[(rows * steps, k // 64)](
+    launcher(_vectors_gradients_kernel)[(rows * steps, k // 64)](
         queries, readers, writers, keys, values, left, written, states, d_o, d_y, d_states,
         d_query_writer, d_query_key, d_reader_writer, d_reader_key,
         d_queries, d_readers, d_writers, d_keys, d_log_decay,
-        v, **form, num_warps=8, num_stages=1,
+        v, **form, num_warps=8 if low_rank and adds else 4, num_stages=1,
     )  # fmt: skip
     return d_queries, d_readers, d_writers, d_keys, d_values if adds else d_y, d_log_decay, d_start
 
@@ -489,10 +537,14 @@ def _stages(k: int) -> int:
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.save_for_backward(*inputs[:5], *output[2:])
+    ctx.set_materialize_grads(False)  # zeros for what the gradients are made of would be as large as that
 
 
-def _backward(ctx: Any, d_o: Tensor, d_last: Tensor, *_: Tensor) -> tuple[Any, ...]:
+def _backward(ctx: Any, d_o: Tensor | None, d_last: Tensor | None, *_: None) -> tuple[Any, ...]:
     saved = ctx.saved_tensors
+    values, states = saved[4], saved[-2]
+    d_o = torch.zeros_like(values) if d_o is None else d_o
+    d_last = torch.zeros_like(states[:, 0], dtype=torch.float32) if d_last is None else d_last
     reached = _gradients(*saved, d_o, d_last)
     there = (True, *(x is not None for x in saved[1:4]), True, True, True)
     return tuple(x if given else None for x, given in zip(reached, there, strict=True))

@@ -7,9 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hybridlab.ops.kernel_launch import compiled_at_once
+
 CHUNK = 64
 
 
+@compiled_at_once
 def recurrence_by_kernel(
     q: Float[Tensor, "b g n c k"],
     k: Float[Tensor, "b g n c k"],

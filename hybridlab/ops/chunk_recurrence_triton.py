@@ -14,9 +14,10 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.library import triton_op, wrap_triton
+from torch.library import triton_op
 
 from hybridlab.ops.chunk_recurrence import CHUNK
+from hybridlab.ops.kernel_launch import launcher
 
 # The fewest columns of values per program. On Hopper, products of fewer are wrong where the first factor lies in registers:
 # the assembler of CUDA 12.8 loses the address of the second.
@@ -221,12 +222,12 @@ def chunk_recurrence(
     steps, sharing = t // CHUNK, rows // len(keys)
     states, o, last = u.new_empty(rows, steps, k, width), torch.empty_like(u), torch.empty_like(start)
     written = torch.empty_like(u) if forgets else u.new_empty(0)
-    wrap_triton(_states_kernel)[(rows, triton.cdiv(width, PART))](
+    launcher(_states_kernel)[(rows, triton.cdiv(width, PART))](
         keys, keys if w is None else w.contiguous(), u, left, start, states, last, written,
         steps, width, sharing, k=k, part=PART, decays=decays, forgets=forgets, num_warps=4, num_stages=_stages(k),
     )  # fmt: skip
     part = PART if width <= PART else 128
-    wrap_triton(_outputs_kernel)[(steps, rows, triton.cdiv(width, part))](
+    launcher(_outputs_kernel)[(steps, rows, triton.cdiv(width, part))](
         queries, keys, written if forgets else u, left, states, o,
         steps, width, sharing, k=k, part=part, decays=decays, num_warps=4, num_stages=1,
     )  # fmt: skip
@@ -256,15 +257,15 @@ def _gradients(
     d_left = left.new_empty((rows, t) if decays else 0)
     within = torch.empty_like(values) if forgets else d_values
     if forgets:
-        wrap_triton(_within_kernel)[(steps, rows, triton.cdiv(width, PART))](
+        launcher(_within_kernel)[(steps, rows, triton.cdiv(width, PART))](
             queries, keys, left, d_o, within,
             steps, width, sharing, k=k, part=PART, decays=decays, num_warps=4, num_stages=1,
         )  # fmt: skip
-    wrap_triton(_backward_states_kernel)[(rows, triton.cdiv(width, PART))](
+    launcher(_backward_states_kernel)[(rows, triton.cdiv(width, PART))](
         queries, keys, w, left, d_o, d_last, within, d_states, d_start, d_values,
         steps, width, sharing, k=k, part=PART, decays=decays, forgets=forgets, num_warps=4, num_stages=_stages(k),
     )  # fmt: skip
-    wrap_triton(_gradients_kernel)[(steps, rows)](
+    launcher(_gradients_kernel)[(steps, rows)](
         queries, keys, values, left, states, d_states, d_o, d_values, d_queries, d_keys, d_w, d_left,
         steps, width, sharing, k=k, part=PART, decays=decays, forgets=forgets,
         num_warps=8 if k > 64 else 4, num_stages=1,
@@ -281,10 +282,13 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     queries, keys, u, w, left, _ = inputs
     _, _, states, written = output
     ctx.save_for_backward(queries, keys, u if w is None else written, w, left, states)
+    ctx.set_materialize_grads(False)  # zeros for states and written values would be as large as they
 
 
-def _backward(ctx: Any, d_o: Tensor, d_last: Tensor, _d_states: Tensor, _d_written: Tensor) -> tuple[Any, ...]:
+def _backward(ctx: Any, d_o: Tensor | None, d_last: Tensor | None, *_: None) -> tuple[Any, ...]:
     queries, keys, values, w, left, states = ctx.saved_tensors
+    d_o = torch.zeros_like(values) if d_o is None else d_o
+    d_last = torch.zeros_like(states[:, 0], dtype=torch.float32) if d_last is None else d_last
     d_queries, d_keys, d_u, d_w, d_left, d_start = _gradients(queries, keys, values, w, left, states, d_o, d_last)
     if len(keys) < len(values):
         d_queries, d_keys = (x.unflatten(0, (len(keys), -1)).sum(1) for x in (d_queries, d_keys))

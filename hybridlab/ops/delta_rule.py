@@ -11,6 +11,7 @@ from torch import Tensor
 from hybridlab.ops.affine_scan import diagonal_affine_scan
 from hybridlab.ops.chunk_recurrence import CHUNK, recurrence_by_kernel
 from hybridlab.ops.chunks import in_chunks
+from hybridlab.ops.kernel_launch import compiled_at_once
 from hybridlab.ops.op import kernel_serves
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.triangular_inverse import unit_lower_inverse
@@ -87,6 +88,7 @@ def chunked_delta_rule(
         return o.flatten(2, 3)[:, :, :t], last
 
 
+@compiled_at_once
 def _by_kernels(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor, left: Tensor | None, state: Tensor | None
 ) -> tuple[Float[Tensor, "b h n*c v"], Float[Tensor, "b h k v"]]:

@@ -5,7 +5,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from hybridlab.ops.op import kernel_serves
 from hybridlab.ops.precision import accumulation_dtype
 
 # A small matrix product per block; the totals of the blocks are summed in the same way, so the whole stays linear in n.
@@ -51,17 +50,8 @@ def decayed_states(
 
     Each row of the matrix has a log decay (<= 0) of its own, or all have one. Sums are in float32 at least.
     """
-    n, k, v = added.shape[-3:]
-    rows, dtype = added.shape[:-3], accumulation_dtype(added)
+    (k, v), dtype = added.shape[-2:], accumulation_dtype(added)
     log_decay, start = log_decay.to(dtype), None if start is None else start.to(dtype)
-    # Where all rows share a decay, the sums are products of whole matrices, which the kernel does not outrun.
-    if log_decay.shape[-1] > 1 and kernel_serves(added):
-        from hybridlab.ops.prefix_sum_triton import scan
-
-        first = added.new_zeros(*rows, k, v, dtype=dtype) if start is None else start
-        decays = log_decay.expand(*rows, n, k).reshape(-1, n, k)
-        states, last = scan(added.reshape(-1, n, k, v), decays, first.reshape(-1, k, v), False)
-        return states.view(added.shape), last.view(*rows, k, v)
     if log_decay.shape[-1] == 1:
         flat = added.flatten(-2).to(dtype)
         states, last = decayed_prefix_sum(flat, log_decay[..., 0], None if start is None else start.flatten(-2))

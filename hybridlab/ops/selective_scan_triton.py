@@ -11,7 +11,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.library import triton_op, wrap_triton
+from torch.library import triton_op
+
+from hybridlab.ops.kernel_launch import launcher
 
 CHUNK = 32  # tokens per program
 BLOCK = 4  # tokens whose states the gradient holds at once: more of them would not fit into registers
@@ -168,7 +170,7 @@ def scan(
     u, step, rate, key, query = (each.contiguous() for each in (u, step, rate, key, query))
     starts, last = _before_chunks(u, step, rate, key, start, backwards=False)
     y, (n, d), chunks = torch.empty_like(u), rate.shape, starts.shape[1]
-    wrap_triton(_outputs_kernel)[(chunks, triton.cdiv(d, CHANNELS), len(u))](
+    launcher(_outputs_kernel)[(chunks, triton.cdiv(d, CHANNELS), len(u))](
         u, step, rate, key, query, starts, y, u.shape[1], n, d, chunks, chunk=CHUNK, **_tile(n)
     )
     return y, last, starts
@@ -184,7 +186,7 @@ def _gradients(
     (n, d), (b, t, _), parts, chunks = rate.shape, u.shape, triton.cdiv(rate.shape[1], CHANNELS), starts.shape[1]
     d_u, d_step, d_rate = torch.empty_like(u), torch.empty_like(step), torch.empty_like(arriving)
     d_key, d_query = (starts.new_empty(parts, b, t, n) for _ in range(2))
-    wrap_triton(_gradients_kernel)[(chunks, parts, b)](
+    launcher(_gradients_kernel)[(chunks, parts, b)](
         u, step, rate, key, query, starts, into, arriving, d_u, d_step, d_rate, d_key, d_query, t, n, d, chunks,
         chunk=CHUNK, block=BLOCK, **_tile(n),
     )  # fmt: skip
@@ -198,11 +200,11 @@ def _before_chunks(
     """Return the state before each chunk (backwards: the gradient of that after it), and what is left in the end."""
     (b, t, d), n, chunks = columns.shape, len(rate), triton.cdiv(columns.shape[1], CHUNK)
     ends, totals = (first.new_empty(b, chunks, *each, dtype=torch.float32) for each in ((n, d), (d,)))
-    wrap_triton(_ends_kernel)[(chunks, triton.cdiv(d, CHANNELS), b)](
+    launcher(_ends_kernel)[(chunks, triton.cdiv(d, CHANNELS), b)](
         columns, step, rate, rows, ends, totals, t, n, d, chunks, chunk=CHUNK, backwards=backwards, **_tile(n)
     )
     last = first.new_empty(b, n, d, dtype=torch.float32)
-    wrap_triton(_starts_kernel)[(triton.cdiv(n * d, PART), b)](
+    launcher(_starts_kernel)[(triton.cdiv(n * d, PART), b)](
         ends, totals, rate, first.contiguous(), last, n, d, chunks, part=PART, ahead=8, backwards=backwards, num_warps=1
     )
     return ends, last

@@ -4,7 +4,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.library import triton_op, wrap_triton
+from torch.library import triton_op
+
+from hybridlab.ops.kernel_launch import launcher
 
 
 @triton.jit
@@ -36,5 +38,5 @@ def _inverse_kernel(a, found):
 def invert(a: Tensor) -> Tensor:
     """Return (I + the strictly lower part of a)⁻¹ for a [n 64 64] in float32; without a gradient."""
     found = torch.empty_like(a, memory_format=torch.contiguous_format)
-    wrap_triton(_inverse_kernel)[(len(a),)](a.contiguous(), found, num_warps=4, num_stages=1)
+    launcher(_inverse_kernel)[(len(a),)](a.contiguous(), found, num_warps=4, num_stages=1)
     return found

@@ -6,8 +6,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.library import triton_op, wrap_triton
+from torch.library import triton_op
 
+from hybridlab.ops.kernel_launch import launcher
 from hybridlab.ops.triangular_inverse_triton import inverse
 
 
@@ -78,7 +79,7 @@ def wy_form(keys: Tensor, values: Tensor, beta: Tensor, left: Tensor) -> tuple[T
     (rows, c, k), v = keys.shape, values.shape[-1]
     inverses = keys.new_empty(rows, c, c)
     w, u = torch.empty_like(keys), torch.empty_like(values)
-    wrap_triton(_forward_kernel)[(rows,)](
+    launcher(_forward_kernel)[(rows,)](
         keys, values, beta, left, inverses, w, u, k=k, v=v, num_warps=_warps(k, v), num_stages=1
     )
     return w, u, inverses
@@ -92,7 +93,7 @@ def _wy_form_backward(
     (rows, c, k), v = keys.shape, values.shape[-1]
     d_keys, d_values = torch.empty_like(keys), torch.empty_like(values)
     d_beta, d_left = torch.empty_like(beta), torch.empty_like(left)
-    wrap_triton(_backward_kernel)[(rows,)](
+    launcher(_backward_kernel)[(rows,)](
         keys, values, beta, left, inverse, d_w, d_u, d_keys, d_values, d_beta, d_left,
         c=c, k=k, v=v, num_warps=_warps(k, v), num_stages=1,
     )  # fmt: skip
