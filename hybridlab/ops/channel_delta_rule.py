@@ -10,6 +10,8 @@ from torch import Tensor
 
 from hybridlab.ops.affine_scan import diagonal_affine_scan
 from hybridlab.ops.channel_decay import channel_decay, in_chunks
+from hybridlab.ops.channel_recurrence import CHUNK, channel_recurrence_by_kernel
+from hybridlab.ops.op import kernel_serves
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.triangular import solve_unit_lower
 
@@ -61,6 +63,9 @@ def chunked_channel_delta_rule(
         q, k, v, beta, log_decay = in_chunks(chunk, q, k, v, beta.to(dtype)[..., None], log_decay.to(dtype))
         # Of keys that are alike, the inverse is made of small differences: what it is made of is not rounded.
         written = k * beta
+        if q.shape[-2] == CHUNK and kernel_serves(v, width, v.shape[-1]):
+            o, last = channel_recurrence_by_kernel(q, -k, written, None, v, log_decay, state)
+            return o[:, :, :t], last
         readers = torch.stack([q, k], dim=-2) * log_decay.exp()[..., None, :]  # what they see of the state before them
         scores, readers, writers, total = channel_decay(readers, written[..., None, :], log_decay)
         of_query, of_key = scores.squeeze(-3).unbind(-3)

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from hybridlab.ops.affine_scan import diagonal_affine_scan
 from hybridlab.ops.channel_decay import channel_decay, in_chunks
+from hybridlab.ops.channel_recurrence import CHUNK, channel_recurrence_by_kernel
+from hybridlab.ops.op import kernel_serves
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.triangular import solve_unit_lower
 
@@ -61,6 +63,9 @@ def chunked_diagonal_plus_low_rank(
     with autocast_off(v):
         t, width, dtype = v.shape[2], k.shape[-1], accumulation_dtype(v)
         q, k, v, a, b, log_decay = in_chunks(chunk, q, k, v, a, b, log_decay.to(dtype))
+        if q.shape[-2] == CHUNK and kernel_serves(v, width, v.shape[-1]):
+            o, last = channel_recurrence_by_kernel(q, a, b, k, v, log_decay, state)
+            return o[:, :, :t], last
         readers = torch.stack([q * log_decay.exp(), a.to(dtype)], dim=-2)  # what they see of the state before them
         own_b, own_k = (q * b).sum(-1), (q * k).sum(-1)
         scores, readers, writers, total = channel_decay(readers, torch.stack([b, k], dim=-2).to(dtype), log_decay, safe)

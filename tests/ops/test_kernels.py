@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hybridlab.ops.channel_decay import channel_decay
+from hybridlab.ops.channel_delta_rule import chunked_channel_delta_rule
 from hybridlab.ops.delta_rule import chunked_delta_rule
+from hybridlab.ops.diagonal_plus_low_rank import chunked_diagonal_plus_low_rank
 from hybridlab.ops.elementwise_scan import elementwise_scan
+from hybridlab.ops.gated_linear_attention import chunked_gated_linear_attention
 from hybridlab.ops.linear_attention import chunked_linear_attention
 from hybridlab.ops.prefix_sum import decayed_states
 from hybridlab.ops.selective_scan import selective_scan
@@ -96,17 +98,25 @@ def test_decayed_states(n: int, strength: float, decays: int) -> None:
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.1, 20.0, 1000.0])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("r", "s"), [(1, 1), (2, 1), (2, 2)])
-@pytest.mark.parametrize("width", [16, 64, 128])
-def test_channel_decay(width: int, r: int, s: int, dtype: torch.dtype, strength: float) -> None:
+@pytest.mark.parametrize("t", [64, 200, 1000])
+@pytest.mark.parametrize(("width", "values"), [(16, 16), (64, 64), (128, 128), (64, 16), (32, 128)])
+@pytest.mark.parametrize("op", ["gated linear attention", "channel delta rule", "diagonal plus low rank"])
+def test_channel_recurrence(op: str, width: int, values: int, t: int, strength: float) -> None:
     torch.manual_seed(0)
-    rows, columns = torch.randn(2, 3, 64, r, width), torch.randn(2, 3, 64, s, width)
-    inputs = [each.cuda() for each in (rows, columns, -strength * torch.rand(2, 3, 64, width))]
-    tolerance = 1e-4 if dtype == torch.float32 else 0.02
-    _alike(
-        lambda *x: channel_decay(*x, dtype=torch.float64 if x[0].dtype == torch.float64 else dtype), inputs, tolerance
-    )
+    q, k, v = (torch.randn(2, 3, t, size).bfloat16() / size**0.5 for size in (width, width, values))
+    log_decay, start = -strength * torch.rand(2, 3, t, width), torch.randn(2, 3, width, values)
+    unit, share = F.normalize(torch.randn(2, 3, t, width), dim=-1), torch.rand(2, 3, t, 1)
+    if op == "gated linear attention":
+        inputs, function = [q, k, v, log_decay, start], chunked_gated_linear_attention
+    elif op == "channel delta rule":
+        inputs, function = (
+            [q, unit.bfloat16(), v, share[..., 0].bfloat16(), log_decay, start],
+            chunked_channel_delta_rule,
+        )
+    else:
+        inputs = [q, k, v, -unit.bfloat16(), (unit * share).bfloat16(), log_decay, start]
+        function = chunked_diagonal_plus_low_rank
+    _alike(function, [each.cuda() for each in inputs], 0.02)
 
 
 def _alike(function: Callable[..., tuple[Tensor, ...]], inputs: list[Tensor], tolerance: float) -> None:
