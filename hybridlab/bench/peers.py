@@ -1,4 +1,4 @@
-"""Our compiled ops beside the kernels of flash-linear-attention, where that is installed: same inputs, same machine."""
+"""Our ops, run eagerly and compiled, beside the kernels of flash-linear-attention, where that is installed: same inputs."""
 
 import importlib
 import importlib.util
@@ -39,6 +39,7 @@ class Peer:
     module: str
     function: str
     theirs: Callable[[Any, Inputs], Tensor]
+    eager: bool = True  # whether ours runs well without a compiler, as theirs does
 
 
 @dataclass(frozen=True)
@@ -71,28 +72,31 @@ def installed() -> bool:
 
 def peer_table(console: Console, setting: Setting, names: Sequence[str] = ()) -> Table:
     """Time each op beside its peer; a peer that refuses or fails is shown with its reason."""
-    table = Table(title=f"ops, forward + backward, ms, ours compiled / flash-linear-attention's ({setting.title()})")
+    title = f"ops, forward + backward, ms, ours eager, compiled / flash-linear-attention's ({setting.title()})"
+    table = Table(title=title)
     for column in ("op of", *(f"t {length:,}" for length in setting.lengths), "first call, s", "relative difference"):
         table.add_column(column)
     for peer in PEERS:
         if names and not set(names) & set(peer.mixers):
             continue
         cells = [_compare(peer, Shape(setting.rows(t), setting.heads, t, setting.device)) for t in setting.lengths]
-        times = [f"{ours.milliseconds:.2f} / {_milliseconds(theirs)}" for ours, theirs, _ in cells]
+        times = [f"{', '.join(map(_milliseconds, ours))} / {_milliseconds(theirs)}" for ours, theirs, _ in cells]
         ours, theirs, difference = cells[0]
-        first = f"{ours.first:.1f} / {theirs.first:.1f}" if isinstance(theirs, Timing) else f"{ours.first:.1f}"
+        first = f"{ours[0].first:.1f} / {theirs.first:.1f}" if isinstance(theirs, Timing) else f"{ours[0].first:.1f}"
         table.add_row(", ".join(peer.mixers), *times, first, difference)
         console.print(f"{peer.function}: {'; '.join(times)}; first call {first}; {theirs if not difference else ''}")
     return table
 
 
-def _compare(peer: Peer, shape: Shape) -> tuple[Timing, Timing | str, str]:
+def _compare(peer: Peer, shape: Shape) -> tuple[list[Timing], Timing | str, str]:
+    """Time ours (eagerly first, so that its first call is one) and theirs; say why theirs does not run, or how both differ."""
     torch.manual_seed(0)
     inputs = {name: x.requires_grad_() for name, x in peer.draw(shape).items()}
     turned = {name: x.detach().transpose(1, 2).contiguous().requires_grad_() for name, x in inputs.items()}
     torch.compiler.reset()
     compiled = torch.compile(peer.ours, dynamic=False)
-    ours = time_training(lambda: compiled(inputs), list(inputs.values()), shape.device)
+    forms = [peer.ours, compiled] if peer.eager else [compiled]
+    ours = [time_training(lambda form=form: form(inputs), list(inputs.values()), shape.device) for form in forms]
     try:
         function = getattr(importlib.import_module(peer.module), peer.function)
         theirs = time_training(lambda: peer.theirs(function, turned), list(turned.values()), shape.device)
@@ -246,5 +250,6 @@ PEERS = (
         "fla.ops.attn",
         "parallel_attn",
         lambda f, x: f(x["q"], x["k"], x["v"], window_size=WINDOW),
+        eager=False,
     ),
 )

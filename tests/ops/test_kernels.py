@@ -119,6 +119,21 @@ def test_channel_recurrence(op: str, width: int, values: int, t: int, strength: 
     _alike(function, [each.cuda() for each in inputs], 0.02)
 
 
+def test_all_kernels_are_compiled_at_the_first_run() -> None:
+    import triton  # pyright: ignore[reportMissingImports]
+
+    compiled: list[str] = []
+    inputs = [torch.randn(1, 1, 64, 16, device="cuda", dtype=torch.float16).requires_grad_() for _ in range(3)]
+    strengths = torch.rand(1, 1, 64, device="cuda", dtype=torch.float16)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(triton.knobs.compilation, "listener", lambda src, **_: compiled.append(src.name))
+        o, _ = chunked_channel_delta_rule(*inputs, strengths, -torch.rand(1, 1, 64, 16, device="cuda"))
+        forward = list(compiled)
+        torch.autograd.grad(o.sum(), inputs)
+    assert "_vectors_gradients_kernel" in forward
+    assert compiled == forward
+
+
 def _alike(function: Callable[..., tuple[Tensor, ...]], inputs: list[Tensor], tolerance: float) -> None:
     """Compare outputs and gradients with those in float64, for which the PyTorch form runs."""
     exact, rounded = [each.double().requires_grad_() for each in inputs], [each.requires_grad_() for each in inputs]
