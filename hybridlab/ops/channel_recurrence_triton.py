@@ -525,7 +525,7 @@ def _gradients(
         queries, readers, writers, keys, values, left, written, states, d_o, d_y, d_states,
         d_query_writer, d_query_key, d_reader_writer, d_reader_key,
         d_queries, d_readers, d_writers, d_keys, d_log_decay,
-        v, **form, num_warps=8 if low_rank and adds else 4, num_stages=1,
+        v, **form, num_warps=8, num_stages=1,
     )  # fmt: skip
     return d_queries, d_readers, d_writers, d_keys, d_values if adds else d_y, d_log_decay, d_start
 

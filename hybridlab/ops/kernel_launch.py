@@ -6,7 +6,7 @@ after the other, forward and backward.
 
 import functools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -50,6 +50,21 @@ class _Compiler:
         return functools.partial(self.kernel.warmup, grid=grid)
 
 
+class _Threads(ThreadPoolExecutor):
+    """Compile kernels side by side, and load them."""
+
+    def submit(self, compiled: Callable[[], Any]) -> Future[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        device = torch.cuda.current_device()
+
+        def load() -> Any:
+            kernel = compiled()
+            with torch.cuda.device(device):
+                _ = kernel.run  # which builds what launches it, with a compiler of C
+            return kernel
+
+        return super().submit(load)
+
+
 def _kind(x: Any) -> Any:
     return (x.dtype, x.shape[-1], x.requires_grad) if isinstance(x, Tensor) else x
 
@@ -61,10 +76,12 @@ def _rehearse(op: Callable[..., Any], inputs: tuple[Any, ...]) -> None:
     global _rehearsed
     shadows = [x.detach().to("meta").requires_grad_(x.requires_grad) if isinstance(x, Tensor) else x for x in inputs]
     # What does not compile says so at its launch.
-    with ThreadPoolExecutor() as pool, AsyncCompileMode(pool, ignore_errors=True):
+    with _Threads() as threads, AsyncCompileMode(threads, ignore_errors=True):
         _rehearsed = True
         try:
-            outputs = [x for x in op(*shadows) if isinstance(x, Tensor) and x.requires_grad]
+            results = op(*shadows)
+            results = (results,) if isinstance(results, Tensor) else results
+            outputs = [x for x in results if x.requires_grad]
             if outputs:
                 sources = [x for x in shadows if isinstance(x, Tensor) and x.requires_grad]
                 torch.autograd.grad(outputs, sources, [torch.empty_like(x) for x in outputs], allow_unused=True)

@@ -31,6 +31,12 @@ def scan_kernel_serves(x: Tensor, size: int) -> bool:
     return _note(size <= LARGEST_STATE) and x.is_cuda and narrow and HAS_TRITON
 
 
+def taylor_kernel_serves(x: Tensor, width: int, values: int) -> bool:
+    """Say the same of the kernels of Taylor attention, in half precision, for queries and values that fit into a program."""
+    half = x.dtype in (torch.bfloat16, torch.float16)
+    return _note(width <= 64 and values <= 128) and x.is_cuda and half and HAS_TRITON
+
+
 @contextmanager
 def kernels_noted() -> Iterator[list[bool]]:
     """Give a list that is empty after the block unless an op in it has a kernel on a GPU; the block may run anywhere."""

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
 from hybridlab.ops.elementwise_scan import elementwise_scan
+from hybridlab.ops.kernel_launch import compiled_at_once
 from hybridlab.ops.op import scan_kernel_serves
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 
@@ -59,11 +60,18 @@ def selective_scan(
         start = rate.new_zeros(len(u), *rate.shape, dtype=dtype) if start is None else start.to(dtype)
         rate = rate.to(dtype)
         if scan_kernel_serves(u, len(rate)):
-            from hybridlab.ops.selective_scan_triton import scan
-
-            return scan(u, step, rate, key, query, start)[:2]
+            return _by_kernels(u, step, rate, key, query, start)
         y, last, _ = _scan(u.to(dtype), step.to(dtype), rate, key.to(dtype), query.to(dtype), start)
         return y.to(u.dtype), last
+
+
+@compiled_at_once
+def _by_kernels(
+    u: Tensor, step: Tensor, rate: Tensor, key: Tensor, query: Tensor, start: Tensor
+) -> tuple[Tensor, Tensor]:
+    from hybridlab.ops.selective_scan_triton import scan
+
+    return scan(u, step, rate, key, query, start)[:2]
 
 
 # An operator of its own: a compiler takes it as one node instead of tracing the steps, and its gradient is written by

@@ -3,20 +3,26 @@
 Letters: b batch, h heads, t time, n chunks of c tokens, d width of queries and keys, f their features, v of the values.
 """
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from hybridlab.ops.chunks import in_chunks
+from hybridlab.ops.kernel_launch import compiled_at_once
 from hybridlab.ops.normalised_attention import (
     ALIGNMENT,
     EPSILON,
     bidirectional_normalised_attention,
     with_normaliser,
 )
+from hybridlab.ops.op import taylor_kernel_serves
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.prefix_sum import decayed_prefix_sum
+
+LONGEST = 2048  # tokens in a chunk of the GPU kernels: up to here all pairs cost less than features do
 
 
 def dense_taylor_attention(
@@ -39,7 +45,7 @@ def chunked_taylor_attention(
     """Give the causal form in O(t·chunk), after a past whose sums Σ φ(k) [v, 1]ᵀ are `state`; return also those after it.
 
     Within a chunk the polynomial is taken of q·k, d numbers long; features, of which there are about d²/2, only carry the
-    past in. Matrix products are in the dtype of the inputs, the sums in float32 at least.
+    past in. GPU kernels take longer chunks. Matrix products are in the dtype of the inputs, the sums in float32 at least.
     """
     return with_normaliser(lambda v, sums: _in_chunks(q, k, v, sums, chunk), v, state)
 
@@ -79,16 +85,27 @@ def num_taylor_features(d: int) -> int:
 
 
 def _in_chunks(q: Tensor, k: Tensor, v: Tensor, start: Tensor | None, chunk: int) -> tuple[Tensor, Tensor]:
-    (b, h, t, width), chunk = v.shape, min(chunk, v.shape[2])
+    b, h, t, width = v.shape
+    by_kernel = taylor_kernel_serves(v, q.shape[-1], width)
+    chunk = math.ceil(t / math.ceil(t / LONGEST)) if by_kernel else min(chunk, t)
     # Keys of zero, which fill the last chunk, have weights of 1 but values and a normaliser of zero.
     q, k, v = (in_chunks(x, chunk) for x in (q, k, v))
-    within = _polynomial((q * q.shape[-1] ** -0.5) @ k.mT).tril() @ v
+    scaled = q * q.shape[-1] ** -0.5
+    within = _by_kernels(scaled, k, v) if by_kernel else _polynomial(scaled @ k.mT).tril() @ v
     added = (taylor_features(k).mT @ v).flatten(-2).to(accumulation_dtype(v))
     starts, last = decayed_prefix_sum(
         added, torch.zeros_like(added[..., 0]), None if start is None else start.flatten(-2)
     )
-    o = within + taylor_features(q) @ starts.unflatten(-1, (-1, width)).to(v.dtype)
+    alone = start is None and chunk >= t  # there is no past to read
+    o = within if alone else within + taylor_features(q) @ starts.unflatten(-1, (-1, width)).to(v.dtype)
     return o.reshape(b, h, -1, width)[:, :, :t], last.unflatten(-1, (-1, width))
+
+
+@compiled_at_once
+def _by_kernels(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    from hybridlab.ops.taylor_attention_triton import attend
+
+    return attend(*(x.to(v.dtype).flatten(0, 2) for x in (q, k, v))).view_as(v)
 
 
 def _polynomial(scores: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from hybridlab.ops.gated_linear_attention import chunked_gated_linear_attention
 from hybridlab.ops.linear_attention import chunked_linear_attention
 from hybridlab.ops.prefix_sum import decayed_states
 from hybridlab.ops.selective_scan import selective_scan
+from hybridlab.ops.taylor_attention import chunked_taylor_attention
 from hybridlab.ops.triangular import solve_unit_lower
 from tests.ops.kept import numbers_kept
 
@@ -117,6 +118,16 @@ def test_channel_recurrence(op: str, width: int, values: int, t: int, strength: 
         inputs = [q, k, v, -unit.bfloat16(), (unit * share).bfloat16(), log_decay, start]
         function = chunked_diagonal_plus_low_rank
     _alike(function, [each.cuda() for each in inputs], 0.02)
+
+
+@pytest.mark.parametrize("t", [1, 64, 300, 3000, 5000])
+@pytest.mark.parametrize(("width", "values"), [(16, 64), (8, 16), (16, 120)])
+def test_taylor_attention(width: int, values: int, t: int) -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, 2, t, size).bfloat16() for size in (width, width, values))
+    _, start = chunked_taylor_attention(*(torch.randn(1, 2, 50, size) for size in (width, width, values)))
+    _alike(chunked_taylor_attention, [each.cuda() for each in (q, k, v, start)], 0.02)
+    _alike(lambda q, k, v: chunked_taylor_attention(q, k, v)[:1], [each.cuda() for each in (q, k, v)], 0.02)
 
 
 def test_all_kernels_are_compiled_at_the_first_run() -> None:
