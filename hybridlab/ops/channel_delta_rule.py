@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hybridlab.ops.affine_scan import diagonal_affine_scan
 from hybridlab.ops.channel_decay import channel_decay, in_chunks
-from hybridlab.ops.channel_recurrence import CHUNK, channel_recurrence_by_kernel
+from hybridlab.ops.channel_recurrence import channel_recurrence_by_kernel
 from hybridlab.ops.op import kernel_serves
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.triangular import solve_unit_lower
@@ -55,17 +55,16 @@ def chunked_channel_delta_rule(
     from S these are (I + A) U = V - K S, with A the decayed products of keys and earlier written ones, and K the keys as
     decayed since the chunk's start. So a chunk is an affine map of its state, and its outputs are one too: what their
     matrices need is batched over all chunks, and a scan of the maps gives the states between them (the WY form,
-    2406.06484). Matrix products are in the dtype of the inputs; decays, A and its inverse, the scan and the state in
-    float32 at least.
+    2406.06484); GPU kernels step through chunks of their own size instead. Matrix products are in the dtype of the inputs;
+    decays, A and its inverse, the scan and the state in float32 at least.
     """
     with autocast_off(v):
         t, width, dtype = v.shape[2], k.shape[-1], accumulation_dtype(v)
-        q, k, v, beta, log_decay = in_chunks(chunk, q, k, v, beta.to(dtype)[..., None], log_decay.to(dtype))
         # Of keys that are alike, the inverse is made of small differences: what it is made of is not rounded.
-        written = k * beta
-        if q.shape[-2] == CHUNK and kernel_serves(v, width, v.shape[-1]):
-            o, last = channel_recurrence_by_kernel(q, -k, written, None, v, log_decay, state)
-            return o[:, :, :t], last
+        written = k * beta.to(dtype)[..., None]
+        if kernel_serves(v, width, v.shape[-1]):
+            return channel_recurrence_by_kernel(q, -k, written, None, v, log_decay, state)
+        q, k, v, written, log_decay = in_chunks(chunk, q, k, v, written, log_decay.to(dtype))
         readers = torch.stack([q, k], dim=-2) * log_decay.exp()[..., None, :]  # what they see of the state before them
         scores, readers, writers, total = channel_decay(readers, written[..., None, :], log_decay)
         of_query, of_key = scores.squeeze(-3).unbind(-3)

@@ -1,6 +1,6 @@
 """A recurrence with a decay per channel in chunks, by GPU kernels, for the ops that share it.
 
-Letters: b batch, h heads, n chunks of c = 64 tokens, k and v widths.
+Letters: b batch, h heads, t time, k and v widths. The kernels take chunks of 64 tokens.
 """
 
 import torch
@@ -15,14 +15,14 @@ CHUNK = 64
 
 @compiled_at_once
 def channel_recurrence_by_kernel(
-    q: Float[Tensor, "b h n c k"],
-    a: Float[Tensor, "b h n c k"] | None,
-    b: Float[Tensor, "b h n c k"] | None,
-    k: Float[Tensor, "b h n c k"] | None,
-    v: Float[Tensor, "b h n c v"],
-    log_decay: Float[Tensor, "b h n c k"],
+    q: Float[Tensor, "b h t k"],
+    a: Float[Tensor, "b h t k"] | None,
+    b: Float[Tensor, "b h t k"] | None,
+    k: Float[Tensor, "b h t k"] | None,
+    v: Float[Tensor, "b h t v"],
+    log_decay: Float[Tensor, "b h t k"],
     state: Float[Tensor, "b h k v"] | None,
-) -> tuple[Float[Tensor, "b h n*c v"], Float[Tensor, "b h k v"]]:
+) -> tuple[Float[Tensor, "b h t v"], Float[Tensor, "b h k v"]]:
     """Step through S_t = Diag(exp(g_t)) S_{t-1} + b_t z_tᵀ + k_t v_tᵀ, o_t = S_tᵀ q_t, z_t = S_{t-1}ᵀ a_t; return the last S.
 
     Without a and b: linear attention. Without k: a reads the state when it has decayed, v is added to what it reads, and b
@@ -30,17 +30,19 @@ def channel_recurrence_by_kernel(
     """
     from hybridlab.ops.channel_recurrence_triton import channel_recurrence
 
-    (rows, heads, *_, width), size = v.shape, q.shape[-1]
+    (rows, heads, t, width), size = v.shape, q.shape[-1]
     if state is None:
         state = torch.zeros(rows, heads, size, width, dtype=torch.float32, device=v.device)
-    # A program of the kernels has 64 columns.
-    keys, values = -size % 64, -width % 64
-    a, b, k = (None if x is None else _flat(x, keys) for x in (a, b, k))
-    start = F.pad(state.float().flatten(0, 1), (0, values, 0, keys))
-    o, last, *_ = channel_recurrence(_flat(q, keys), a, b, k, _flat(v, values), _flat(log_decay.float(), keys), start)
-    return o[..., :width].unflatten(0, (rows, heads)), last[:, :size, :width].unflatten(0, (rows, heads))
+    # A program of the kernels has 64 columns; tokens of zeros leave the state as it is.
+    tokens, keys, values = -t % CHUNK, -size % 64, -width % 64
+    a, b, k = (None if x is None else _padded(x, tokens, keys) for x in (a, b, k))
+    o, last, *_ = channel_recurrence(
+        _padded(q, tokens, keys), a, b, k, _padded(v, tokens, values),
+        _padded(log_decay.float(), tokens, keys), _padded(state.float(), keys, values),
+    )  # fmt: skip
+    return o[:, :t, :width].unflatten(0, (rows, heads)), last[:, :size, :width].unflatten(0, (rows, heads))
 
 
-def _flat(x: Float[Tensor, "b h n c _"], missing: int) -> Float[Tensor, "b*h n*c _"]:
-    x = x.flatten(2, 3).flatten(0, 1)
-    return F.pad(x, (0, missing)) if missing else x
+def _padded(x: Float[Tensor, "b h m n"], below: int, beside: int) -> Float[Tensor, "b*h m+below n+beside"]:
+    x = x.flatten(0, 1)
+    return F.pad(x, (0, beside, 0, below)) if below or beside else x

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hybridlab.ops.affine_scan import diagonal_affine_scan
 from hybridlab.ops.channel_decay import channel_decay, in_chunks
-from hybridlab.ops.channel_recurrence import CHUNK, channel_recurrence_by_kernel
+from hybridlab.ops.channel_recurrence import channel_recurrence_by_kernel
 from hybridlab.ops.op import kernel_serves
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.triangular import solve_unit_lower
@@ -57,15 +57,14 @@ def chunked_diagonal_plus_low_rank(
     `chunk` is a power of two, and so is `safe`: see `channel_decay`. Token i reads z_i = S_{i-1}ᵀ a_i. Within a chunk
     that starts from S these are (I - B) Z = A S + K V, with A the a_i as decayed since the chunk's start, and B and K the
     decayed products of a_i with earlier b_j and k_j. So a chunk is an affine map of its state, and its outputs are one
-    too, as in the delta rules. Matrix products are in the dtype of the inputs; decays, B, K and the inverse, the scan
-    and the state in float32 at least.
+    too, as in the delta rules; GPU kernels step through chunks of their own size instead. Matrix products are in the dtype
+    of the inputs; decays, B, K and the inverse, the scan and the state in float32 at least.
     """
     with autocast_off(v):
         t, width, dtype = v.shape[2], k.shape[-1], accumulation_dtype(v)
+        if kernel_serves(v, width, v.shape[-1]):
+            return channel_recurrence_by_kernel(q, a, b, k, v, log_decay, state)
         q, k, v, a, b, log_decay = in_chunks(chunk, q, k, v, a, b, log_decay.to(dtype))
-        if q.shape[-2] == CHUNK and kernel_serves(v, width, v.shape[-1]):
-            o, last = channel_recurrence_by_kernel(q, a, b, k, v, log_decay, state)
-            return o[:, :, :t], last
         readers = torch.stack([q * log_decay.exp(), a.to(dtype)], dim=-2)  # what they see of the state before them
         own_b, own_k = (q * b).sum(-1), (q * k).sum(-1)
         scores, readers, writers, total = channel_decay(readers, torch.stack([b, k], dim=-2).to(dtype), log_decay, safe)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hybridlab.ops.channel_decay import channel_decay, in_chunks
-from hybridlab.ops.channel_recurrence import CHUNK, channel_recurrence_by_kernel
+from hybridlab.ops.channel_recurrence import channel_recurrence_by_kernel
 from hybridlab.ops.op import kernel_serves
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.prefix_sum import decayed_states
@@ -44,15 +44,15 @@ def chunked_gated_linear_attention(
 ) -> tuple[Float[Tensor, "b h t v"], Float[Tensor, "b h k v"]]:
     """Give what `recurrent_gated_linear_attention` gives in O(t·chunk), for any t and log_decay <= 0; chunk a power of two.
 
-    Within a chunk: masked attention. Between chunks: the state at each chunk's start, by a prefix sum. Matrix products
-    are in the dtype of the inputs; decays, prefix sums and the state in float32 at least.
+    Within a chunk: masked attention. Between chunks: the state at each chunk's start, by a prefix sum. GPU kernels take
+    chunks of their own size. Matrix products are in the dtype of the inputs; decays, prefix sums and the state in float32
+    at least.
     """
     with autocast_off(v):
         t, dtype = v.shape[2], accumulation_dtype(v)
+        if kernel_serves(v, k.shape[-1], v.shape[-1]):
+            return channel_recurrence_by_kernel(q, None, None, k, v, log_decay, state)
         q, k, v, log_decay = in_chunks(chunk, q, k, v, log_decay.to(dtype))
-        if q.shape[-2] == CHUNK and kernel_serves(v, k.shape[-1], v.shape[-1]):
-            o, last = channel_recurrence_by_kernel(q, None, None, k, v, log_decay, state)
-            return o[:, :, :t], last
         # What queries read of the state before their own token, and what they read of the token itself.
         faded, own = (q * log_decay.exp())[..., None, :], (q * k).sum(-1, keepdim=True)
         keys = k.to(dtype)[..., None, :]

@@ -3,8 +3,6 @@
 Letters: b batch, h heads, t time, n chunks of c tokens, d width of queries and keys, f their features, v of the values.
 """
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -22,7 +20,7 @@ from hybridlab.ops.op import taylor_kernel_serves
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.prefix_sum import decayed_prefix_sum
 
-LONGEST = 2048  # tokens in a chunk of the GPU kernels: up to here all pairs cost less than features do
+LONGEST = 2048  # tokens of a row: up to here all pairs cost a GPU less than features do
 
 
 def dense_taylor_attention(
@@ -45,7 +43,8 @@ def chunked_taylor_attention(
     """Give the causal form in O(t·chunk), after a past whose sums Σ φ(k) [v, 1]ᵀ are `state`; return also those after it.
 
     Within a chunk the polynomial is taken of q·k, d numbers long; features, of which there are about d²/2, only carry the
-    past in. GPU kernels take longer chunks. Matrix products are in the dtype of the inputs, the sums in float32 at least.
+    past in. GPU kernels take all pairs of a row that is not long. Matrix products are in the dtype of the inputs, the sums in
+    float32 at least.
     """
     return with_normaliser(lambda v, sums: _in_chunks(q, k, v, sums, chunk), v, state)
 
@@ -86,8 +85,8 @@ def num_taylor_features(d: int) -> int:
 
 def _in_chunks(q: Tensor, k: Tensor, v: Tensor, start: Tensor | None, chunk: int) -> tuple[Tensor, Tensor]:
     b, h, t, width = v.shape
-    by_kernel = taylor_kernel_serves(v, q.shape[-1], width)
-    chunk = math.ceil(t / math.ceil(t / LONGEST)) if by_kernel else min(chunk, t)
+    by_kernel = t <= LONGEST and taylor_kernel_serves(v, q.shape[-1], width)
+    chunk = t if by_kernel else min(chunk, t)
     # Keys of zero, which fill the last chunk, have weights of 1 but values and a normaliser of zero.
     q, k, v = (in_chunks(x, chunk) for x in (q, k, v))
     scaled = q * q.shape[-1] ** -0.5

@@ -115,11 +115,11 @@ def _gradients(queries: Tensor, keys: Tensor, values: Tensor, d_o: Tensor) -> tu
     (rows, t, width), d = values.shape, queries.shape[-1]
     launcher(_queries_kernel)[(triton.cdiv(t, 128), rows)](
         queries, keys, values, d_o, d_queries, t, d, width,
-        block=128, step=64, narrow=NARROW, wide=WIDE, num_warps=8, num_stages=2,
+        block=128, step=64, narrow=NARROW, wide=WIDE, num_warps=8, num_stages=3,
     )  # fmt: skip
     launcher(_keys_kernel)[(triton.cdiv(t, 128), rows)](
         queries, keys, values, d_o, d_keys, d_values, t, d, width,
-        block=128, step=64, narrow=NARROW, wide=WIDE, num_warps=8, num_stages=2,
+        block=128, step=64, narrow=NARROW, wide=WIDE, num_warps=8, num_stages=3,
     )  # fmt: skip
     return d_queries, d_keys, d_values
 
