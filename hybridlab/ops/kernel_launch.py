@@ -5,8 +5,9 @@ after the other, forward and backward.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -65,18 +66,27 @@ class _Threads(ThreadPoolExecutor):
         return super().submit(load)
 
 
+@contextmanager
+def _side_by_side() -> Iterator[None]:
+    """Compile the kernels of a block in threads; it ends when all are compiled. What does not compile says so at its launch."""
+    from triton import AsyncCompileMode  # pyright: ignore[reportMissingImports]
+
+    with _Threads() as threads, AsyncCompileMode(threads, ignore_errors=True):
+        yield
+
+
 def _kind(x: Any) -> Any:
     return (x.dtype, x.shape[-1], x.requires_grad) if isinstance(x, Tensor) else x
 
 
 def _rehearse(op: Callable[..., Any], inputs: tuple[Any, ...]) -> None:
     """Run the op and its gradient on tensors without memory; kernels are compiled in threads, and nothing is launched."""
-    from triton import AsyncCompileMode  # pyright: ignore[reportMissingImports]
-
     global _rehearsed
-    shadows = [x.detach().to("meta").requires_grad_(x.requires_grad) if isinstance(x, Tensor) else x for x in inputs]
-    # What does not compile says so at its launch.
-    with _Threads() as threads, AsyncCompileMode(threads, ignore_errors=True):
+    grads = torch.is_grad_enabled()
+    shadows = [
+        x.detach().to("meta").requires_grad_(grads and x.requires_grad) if isinstance(x, Tensor) else x for x in inputs
+    ]
+    with _side_by_side():
         _rehearsed = True
         try:
             results = op(*shadows)
