@@ -12,8 +12,10 @@ settings.register_profile("any machine", deadline=None)  # speed is the benchmar
 settings.load_profile("any machine")
 
 CONF = Path(__file__).parent / "conf"
-if "PYTEST_XDIST_WORKER" in os.environ:  # tests run side by side, a core each; read when torch is first imported
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Tests run side by side, a core each, whatever the shell says: with two threads each they take many times as long, waiting
+    # for one another. Read when torch is first imported.
+    os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the library is first imported: no test needs a network
 
 
