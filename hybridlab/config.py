@@ -44,6 +44,9 @@ def run_app(function: Callable[[Any], Any], arguments: Sequence[str], command: s
     """Let Hydra compose the configuration from `arguments` and call `function` with it: once, or per job of a multirun."""
     import sys
 
+    for word in arguments:
+        if word.lstrip("+").startswith("hydra.sweeper.params="):  # OmegaConf fails to merge into what is null
+            raise ConfigError(f"`{word}`: name each key as an override of its own, e.g. `optimizer.lr=1e-3,2e-3`")
     import hydra
     from hydra.errors import HydraException
 

@@ -15,6 +15,7 @@ CASES = {
     "a setting of the checkpoint": (["train", "checkpoint.save_topk=3"], "`checkpoint.save_topk=3`: ModelCheckpoint has no such setting; did you mean `save_top_k`?"),
     "a launcher without its extra": (["train", "-m", "seed=0", "hydra/launcher=ray"], "`hydra/launcher=ray`: not installed; pip install 'hybridlab[ray]'"),
     "a sampler without its extra": (["train", "-m", "seed=0", "hydra/sweeper=optuna"], "`hydra/sweeper=optuna`: not installed; pip install 'hybridlab[optuna]'"),
+    "the values of a sweep in one override": (["train", "-m", "hydra.sweeper.params={seed: 0}"], "`hydra.sweeper.params={seed: 0}`: name each key as an override of its own, e.g. `optimizer.lr=1e-3,2e-3`"),
     "an unknown launcher": (["train", "-m", "seed=0", "hydra/launcher=jobli"], "`hydra/launcher=jobli`: no such hydra/launcher; did you mean `joblib`?"),
     "the status of nothing": (["status", "nowhere"], "nowhere: no such directory"),
     "an unknown task": (["train", "task=sate_of_the_union"], "`task=sate_of_the_union`: no such task; did you mean `state_of_the_union`?"),

@@ -87,3 +87,21 @@ def test_a_real_local_ray_cluster_runs_a_sweep(tiny, tmp_path):
     assert outcome.returncode == 0, outcome.stderr
     assert [record.status for record in read_all(tmp_path)] == ["finished", "finished"]
     assert outcome.stdout.count("report.html") == 1
+
+
+@pytest.mark.slow
+def test_a_sampler_draws_the_values_of_a_sweep(tiny, tmp_path):
+    """Optuna is no part of the `test` extra either: it brings SciPy. Where it is installed, the documented command is tried."""
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    sampler = [
+        "hydra/sweeper=optuna",
+        "hydra.sweeper.n_trials=3",
+        "hydra.sweeper.n_jobs=1",
+        "hydra.sweeper.direction=minimize",
+    ]
+    drawn = ["hydra.sweeper.max_failure_rate=1.0", "optimizer.lr=tag(log, interval(1e-4, 1e-2))"]
+    outcome = run(sweep(tiny, tmp_path, *sampler, *drawn, "logger=none"))
+    assert outcome.returncode == 0, outcome.stderr
+    rates = {record.config["optimizer"]["lr"] for record in read_all(tmp_path)}
+    assert len(rates) == 3
+    assert all(1e-4 <= rate <= 1e-2 for rate in rates)
