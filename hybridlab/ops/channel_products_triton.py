@@ -150,6 +150,27 @@ def _through_states(tokens, states, number, part, width, k: tl.constexpr):
 
 
 @triton.jit
+def _store_columns_gradient(
+    d_columns, columns, tokens, d_states, d_products, d_others, rows, others, left, number, part, width,
+    g, end, diagonal, d_left, d_end,
+    k: tl.constexpr, half: tl.constexpr, early: tl.constexpr, two: tl.constexpr,
+):  # fmt: skip
+    """Store what reaches 64 columns of the columns (writers, keys), which write `tokens` into the state after the chunk; return
+    `d_left` and `d_end` with what they weigh."""
+    d = _through_states(tokens, d_states, number, part, width, k) * tl.exp(end[None, :] - g)
+    weighed = d * tl.load(tile(columns, number, 64, k, part))
+    d_end += tl.sum(weighed, 0)
+    d_left -= weighed
+    found, weighed = _reached_columns(
+        d_products, d_others, columns, rows, others, left, number, part, k, half, early, two
+    )
+    d_left -= weighed
+    d += found + tl.load(d_products + diagonal).to(tl.float32)[:, None] * tl.load(tile(rows, number, 64, k, part))
+    tl.store(tile(d_columns, number, 64, k, part), d.to(d_columns.dtype.element_ty))
+    return d_left, d_end
+
+
+@triton.jit
 def vectors_gradients_kernel(
     queries, readers, writers, keys, values, left, written, states, d_o, d_y, d_states,
     d_query_writer, d_query_key, d_reader_writer, d_reader_key,
@@ -191,27 +212,15 @@ def vectors_gradients_kernel(
         d += tl.load(d_query_key + diagonal).to(tl.float32)[:, None] * tl.load(tile(keys, n, 64, k, part))
     tl.store(tile(d_queries, n, 64, k, part), d.to(d_queries.dtype.element_ty))
     if low_rank:
-        d = _through_states(written, d_states, n, part, width, k) * tl.exp(end[None, :] - g)
-        weighed = d * tl.load(tile(writers, n, 64, k, part))
-        d_end += tl.sum(weighed, 0)
-        d_left -= weighed
-        found, weighed = _reached_columns(
-            d_query_writer, d_reader_writer, writers, queries, readers, left, n, part, k, half, adds, True
-        )
-        d_left -= weighed
-        d += found + tl.load(d_query_writer + diagonal).to(tl.float32)[:, None] * tl.load(tile(queries, n, 64, k, part))
-        tl.store(tile(d_writers, n, 64, k, part), d.to(d_writers.dtype.element_ty))
+        d_left, d_end = _store_columns_gradient(
+            d_writers, writers, written, d_states, d_query_writer, d_reader_writer, queries, readers, left, n, part, width,
+            g, end, diagonal, d_left, d_end, k, half, adds, True,
+        )  # fmt: skip
     if adds:
-        d = _through_states(values, d_states, n, part, width, k) * tl.exp(end[None, :] - g)
-        weighed = d * tl.load(tile(keys, n, 64, k, part))
-        d_end += tl.sum(weighed, 0)
-        d_left -= weighed
-        found, weighed = _reached_columns(
-            d_query_key, d_reader_key, keys, queries, readers, left, n, part, k, half, True, low_rank
-        )
-        d_left -= weighed
-        d += found + tl.load(d_query_key + diagonal).to(tl.float32)[:, None] * tl.load(tile(queries, n, 64, k, part))
-        tl.store(tile(d_keys, n, 64, k, part), d.to(d_keys.dtype.element_ty))
+        d_left, d_end = _store_columns_gradient(
+            d_keys, keys, values, d_states, d_query_key, d_reader_key, queries, readers, left, n, part, width,
+            g, end, diagonal, d_left, d_end, k, half, True, low_rank,
+        )  # fmt: skip
     d_left += tl.where((i == 63)[:, None], d_end[None, :], 0.0)
     if low_rank:
         d = _through_states(d_y, states, n, part, width, k) * tl.exp(

@@ -24,6 +24,7 @@ from torch.library import triton_op
 from hybridlab.ops.channel_decay_triton import decay_seen, tile
 from hybridlab.ops.channel_products_triton import products_kernel, vectors_gradients_kernel
 from hybridlab.ops.channel_recurrence import CHUNK
+from hybridlab.ops.chunk_recurrence_triton import stages
 from hybridlab.ops.kernel_launch import launcher
 from hybridlab.ops.triangular_inverse_triton import inverse
 
@@ -188,13 +189,14 @@ def channel_recurrence(
     readers, writers = (queries if x is None else x.contiguous() for x in (readers, writers))
     keys = queries if keys is None else keys.contiguous()
 
-    def kept(there: bool, width: int) -> Tensor:
-        return values.new_empty((rows, t, width) if there else 0)
-
-    query_writer, inverses, w, u, written_end = (kept(low_rank, x) for x in (CHUNK, CHUNK, k, v, k))
-    query_key, key_end, reader_key = kept(adds, CHUNK), kept(adds, k), kept(adds and low_rank, CHUNK)
+    query_writer, inverses, w, u, written_end = (_buffer(values, low_rank, x) for x in (CHUNK, CHUNK, k, v, k))
+    query_key, key_end, reader_key = (
+        _buffer(values, adds, CHUNK),
+        _buffer(values, adds, k),
+        _buffer(values, adds and low_rank, CHUNK),
+    )
     faded, states, written, o = (
-        kept(True, k), values.new_empty(rows, steps, k, v), kept(low_rank, v), torch.empty_like(values),
+        _buffer(values, True, k), values.new_empty(rows, steps, k, v), _buffer(values, low_rank, v), torch.empty_like(values),
     )  # fmt: skip
     last = torch.empty_like(start)
     reader_writer = left.new_empty((rows, t, CHUNK) if low_rank else 0)
@@ -211,7 +213,7 @@ def channel_recurrence(
         )  # fmt: skip
     launcher(_states_kernel)[(rows, v // 64)](
         written_end, key_end, values, w, u, left, start, states, last, written,
-        steps, v, **form, num_warps=4, num_stages=_stages(k),
+        steps, v, **form, num_warps=4, num_stages=stages(k),
     )  # fmt: skip
     launcher(_outputs_kernel)[(rows * steps, v // 64)](
         faded, query_writer, query_key, values, written, states, o, v, **form, num_warps=4, num_stages=1
@@ -238,20 +240,17 @@ def _gradients(
     readers, writers = (queries if x is None else x.contiguous() for x in (readers, writers))
     keys = queries if keys is None else keys.contiguous()
 
-    def kept(there: bool, width: int) -> Tensor:
-        return values.new_empty((rows, t, width) if there else 0)
-
-    within, d_written, d_y = (kept(low_rank, v) for _ in range(3))
-    d_values = kept(adds, v)
-    d_query_writer, d_reader_writer = kept(low_rank, CHUNK), kept(low_rank, CHUNK)
-    d_query_key, d_reader_key = kept(adds, CHUNK), kept(adds and low_rank, CHUNK)
+    within, d_written, d_y = (_buffer(values, low_rank, v) for _ in range(3))
+    d_values = _buffer(values, adds, v)
+    d_query_writer, d_reader_writer = _buffer(values, low_rank, CHUNK), _buffer(values, low_rank, CHUNK)
+    d_query_key, d_reader_key = _buffer(values, adds, CHUNK), _buffer(values, adds and low_rank, CHUNK)
     d_log_decay = torch.empty_like(left)
     form = {"k": k, "low_rank": low_rank, "adds": adds}
     if low_rank:
         launcher(_within_kernel)[(rows * steps, v // 64)](query_writer, d_o, within, v, num_warps=4, num_stages=1)
     launcher(_backward_states_kernel)[(rows, v // 64)](
         faded, written_end, w, left, d_o, d_last, within, d_states, d_start, d_written,
-        steps, v, k=k, low_rank=low_rank, num_warps=4, num_stages=_stages(k),
+        steps, v, k=k, low_rank=low_rank, num_warps=4, num_stages=stages(k),
     )  # fmt: skip
     launcher(_pairs_gradients_kernel)[(rows * steps,)](
         values, written, query_key, reader_key, inverses, key_end, d_o, d_written, d_states,
@@ -267,9 +266,9 @@ def _gradients(
     return d_queries, d_readers, d_writers, d_keys, d_values if adds else d_y, d_log_decay, d_start
 
 
-def _stages(k: int) -> int:
-    """Return how many chunks a sequential kernel has on the way: as many as fit into shared memory."""
-    return 3 if k < 128 else 2
+def _buffer(values: Tensor, there: bool, width: int) -> Tensor:
+    """Return room for a vector of this width for each token, or for nothing."""
+    return values.new_empty((*values.shape[:2], width) if there else 0)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

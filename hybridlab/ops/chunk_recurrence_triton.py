@@ -224,7 +224,7 @@ def chunk_recurrence(
     written = torch.empty_like(u) if forgets else u.new_empty(0)
     launcher(_states_kernel)[(rows, triton.cdiv(width, PART))](
         keys, keys if w is None else w.contiguous(), u, left, start, states, last, written,
-        steps, width, sharing, k=k, part=PART, decays=decays, forgets=forgets, num_warps=4, num_stages=_stages(k),
+        steps, width, sharing, k=k, part=PART, decays=decays, forgets=forgets, num_warps=4, num_stages=stages(k),
     )  # fmt: skip
     part = PART if width <= PART else 128
     launcher(_outputs_kernel)[(steps, rows, triton.cdiv(width, part))](
@@ -263,7 +263,7 @@ def _gradients(
         )  # fmt: skip
     launcher(_backward_states_kernel)[(rows, triton.cdiv(width, PART))](
         queries, keys, w, left, d_o, d_last, within, d_states, d_start, d_values,
-        steps, width, sharing, k=k, part=PART, decays=decays, forgets=forgets, num_warps=4, num_stages=_stages(k),
+        steps, width, sharing, k=k, part=PART, decays=decays, forgets=forgets, num_warps=4, num_stages=stages(k),
     )  # fmt: skip
     launcher(_gradients_kernel)[(steps, rows)](
         queries, keys, values, left, states, d_states, d_o, d_values, d_queries, d_keys, d_w, d_left,
@@ -273,7 +273,7 @@ def _gradients(
     return d_queries, d_keys, d_values, d_w, d_left, d_start
 
 
-def _stages(k: int) -> int:
+def stages(k: int) -> int:
     """Return how many chunks a sequential kernel has on the way: as many as fit into shared memory."""
     return 3 if k < 128 else 2
 
