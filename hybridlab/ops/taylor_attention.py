@@ -46,6 +46,9 @@ def chunked_taylor_attention(
     past in. GPU kernels take all pairs of a row that is not long. Matrix products are in the dtype of the inputs, the sums in
     float32 at least.
     """
+    if v.shape[2] <= LONGEST and taylor_kernel_serves(v, q.shape[-1], v.shape[-1]):
+        with autocast_off(v):
+            return _by_kernels(q, k, v, state)
     return with_normaliser(lambda v, sums: _in_chunks(q, k, v, sums, chunk), v, state)
 
 
@@ -84,27 +87,31 @@ def num_taylor_features(d: int) -> int:
 
 
 def _in_chunks(q: Tensor, k: Tensor, v: Tensor, start: Tensor | None, chunk: int) -> tuple[Tensor, Tensor]:
-    b, h, t, width = v.shape
-    by_kernel = t <= LONGEST and taylor_kernel_serves(v, q.shape[-1], width)
-    chunk = t if by_kernel else min(chunk, t)
+    (b, h, t, width), chunk = v.shape, min(chunk, v.shape[2])
     # Keys of zero, which fill the last chunk, have weights of 1 but values and a normaliser of zero.
     q, k, v = (in_chunks(x, chunk) for x in (q, k, v))
-    scaled = q * q.shape[-1] ** -0.5
-    within = _by_kernels(scaled, k, v) if by_kernel else _polynomial(scaled @ k.mT).tril() @ v
+    within = _polynomial((q * q.shape[-1] ** -0.5) @ k.mT).tril() @ v
     added = (taylor_features(k).mT @ v).flatten(-2).to(accumulation_dtype(v))
     starts, last = decayed_prefix_sum(
         added, torch.zeros_like(added[..., 0]), None if start is None else start.flatten(-2)
     )
-    alone = start is None and chunk >= t  # there is no past to read
-    o = within if alone else within + taylor_features(q) @ starts.unflatten(-1, (-1, width)).to(v.dtype)
+    o = within + taylor_features(q) @ starts.unflatten(-1, (-1, width)).to(v.dtype)
     return o.reshape(b, h, -1, width)[:, :, :t], last.unflatten(-1, (-1, width))
 
 
 @compiled_at_once
-def _by_kernels(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def _by_kernels(q: Tensor, k: Tensor, v: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
     from hybridlab.ops.taylor_attention_triton import attend
 
-    return attend(*(x.to(v.dtype).flatten(0, 2) for x in (q, k, v))).view_as(v)
+    q, k = q.to(v.dtype), k.to(v.dtype)
+    o, sums = attend(*(x.flatten(0, 1) for x in (q * q.shape[-1] ** -0.5, k, v)))
+    o, sums = o.view_as(v), sums.view(v.shape[:3])[..., None]
+    features = taylor_features(k).mT
+    last = torch.cat([features @ v, features.sum(-1, keepdim=True)], dim=-1).float()
+    if state is not None:
+        past = taylor_features(q) @ state.to(v.dtype)
+        o, sums, last = o + past[..., :-1], sums + past[..., -1:], last + state
+    return (o / (sums + EPSILON)).to(v.dtype), last
 
 
 def _polynomial(scores: Tensor) -> Tensor:
