@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from hybridlab.ops.kernel_launch import compiled_at_once
 from hybridlab.ops.op import wide_kernel_serves
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 
@@ -38,18 +39,22 @@ def elementwise_scan(
     with autocast_off(x):
         dtype = accumulation_dtype(x)
         start = torch.zeros_like(x[:, 0], dtype=dtype) if start is None else start.to(dtype)
-        states = _scan(x.to(dtype), log_decay.to(dtype), start)
+        wide = x.to(dtype)
+        states = (_by_kernels if wide_kernel_serves(wide) else _scan)(wide, log_decay.to(dtype), start)
         return states.to(x.dtype), states[:, -1]
+
+
+@compiled_at_once
+def _by_kernels(x: Tensor, log_decay: Tensor, start: Tensor) -> Tensor:
+    from hybridlab.ops.elementwise_scan_triton import scan
+
+    return scan(x, log_decay, start)
 
 
 # An operator of its own: a compiler takes it as one node instead of tracing the steps, and its gradient is written by
 # hand, so that nothing of the steps is kept.
 @torch.library.custom_op("hybridlab::elementwise_scan", mutates_args=())
 def _scan(x: Tensor, log_decay: Tensor, start: Tensor) -> Tensor:
-    if wide_kernel_serves(x):
-        from hybridlab.ops.elementwise_scan_triton import scan
-
-        return scan(x, log_decay, start)
     return _in_chunks(x, log_decay.exp(), start)
 
 
@@ -93,10 +98,6 @@ def _remember(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, ..
 def _gradients(ctx: torch.autograd.function.FunctionCtx, into: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The adjoint is the same recurrence, backwards: λ_t = ∂h_t + exp(g_{t+1}) ⊙ λ_{t+1}."""
     log_decay, start, states = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
-    if wide_kernel_serves(states):
-        from hybridlab.ops.elementwise_scan_triton import scan_backward
-
-        return scan_backward(into, log_decay, start, states)
     later = F.pad(log_decay[:, 1:], (0, 0, 0, 1))
     adjoint = _scan(into.flip(1), later.flip(1), torch.zeros_like(start)).flip(1)
     before = torch.cat([start[:, None], states[:, :-1]], dim=1)

@@ -4,10 +4,15 @@ A program steps through the tokens of a chunk with some channels of the state in
 second reading of a chunk costs less than stepping through a long row with few programs.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.library import triton_op
+
+from hybridlab.ops.kernel_launch import launcher
 
 CHUNK = 64  # tokens per program
 CHANNELS = 128  # per program of one warp: 16 bytes per thread and load
@@ -100,35 +105,30 @@ def _gradients_kernel(into, log_decay, states, first, starts, d_x, d_log_decay, 
         tl.store(d_log_decay + place, carried * before, mask=here)
 
 
+@triton_op("hybridlab::elementwise_scan_by_kernels", mutates_args={})
 def scan(x: Tensor, log_decay: Tensor, start: Tensor) -> Tensor:
     """Return all states [b t d] of x and log_decay [b t d] and start [b d], all in float32."""
     x, log_decay = x.contiguous(), log_decay.contiguous()
     (b, t, d), chunks = x.shape, triton.cdiv(x.shape[1], CHUNK)
     starts, _ = _chunk_starts(x, log_decay, start, backwards=False)
     states = torch.empty_like(x)
-    _states_kernel[(chunks, triton.cdiv(d, CHANNELS), b)](
+    launcher(_states_kernel)[(chunks, triton.cdiv(d, CHANNELS), b)](
         x, log_decay, starts, states, t, d, chunks, chunk=CHUNK, channels=CHANNELS, num_warps=1
     )
     return states
 
 
-@torch.library.custom_op("hybridlab::elementwise_scan_backward", mutates_args=(), device_types="cuda")
-def scan_backward(into: Tensor, log_decay: Tensor, start: Tensor, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of x, log_decay and start, from that of the states."""
+@triton_op("hybridlab::elementwise_scan_by_kernels_backward", mutates_args={})
+def _gradients(into: Tensor, log_decay: Tensor, start: Tensor, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     into, log_decay, start, states = (each.contiguous() for each in (into, log_decay, start, states))
     (b, t, d), chunks = into.shape, triton.cdiv(into.shape[1], CHUNK)
     starts, d_start = _chunk_starts(into, log_decay, torch.zeros_like(start), backwards=True)
     d_x, d_log_decay = torch.empty_like(into), torch.empty_like(into)
-    _gradients_kernel[(chunks, triton.cdiv(d, CHANNELS), b)](
+    launcher(_gradients_kernel)[(chunks, triton.cdiv(d, CHANNELS), b)](
         into, log_decay, states, start, starts, d_x, d_log_decay, t, d, chunks,
         chunk=CHUNK, channels=CHANNELS, num_warps=1,
     )  # fmt: skip
     return d_x, d_log_decay, d_start
-
-
-@scan_backward.register_fake
-def _(into: Tensor, log_decay: Tensor, start: Tensor, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(states), torch.empty_like(states), torch.empty_like(start)
 
 
 def _chunk_starts(x: Tensor, log_decay: Tensor, first: Tensor, backwards: bool) -> tuple[Tensor, Tensor]:
@@ -136,12 +136,23 @@ def _chunk_starts(x: Tensor, log_decay: Tensor, first: Tensor, backwards: bool) 
     (b, t, d), chunks, blocks = x.shape, triton.cdiv(x.shape[1], CHUNK), triton.cdiv(x.shape[2], CHANNELS)
     ends, totals, starts = (x.new_empty(b, chunks, d) for _ in range(3))
     last, first = torch.empty_like(first, memory_format=torch.contiguous_format), first.contiguous()
-    _ends_kernel[(chunks, blocks, b)](
+    launcher(_ends_kernel)[(chunks, blocks, b)](
         x, log_decay, ends, totals, t, d, chunks,
         chunk=CHUNK, channels=CHANNELS, backwards=backwards, num_warps=1,
     )  # fmt: skip
     # Few programs, each of many steps: with fewer channels there are more of them side by side.
-    _starts_kernel[(triton.cdiv(d, 32), b)](
+    launcher(_starts_kernel)[(triton.cdiv(d, 32), b)](
         ends, totals, first, starts, last, d, chunks, channels=32, backwards=backwards, num_warps=1
     )
     return starts, last
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[1:], output)
+
+
+def _backward(ctx: Any, into: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return _gradients(into, *ctx.saved_tensors)
+
+
+scan.register_autograd(_backward, setup_context=_save)
