@@ -16,6 +16,7 @@ from hybridlab.config import mixer_files
 from hybridlab.errors import ConfigError, near_miss
 from hybridlab.stack.layer import build_mixer
 from hybridlab.stack.plan import has_causal_form, single_layer
+from hybridlab.training.compiler import compile_soundly
 
 HEAD_WIDTH = 64
 
@@ -89,7 +90,7 @@ def _timings(
         layer = single_layer(name, setting.width, overrides, mixer_files())
         mixer = build_mixer(layer, setting.width, has_causal_form(layer)).to(setting.device)
         torch.compiler.reset()
-        call = torch.compile(mixer, dynamic=False) if setting.half else mixer
+        call = compile_soundly(mixer, dynamic=False) if setting.half else mixer
         yield name, {length: _mixer(mixer, call, setting, length) for length in setting.lengths}
 
 

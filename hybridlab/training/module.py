@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hybridlab.stack.model import Stack
 from hybridlab.tasks.batch import IGNORED, Batch
+from hybridlab.training.compiler import compile_soundly
 from hybridlab.training.optimiser import AdamWCosine
 
 Places = Int64[Tensor, " n"] | None  # of the supervised among a batch's targets, laid flat; None: all of them
@@ -28,7 +29,7 @@ class StackModule(lightning.LightningModule):
         # Only training steps run compiled: evaluation works by forward hooks, which a compiled stack ignores. And only the
         # layers of rows of one shape: how many positions are supervised and where documents lie differs from step to step,
         # and each case would be compiled anew.
-        self.hidden = torch.compile(stack.hidden) if compiled else stack.hidden
+        self.hidden = compile_soundly(stack.hidden) if compiled else stack.hidden
         self.last_nll: Tensor | None = None  # nats per supervised token of the latest training step
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Batch, Places]:
