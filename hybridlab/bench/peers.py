@@ -24,6 +24,7 @@ from hybridlab.ops.gated_linear_attention import chunked_gated_linear_attention
 from hybridlab.ops.linear_attention import chunked_linear_attention
 from hybridlab.ops.sliding_attention import sliding_attention
 from hybridlab.ops.taylor_attention import chunked_taylor_attention
+from hybridlab.training.compiler import compile_soundly
 
 Inputs = dict[str, Tensor]
 WINDOW = 256
@@ -39,7 +40,6 @@ class Peer:
     module: str
     function: str
     theirs: Callable[[Any, Inputs], Tensor]
-    eager: bool = True  # whether ours runs well without a compiler, as theirs does
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def _compare(peer: Peer, shape: Shape) -> tuple[list[Timing], Timing | str, str]
     inputs = {name: x.requires_grad_() for name, x in peer.draw(shape).items()}
     turned = {name: x.detach().transpose(1, 2).contiguous().requires_grad_() for name, x in inputs.items()}
     torch.compiler.reset()
-    compiled = torch.compile(peer.ours, dynamic=False)
-    forms = [peer.ours, compiled] if peer.eager else [compiled]
+    compiled = compile_soundly(peer.ours, dynamic=False)
+    forms = (peer.ours, compiled)
     ours = [time_training(lambda form=form: form(inputs), list(inputs.values()), shape.device) for form in forms]
     try:
         function = getattr(importlib.import_module(peer.module), peer.function)
@@ -250,6 +250,5 @@ PEERS = (
         "fla.ops.attn",
         "parallel_attn",
         lambda f, x: f(x["q"], x["k"], x["v"], window_size=WINDOW),
-        eager=False,
     ),
 )

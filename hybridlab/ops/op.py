@@ -7,34 +7,40 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+HALF = (torch.bfloat16, torch.float16)
 KERNEL_WIDTHS = (16, 32, 64, 128)  # what a program of the kernels holds in registers
 # Looked up here, because a compiler that traces an op would warn of a cached function.
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 LARGEST_STATE = 128  # numbers per channel that those of the selective scan share out to the registers of 8 warps
+MOST_ROWS = 65535  # a GPU launches so many programs side by side in the second direction
 _noted: list[bool] | None = None  # a note for each time that a kernel has the widths asked for, while somebody looks
 
 
 def kernel_serves(x: Tensor, *widths: int) -> bool:
     """Say whether a GPU kernel of ours takes over from the PyTorch form: in half precision, for heads of these widths."""
-    half = x.dtype in (torch.bfloat16, torch.float16)
-    return _is_written_for(widths) and x.is_cuda and half and HAS_TRITON
+    return _serves(x, all(width in KERNEL_WIDTHS for width in widths), HALF)
 
 
 def wide_kernel_serves(x: Tensor, *widths: int) -> bool:
     """Say the same of the kernels that work in float32 throughout."""
-    return _is_written_for(widths) and x.is_cuda and x.dtype == torch.float32 and HAS_TRITON
+    return _serves(x, all(width in KERNEL_WIDTHS for width in widths), (torch.float32,))
 
 
 def scan_kernel_serves(x: Tensor, size: int) -> bool:
     """Say the same of the kernels of the selective scan, of float32 or half precision, for a state of this size a channel."""
-    narrow = x.dtype in (torch.float32, torch.bfloat16, torch.float16)
-    return _note(size <= LARGEST_STATE) and x.is_cuda and narrow and HAS_TRITON
+    return _serves(x, size <= LARGEST_STATE, (torch.float32, *HALF))
 
 
 def taylor_kernel_serves(x: Tensor, width: int, values: int) -> bool:
     """Say the same of the kernels of Taylor attention, in half precision, for queries and values that fit into a program."""
-    half = x.dtype in (torch.bfloat16, torch.float16)
-    return _note(width <= 64 and values <= 128) and x.is_cuda and half and HAS_TRITON
+    return _serves(x, width <= 64 and values <= 128, HALF)
+
+
+def flash_serves(q: Tensor) -> bool:
+    """Say whether PyTorch's flash kernels take a window, on this GPU and for heads of this width."""
+    rows, width = q.shape[0] * q.shape[1], q.shape[-1]
+    taken = q.is_cuda and q.dtype in HALF and width <= 256 and width % 8 == 0 and rows <= MOST_ROWS
+    return taken and _runs_flash(q.device)
 
 
 @contextmanager
@@ -53,11 +59,13 @@ def chunk_length(x: Tensor) -> int:
     return 128 if x.is_cuda else 64
 
 
-def _is_written_for(widths: tuple[int, ...]) -> bool:
-    return _note(all(width in KERNEL_WIDTHS for width in widths))
-
-
-def _note(written: bool) -> bool:
+def _serves(x: Tensor, written: bool, dtypes: tuple[torch.dtype, ...]) -> bool:
+    """Say whether a kernel that is written for the widths runs here, and note that there is one."""
     if written and _noted is not None:
         _noted.append(True)
-    return written
+    return written and x.is_cuda and x.dtype in dtypes and HAS_TRITON
+
+
+@torch.compiler.assume_constant_result
+def _runs_flash(device: torch.device) -> bool:
+    return torch.backends.cuda.is_flash_attention_available() and torch.cuda.get_device_capability(device) >= (8, 0)

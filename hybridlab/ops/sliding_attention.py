@@ -9,6 +9,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from hybridlab.ops.flash_sliding_attention import flash_sliding_attention
+from hybridlab.ops.op import flash_serves
+
 # Blocks much smaller than this leave the matrix products too little to do.
 SMALLEST_BLOCK = 64
 
@@ -59,8 +62,11 @@ def sliding_attention(
 
     Queries are cut into blocks at least as long as the window, so that each needs its own block of keys, the one before
     and, if not `causal`, the one after, under one mask for all (Longformer, 2004.05150). The first block also sees what
-    came before the piece: no more than sinks + window - 1 keys of it, or else none may be `missing`.
+    came before the piece: no more than sinks + window - 1 keys of it, or else none may be `missing`. On a GPU, in half
+    precision, kernels that know windows take over where there are neither sinks nor missing keys.
     """
+    if missing is None and not sinks and flash_serves(q):
+        return flash_sliding_attention(q, k, v, window, causal=causal)
     n, past = q.shape[2], k.shape[2] - q.shape[2]
     if (unseen := past - sinks - window + 1) > 0:
         k, v, past = _drop(k, sinks, unseen), _drop(v, sinks, unseen), past - unseen

@@ -13,8 +13,8 @@ from hybridlab.ops.diagonal_plus_low_rank import chunked_diagonal_plus_low_rank
 from hybridlab.ops.elementwise_scan import elementwise_scan
 from hybridlab.ops.gated_linear_attention import chunked_gated_linear_attention
 from hybridlab.ops.linear_attention import chunked_linear_attention
-from hybridlab.ops.prefix_sum import decayed_states
 from hybridlab.ops.selective_scan import selective_scan
+from hybridlab.ops.sliding_attention import sliding_attention
 from hybridlab.ops.taylor_attention import chunked_taylor_attention
 from hybridlab.ops.triangular import solve_unit_lower
 from tests.ops.kept import numbers_kept
@@ -89,15 +89,6 @@ def test_what_the_selective_scan_keeps_for_the_gradient_is_a_fraction_of_the_sta
     assert numbers_kept(lambda: selective_scan(u, step, rate, key, query)) == inputs + t * n * d // 32
 
 
-@pytest.mark.parametrize("n", [1, 5, 64, 70])
-@pytest.mark.parametrize("strength", [0.0, 0.1, 20.0, 1000.0])
-@pytest.mark.parametrize("decays", [1, 24], ids=["shared", "by channel"])
-def test_decayed_states(n: int, strength: float, decays: int) -> None:
-    torch.manual_seed(0)
-    added, log_decay = torch.randn(2, 3, n, 24, 20).bfloat16(), -strength * torch.rand(2, 3, n, decays)
-    _alike(decayed_states, [each.cuda() for each in (added, log_decay, torch.randn(2, 3, 24, 20))], 0.02)
-
-
 @pytest.mark.parametrize("strength", [0.0, 0.1, 20.0, 1000.0])
 @pytest.mark.parametrize("t", [5, 64, 200, 1000])
 @pytest.mark.parametrize(("width", "values"), [(16, 16), (64, 64), (128, 128), (64, 16), (32, 128)])
@@ -130,6 +121,21 @@ def test_taylor_attention(width: int, values: int, t: int, past: int) -> None:
     if past:
         inputs.append(chunked_taylor_attention(*(each[:, :, :past].float() for each in (q, k, v)))[1])
     _alike(chunked_taylor_attention, [each.cuda() for each in inputs], 0.02)
+
+
+# Where a token sees one key alone, what it asks for has no gradient to compare.
+@pytest.mark.parametrize(
+    ("n", "past", "causal"),
+    [(1, 300, True), (70, 3, True), (1000, 0, True), (1000, 200, True), (70, 0, False), (1000, 0, False)],
+)
+@pytest.mark.parametrize("window", [2, 64, 129, 2000])
+@pytest.mark.parametrize(("width", "sharing"), [(64, 1), (16, 3), (120, 2)])
+def test_sliding_attention(width: int, sharing: int, window: int, n: int, past: int, causal: bool) -> None:
+    torch.manual_seed(0)
+    q = torch.randn(2, 2 * sharing, n, width).bfloat16()
+    k, v = torch.randn(2, 2, 2, past + n, width).bfloat16()
+    inputs = [each.cuda() for each in (q, k, v)]
+    _alike(lambda q, k, v: (sliding_attention(q, k, v, window, causal=causal),), inputs, 0.02)
 
 
 def test_all_kernels_are_compiled_at_the_first_run() -> None:
