@@ -6,7 +6,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from hybridlab.errors import ConfigError, near_miss
+from hybridlab.errors import ConfigError, near_miss, replacing
 
 # The groups below the root take any key from the command line without Hydra's `+`: they are checked against the signature
 # of what they configure, with the near miss named, where they are built.
@@ -171,6 +171,9 @@ def _in_one_line(error: Exception) -> str:
     if lines[0].startswith("Could not override '"):
         key = lines[0].split("'")[1]
         return f"`{key}`: no such key; {near_miss(key, GROUPS + SCALARS)}"
+    if lines[0].startswith("Error merging override "):
+        key, _, value = lines[0].removeprefix("Error merging override ").partition("=")
+        return f"`{key}={value}`: does not go with what the file says; {replacing(key, value)}"
     if "Could not find '" in lines[0] and any(line.startswith("Available options") for line in lines):
         group, _, choice = lines[0].split("Could not find '")[1].rstrip("'").rpartition("/")
         first = next(index for index, line in enumerate(lines) if line.startswith("Available options")) + 1

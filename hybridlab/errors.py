@@ -25,3 +25,12 @@ def near_miss(word: str, allowed: Iterable[str]) -> str:
     if close := get_close_matches(str(word), words, n=1):
         return f"did you mean `{close[0]}`?"
     return f"allowed: {', '.join(words)}" if words else "none is allowed here"
+
+
+def replacing(key: str, value: str) -> str:
+    """End of an error message: how an override takes the place of the file's mapping or list, which Hydra merges it into.
+
+    >>> replacing("stack.groups.deep.mixer", "[full]")
+    "to replace what is there: '~stack.groups.deep.mixer' '+stack.groups.deep.mixer=[full]'"
+    """
+    return f"to replace what is there: '~{key}' '+{key}={value}'"

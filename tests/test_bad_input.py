@@ -23,6 +23,8 @@ CASES = {
     "an unknown mixer": (["train", "stack.groups.deep.mixer=slidng"], "`stack.groups.deep.mixer=slidng`: no such mixer; did you mean `sliding`?"),
     "an unknown hyper-parameter": (["train", "mixers.sliding.windw=3"], "`mixers.sliding.windw=3`: Sliding has no such setting; did you mean `window`?"),
     "an unknown hyper-parameter of a mixer that is not used": (["train", "mixers.linear.head=3"], "`mixers.linear.head=3`: Linear has no such setting; did you mean `heads`?"),
+    "a mapping for a list": (["train", "stack.groups.middle.mixer={name: full}"], "`stack.groups.middle.mixer={name: full}`: does not go with what the file says; to replace what is there: '~stack.groups.middle.mixer' '+stack.groups.middle.mixer={name: full}'"),
+    "a parallel layer merged into a mixer": (["train", "stack.groups.deep.mixer={parallel: [full, mamba2]}"], "`stack.groups.deep.mixer`: both `name` and `parallel`; to replace what is there: '~stack.groups.deep.mixer' '+stack.groups.deep.mixer={parallel:[...]}'"),
     "a window of 0": (["train", "stack.groups.deep.mixer.window=0"], "`stack.groups.deep.mixer.window=0`: a whole number of at least 1 is needed"),
     "heads that do not divide the width": (["train", "mixers.full.heads=3"], "`mixers.full.heads=3`: must divide the width 128"),
     "a group without layers": (["train", "stack.groups.deep.layers=0"], "`stack.groups.deep.layers=0`: a whole number of at least 1 is needed"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridlab.build import build, find_target
-from hybridlab.errors import ConfigError, near_miss
+from hybridlab.errors import ConfigError, near_miss, replacing
 from hybridlab.stack.layer import Layer, build_mixer
 from hybridlab.stack.pattern import expand_pattern
 
@@ -142,6 +142,8 @@ def _parallel_layer(
 ) -> Layer:
     """Return the layer of `{parallel: [full, mamba2], combine: mean}`."""
     named = entry["parallel"]
+    if "name" in entry:
+        raise ConfigError(f"`{where}`: both `name` and `parallel`; {replacing(where, '{parallel:[...]}')}")
     if not isinstance(named, list) or len(named) < 2:
         raise ConfigError(f"`{where}.parallel={named}`: a list of two or more mixers is needed")
     if any(isinstance(part, Mapping) and "parallel" in part for part in named):
