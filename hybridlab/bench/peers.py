@@ -156,7 +156,7 @@ def _scanned(shape: Shape) -> Inputs:
 
 PEERS = (
     Peer(
-        ("linear", "performer"),
+        ("linear",),
         _qkv,
         lambda x: chunked_linear_attention(x["q"], x["k"], x["v"])[0],
         "fla.ops.linear_attn",
