@@ -3,12 +3,12 @@
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hybridlab.mixers.base import Mixer
 from hybridlab.mixers.key_values import KeyValues
 from hybridlab.mixers.projections import QueryKeyValue, join_heads
 from hybridlab.ops.attention_weights import attention_weights
+from hybridlab.ops.fused_attention import fused_attention
 
 
 class Full(Mixer):
@@ -34,13 +34,12 @@ class Full(Mixer):
         super().__init__()
         self.causal = causal
         self.projections = QueryKeyValue(width=width, heads=heads, kv_heads=kv_heads, rope=rope, qk_norm=qk_norm)
-        self.shared = self.projections.kv_heads != heads
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         """Attend from each token to itself and to all before it; if not causal, to all."""
         q, k, v = self.projections(x)
-        o = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal, enable_gqa=self.shared)
+        o = fused_attention(q, k, v, causal=self.causal)
         return self.out(join_heads(o))
 
     def attention(self, x: Float[Tensor, "b t d"], at: Int[Tensor, " n"]) -> Float[Tensor, "b h n t"]:
@@ -60,5 +59,5 @@ class Full(Mixer):
         state = state.and_then(k, v)
         # `is_causal` lines the first query up with the first key, but these stand at the last keys. One alone sees all.
         mask = None if n == 1 else torch.ones(n, past + n, dtype=torch.bool, device=x.device).tril(past)
-        o = F.scaled_dot_product_attention(q, *state.like(q), attn_mask=mask, enable_gqa=self.shared)
+        o = fused_attention(q, *state.like(q), mask)
         return self.out(join_heads(o)), state

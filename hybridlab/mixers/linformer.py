@@ -2,10 +2,10 @@
 
 from jaxtyping import Float
 from torch import Tensor, empty, nn
-from torch.nn import functional as F
 
 from hybridlab.mixers.base import Mixer, check_counts, check_heads, tag
 from hybridlab.mixers.projections import join_heads, split_heads
+from hybridlab.ops.fused_attention import fused_attention
 from hybridlab.ops.position_table import position_rows
 
 
@@ -44,4 +44,4 @@ class Linformer(Mixer):
             for project, each in zip((self.key, self.value), summed, strict=True)
         )
         q = split_heads(self.query(x), self.head_width)
-        return self.out(join_heads(F.scaled_dot_product_attention(q, k, v)))
+        return self.out(join_heads(fused_attention(q, k, v)))

@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from hybridlab.ops.fused_attention import fused_attention
+
 
 def dense_bigbird_attention(
     q: Float[Tensor, "b h n k"],
@@ -31,7 +33,7 @@ def dense_bigbird_attention(
     queries = keys[k.shape[2] - q.shape[2] :]
     own = queries // block
     visible = bigbird_mask(queries, keys, chosen[:, own - own[0]], block, near, first, causal=causal)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=visible, enable_gqa=q.shape[1] != k.shape[1])
+    return fused_attention(q, k, v, visible)
 
 
 def bigbird_mask(
@@ -79,16 +81,14 @@ def bigbird_attention(
     visible = _visible(positions.unflatten(0, (m - start, -1)), seen[0], keys[0].flatten(-2), t, block, causal)
     rows = torch.arange(b * g, device=q.device).repeat_interleave(h // g)[:, None, None] * m
     rows = (seen.clamp(min=0).repeat(b, 1, 1) + rows).flatten()
-    gathered = []
-    for x in (k, v):
-        blocks = F.pad(x, (0, 0, 0, m * block - t)).reshape(b * g * m, -1)
-        gathered.append(blocks.index_select(0, rows).reshape(b * h, m - start, -1, x.shape[-1]))
-    o = F.scaled_dot_product_attention(q.unflatten(2, (m - start, -1)).flatten(0, 1), *gathered, attn_mask=visible)
+    blocks = [F.pad(x, (0, 0, 0, m * block - t)).reshape(b * g * m, -1) for x in (k, v)]
+    seen_keys, seen_values = (x.index_select(0, rows).reshape(b * h, m - start, -1, v.shape[-1]) for x in blocks)
+    o = fused_attention(q.unflatten(2, (m - start, -1)).flatten(0, 1), seen_keys, seen_values, visible)
     o = o.reshape(b, h, -1, o.shape[-1])
     o = o if one else o[:, :, before : before + n]
     if causal:
         return o
-    everywhere = F.scaled_dot_product_attention(q[:, :, : min(first * block, n)], k, v, enable_gqa=g != h)
+    everywhere = fused_attention(q[:, :, : min(first * block, n)], k, v)
     return torch.cat([everywhere, o[:, :, first * block :]], dim=2)
 
 

@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from hybridlab.ops.fused_attention import fused_attention
+
 Pair = Sequence[Tensor]
 
 
@@ -34,8 +36,5 @@ def differential_attention(
     mask = torch.ones(n, t, dtype=torch.bool, device=v.device).tril(t - n) if piece else None
     # Fused attention wants one width for all: zeros add nothing to a score.
     wide = [[F.pad(x, (0, v.shape[-1] - width)) for x in pair] for pair in zip(q, k, strict=True)]
-    first, second = (
-        F.scaled_dot_product_attention(a, b, v, attn_mask=mask, is_causal=causal and n == t, scale=width**-0.5)
-        for a, b in wide
-    )
+    first, second = (fused_attention(a, b, v, mask, causal=causal and n == t, scale=width**-0.5) for a, b in wide)
     return first - weight.to(second.dtype) * second

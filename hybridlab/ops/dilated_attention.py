@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from hybridlab.ops.fused_attention import fused_attention
 from hybridlab.ops.sliding_attention import sliding_attention
 
 
@@ -30,7 +31,7 @@ def dense_dilated_attention(
     visible = dilated_mask(keys[k.shape[2] - q.shape[2] :], keys, window, dilation, causal=causal)
     if missing is not None:
         visible = visible & (keys >= missing[:, None])[:, None, None]
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=visible, enable_gqa=q.shape[1] != k.shape[1])
+    return fused_attention(q, k, v, visible)
 
 
 def dilated_mask(

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from hybridlab.ops.fused_attention import fused_attention
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 
 
@@ -44,9 +45,7 @@ def dense_long_short_attention(
     own = blocks[t - n :, None]
     slots = torch.arange(s, device=q.device) // rank < own + first
     mask = torch.cat([slots, (positions <= queries) & (blocks >= own - 1)], dim=1)
-    return F.scaled_dot_product_attention(
-        q, torch.cat([slot_k, k], dim=2), torch.cat([slot_v, v], dim=2), attn_mask=mask
-    )
+    return fused_attention(q, torch.cat([slot_k, k], dim=2), torch.cat([slot_v, v], dim=2), mask)
 
 
 def long_short_attention(
@@ -72,7 +71,7 @@ def long_short_attention(
     keys, values = (_windows(x, few, block) for x, few in ((k, slot_k), (v, slot_v)))
     mask = _visible(q.shape[1], slot_k.shape[2], block, rank, first, q.device)
     # Each block takes the place of a head, with a mask of its own.
-    o = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask[None])
+    o = fused_attention(q, keys, values, mask[None])
     return o.flatten(1, 2)[:, t - n : t].unflatten(0, (b, h))
 
 

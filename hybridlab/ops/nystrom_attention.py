@@ -5,8 +5,8 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
+from hybridlab.ops.fused_attention import fused_attention
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.pseudo_inverse import iterative_pseudo_inverse
 
@@ -51,13 +51,13 @@ def nystrom_attention(
     """
     with autocast_off(v):
         if q.shape[2] <= landmarks:
-            return F.scaled_dot_product_attention(q, k, v)
+            return fused_attention(q, k, v)
         dtype = accumulation_dtype(v)
         few_q, few_k = segment_means(q, landmarks), segment_means(k, landmarks)
         middle = (few_q @ few_k.mT / math.sqrt(q.shape[-1])).softmax(-1)
-        gathered = F.scaled_dot_product_attention(few_q.to(q.dtype), k, v).to(dtype)
+        gathered = fused_attention(few_q.to(q.dtype), k, v).to(dtype)
         spread = (iterative_pseudo_inverse(middle, iterations) @ gathered).to(v.dtype)
-        return F.scaled_dot_product_attention(q, few_k.to(k.dtype), spread)
+        return fused_attention(q, few_k.to(k.dtype), spread)
 
 
 def segment_means(x: Float[Tensor, "b h t k"], segments: int) -> Float[Tensor, "b h m k"]:

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from hybridlab.ops.fused_attention import fused_attention
 from hybridlab.ops.precision import autocast_off
 
 # So few queries meet all keys: to sort them would cost more than it saves. And no block of the sorted order is smaller.
@@ -31,7 +32,7 @@ def dense_routed_attention(
     with autocast_off(v):
         queries = torch.arange(k.shape[2] - q.shape[2], k.shape[2], device=q.device)
         bias = log_weights[:, :, None, :].masked_fill(~routed_mask(queries, clusters, window), -torch.inf)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        return fused_attention(q, k, v, mask=bias.to(q.dtype))
 
 
 def routed_mask(queries: Int[Tensor, " n"], clusters: Int[Tensor, "b h t"], window: int) -> Bool[Tensor, "b h n t"]:
@@ -84,7 +85,7 @@ def _windows(q: Tensor, k: Tensor, v: Tensor, clusters: Tensor, window: int, sca
     own = clusters.unflatten(2, (-1, block)).flatten(0, 1)
     seen = _pairs_of_blocks(F.pad(clusters, (block, 0), value=-3)[..., None], block)
     mask = (own[..., :, None] == seen.mT) & _band(block, window, q.device)
-    o = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+    o = fused_attention(q, k, v, mask, scale=scale)
     return o.unflatten(0, clusters.shape[:2]).flatten(2, 3)[:, :, :t]
 
 

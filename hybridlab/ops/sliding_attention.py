@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hybridlab.ops.flash_sliding_attention import flash_sliding_attention
+from hybridlab.ops.fused_attention import fused_attention
 from hybridlab.ops.op import flash_serves
 
 # Blocks much smaller than this leave the matrix products too little to do.
@@ -34,7 +35,7 @@ def dense_sliding_attention(
     """
     keys = torch.arange(k.shape[2], device=q.device)
     visible = sliding_mask(keys[k.shape[2] - q.shape[2] :], keys, window, causal=causal, sinks=sinks)
-    return _attend(q, k, v, _without(missing, visible))
+    return fused_attention(q, k, v, _without(missing, visible))
 
 
 def sliding_mask(
@@ -94,7 +95,7 @@ def sliding_attention(
         parts.append(_attend_at_end(q[:, :, last:], k, v, window, sinks))
     o = torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
     # Sinks see all the row. What they found in the window alone is put aside.
-    return o if causal or not sinks else torch.cat([_attend(q[:, :, :sinks], k, v), o[:, :, sinks:]], dim=2)
+    return o if causal or not sinks else torch.cat([fused_attention(q[:, :, :sinks], k, v), o[:, :, sinks:]], dim=2)
 
 
 def _drop(x: Float[Tensor, "b g t k"], first: int, count: int) -> Float[Tensor, "b g t-count k"]:
@@ -111,12 +112,12 @@ def _attend_at_start(
     t = past + n if causal else min(past + n + window - 1, k.shape[2])
     k, v = k[:, :, :t], v[:, :, :t]
     if missing is None and window >= t and (not causal or n == 1):
-        return _attend(q, k, v)
+        return fused_attention(q, k, v)
     if missing is None and window >= t and n == t:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
+        return fused_attention(q, k, v, causal=True)
     keys = torch.arange(t, device=q.device)
     visible = sliding_mask(keys[past : past + n], keys, window, causal=causal, sinks=sinks)
-    return _attend(q, k, v, _without(missing, visible))
+    return fused_attention(q, k, v, _without(missing, visible))
 
 
 def _attend_in_blocks(
@@ -139,7 +140,7 @@ def _attend_in_blocks(
     positions = torch.arange(seen * block, device=q.device)
     mask = sliding_mask(positions[block : 2 * block], positions, window, causal=causal)
     mask = F.pad(mask, (sink_keys.shape[2], 0), value=True).repeat(h // g, 1)
-    o = _attend(queries.flatten(3, 4).flatten(0, 1), keys, values, mask)
+    o = fused_attention(queries.flatten(3, 4).flatten(0, 1), keys, values, mask)
     o = o.unflatten(2, (h // g, block)).unflatten(0, (b, g)).transpose(2, 3)  # b g h/g blocks block k
     return o.reshape(b, h, -1, o.shape[-1])[:, :, :n]
 
@@ -151,7 +152,7 @@ def _attend_at_end(q: Tensor, k: Tensor, v: Tensor, window: int, sinks: int) -> 
     k, v = (torch.cat([x[:, :, :sinks], x[:, :, start:]], dim=2) if sinks else x[:, :, start:] for x in (k, v))
     positions = torch.arange(start, t, device=q.device)
     mask = sliding_mask(positions[-n:], positions, window, causal=False)
-    return _attend(q, k, v, F.pad(mask, (sinks, 0), value=True))
+    return fused_attention(q, k, v, F.pad(mask, (sinks, 0), value=True))
 
 
 def _neighbours(
@@ -177,7 +178,3 @@ def _without(missing: Int[Tensor, " b"] | None, visible: Bool[Tensor, "n t"]) ->
         return visible
     keys = torch.arange(visible.shape[1], device=visible.device)
     return visible & (keys >= missing[:, None])[:, None, None]
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=q.shape[1] != k.shape[1])

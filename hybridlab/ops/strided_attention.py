@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from hybridlab.ops.fused_attention import fused_attention
 from hybridlab.ops.precision import autocast_off
 from hybridlab.ops.softmax_part import Part, softmax_part
 
@@ -27,7 +28,7 @@ def dense_strided_attention(
     """
     keys = torch.arange(k.shape[2], device=q.device)
     visible = strided_mask(keys[k.shape[2] - q.shape[2] :], keys, stride, causal=causal)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=visible, enable_gqa=q.shape[1] != k.shape[1])
+    return fused_attention(q, k, v, visible)
 
 
 def strided_mask(

@@ -1,10 +1,13 @@
 """The contract on a GPU: the same numbers as on the CPU, mixed precision, compiled. Run by `pytest -m gpu`."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
 
+from hybridlab.mixers.base import Mixer
 from hybridlab.training.compiler import compile_soundly
 from tests.mixers.subject import Subject, in_pieces, tokens
 
@@ -14,6 +17,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),
     # torch 2.11 calls its own deprecated check when it compiles a diagonal.
     pytest.mark.filterwarnings("ignore:`torch._prims_common.check` is deprecated:FutureWarning"),
+    # It makes an instance of a function's base class, too, which it warns of.
+    pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),
     # Products of Fourier transforms are left to PyTorch's own kernels.
     pytest.mark.filterwarnings(
         "ignore:Torchinductor does not support code generation for complex operators:UserWarning"
@@ -42,17 +47,34 @@ def test_pieces_give_what_the_whole_gives(causal_subject: Subject) -> None:
     torch.testing.assert_close(y, mixer(x), rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
-def test_mixed_precision_is_close_to_float32(subject: Subject, compiled: bool) -> None:
+def test_mixed_precision_is_close_to_float32(subject: Subject) -> None:
+    mixer, x = subject.build(torch.float32).cuda(), tokens(2, subject.long, torch.float32).cuda().requires_grad_()
+    y, *gradients = _in_mixed_precision(mixer, mixer, x)
+    expected = mixer(x)
+    assert (y - expected).norm() <= 0.05 * expected.norm()
+    assert all(each.isfinite().all() for each in gradients)
+
+
+def test_compiled_is_close_to_eager(subject: Subject) -> None:
     torch.compiler.reset()
     mixer, x = subject.build(torch.float32).cuda(), tokens(2, subject.long, torch.float32).cuda().requires_grad_()
-    expected = mixer(x)
-    function = compile_soundly(mixer, fullgraph=True) if compiled else mixer
+    expected = _in_mixed_precision(mixer, mixer, x)
+    found = _in_mixed_precision(compile_soundly(mixer, fullgraph=True), mixer, x)
+    # A parameter of a few numbers may have a gradient that is little more than what is left of large terms.
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours - theirs).norm() <= 0.2 * theirs.norm()
+    (y, *gradients), (expected_y, *expected_gradients) = found, expected
+    assert (y - expected_y).norm() <= 0.05 * expected_y.norm()
+    whole, expected_whole = (torch.cat([x.flatten() for x in each]) for each in (gradients, expected_gradients))
+    assert (whole - expected_whole).norm() <= 0.05 * expected_whole.norm()
+
+
+def _in_mixed_precision(function: Callable[[Tensor], Tensor], mixer: Mixer, x: Tensor) -> list[Tensor]:
+    """Return outputs and the gradients of x and all parameters, in float32."""
     with torch.autocast("cuda", torch.bfloat16):
         y = function(x)
-    y.float().square().sum().backward()
-    assert (y.float() - expected).norm() <= 0.05 * expected.norm()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in mixer.parameters())
+    into = torch.randn(y.shape, generator=torch.Generator().manual_seed(2)).to(y)
+    return [each.float() for each in (y, *torch.autograd.grad(y, [x, *mixer.parameters()], into))]
 
 
 @torch.no_grad()
