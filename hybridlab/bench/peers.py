@@ -16,10 +16,13 @@ from torch import Tensor
 from hybridlab.bench.mixers import HEAD_WIDTH, Setting
 from hybridlab.bench.timing import Timing, time_training
 from hybridlab.mixers.retention import log_decays
+from hybridlab.ops.block_attention import block_attention
 from hybridlab.ops.channel_delta_rule import chunked_channel_delta_rule
+from hybridlab.ops.compressed_attention import choice_by_importance, compressed_attention
 from hybridlab.ops.delta_rule import chunked_delta_rule
 from hybridlab.ops.diagonal_plus_low_rank import chunked_diagonal_plus_low_rank
 from hybridlab.ops.elementwise_scan import elementwise_scan
+from hybridlab.ops.fused_attention import fused_attention
 from hybridlab.ops.gated_linear_attention import chunked_gated_linear_attention
 from hybridlab.ops.linear_attention import chunked_linear_attention
 from hybridlab.ops.sliding_attention import sliding_attention
@@ -28,6 +31,7 @@ from hybridlab.training.compiler import compile_soundly
 
 Inputs = dict[str, Tensor]
 WINDOW = 256
+BLOCK, LISTED, LATEST = 64, 16, 2  # of sparse attention: tokens of a block, blocks of a token, its own and before
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,16 @@ def _compare(peer: Peer, shape: Shape) -> tuple[list[Timing], Timing | str, str]
         return ours, (str(error).strip().splitlines() or [type(error).__name__])[0][:60], ""
 
 
+def _native_sparse(x: Inputs) -> Tensor:
+    """Attend to blocks compressed to their means and to those that these choose, as the peer does."""
+    q, k, v = x["q"], x["k"], x["v"]
+    mean_keys, mean_values = (each.unflatten(2, (-1, BLOCK)).mean(3) for each in (k, v))
+    chosen = choice_by_importance(q, mean_keys, 0, BLOCK, BLOCK, BLOCK, LATEST, LISTED - LATEST - 1)
+    compressed = compressed_attention(q, mean_keys, mean_values, 0, BLOCK, BLOCK)
+    selected = block_attention(q, k, v, chosen, BLOCK, local=LATEST, first=True)
+    return x["compressed"][..., None] * compressed + x["selected"][..., None] * selected
+
+
 def _retained(v: Tensor) -> Tensor:
     log_decay = log_decays(v.shape[1], torch.float32, v.device)
     return log_decay[None, :, None].expand(v.shape[:3])
@@ -148,6 +162,11 @@ def _rwkv7(shape: Shape) -> Inputs:
 def _taylor(shape: Shape) -> Inputs:
     qkv = _qkv(shape)
     return {name: x if name == "v" else x[..., :16].contiguous() for name, x in qkv.items()}
+
+
+def _listing(shape: Shape) -> Inputs:
+    k, v = (shape.vectors()[:, :1].contiguous() for _ in range(2))
+    return {"q": shape.vectors(), "k": k, "v": v, "compressed": shape.numbers(), "selected": shape.numbers()}
 
 
 def _scanned(shape: Shape) -> Inputs:
@@ -238,7 +257,7 @@ PEERS = (
     Peer(
         ("full",),
         _qkv,
-        lambda x: F.scaled_dot_product_attention(x["q"], x["k"], x["v"], is_causal=True),
+        lambda x: fused_attention(x["q"], x["k"], x["v"], causal=True),
         "fla.ops.attn",
         "parallel_attn",
         lambda f, x: f(x["q"], x["k"], x["v"]),
@@ -250,5 +269,14 @@ PEERS = (
         "fla.ops.attn",
         "parallel_attn",
         lambda f, x: f(x["q"], x["k"], x["v"], window_size=WINDOW),
+    ),
+    # Its window would need flash-attn, which is compared above: it is left out on both sides.
+    Peer(
+        ("nsa",),
+        _listing,
+        _native_sparse,
+        "fla.ops.nsa",
+        "parallel_nsa",
+        lambda f, x: f(x["q"], x["k"], x["v"], x["compressed"], x["selected"], block_counts=LISTED, block_size=BLOCK),
     ),
 )

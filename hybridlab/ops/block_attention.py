@@ -9,6 +9,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from hybridlab.ops.block_pairs import block_pairs
+from hybridlab.ops.kernel_launch import compiled_at_once
+from hybridlab.ops.op import KERNEL_BLOCK, block_kernel_serves
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.softmax_part import Part, softmax_part
 
@@ -67,10 +70,12 @@ def block_attention(
     Blocks that all queries of a block see are matrix products with it. The chosen ones turn the other way round: pairs
     of a query and a block are sorted by the block, and each block meets the queries that chose it, in chunks; so keys
     are gathered once a chunk, not once a query. How many chunks there are at most depends on the shapes alone. Parts
-    of a softmax are put together at the end (MoBA, 2502.13189, section 2.3).
+    of a softmax are put together at the end (MoBA, 2502.13189, section 2.3). GPU kernels take all blocks as pairs.
     """
     with autocast_off(v):
-        (b, h, n, _), dtype = q.shape, v.dtype
+        (b, h, n, width), dtype = q.shape, v.dtype
+        if block_kernel_serves(v, width, v.shape[-1], block, h // chosen.shape[1]):
+            return _by_kernels(q, k, v, _listed(chosen, k.shape[2], block, local, first))
         sets, sharing = chosen.shape[1] // k.shape[1], h // chosen.shape[1]
         q = (q * q.shape[-1] ** -0.5).unflatten(1, (k.shape[1], sets, sharing))  # b g s/g h/s n k
         keys, values = _in_blocks(k, block), _in_blocks(v, block)
@@ -132,42 +137,50 @@ def _far(
 ) -> Part:
     """Attend from each query to each of its chosen blocks, block by block."""
     (b, g, r, u, n, _), m, c = q.shape, keys.shape[2], chosen.shape[4]
-    blocks, rows = chosen.flatten(2).clamp(min=0), b * g
-    chunk = min(CHUNK, blocks.shape[2])
-    # Each block that is chosen wastes less than a chunk.
-    num_chunks = (blocks.shape[2] + min(m, blocks.shape[2]) * (chunk - 1)) // chunk
-    slots, pairs, owners = _slots(blocks, m, chunk, num_chunks)
-    row = torch.arange(rows, device=q.device).reshape(b, g, 1)
+    blocks = _numbered(chosen, m)
+    chunk = min(CHUNK, r * n * c)
+    slots, pairs, owners, _ = block_pairs(blocks, b * g * m, chunk)
     queries = q.transpose(3, 4).flatten(0, 3).flatten(1)  # b·g·r·n, u·k
-    queries = queries.index_select(0, (pairs // c + row * (r * n)).flatten())
-    owners = (owners + row * m).flatten()
-    queries = queries.reshape(rows * num_chunks, chunk * u, -1)
+    queries = queries.index_select(0, pairs.clamp(min=0) // c).reshape(len(owners), chunk * u, -1)
+    owners = owners.clamp(max=b * g * m - 1)
     part = softmax_part(queries, *(each.flatten(0, 2).index_select(0, owners) for each in (keys, values)))
-    found = (slots + row * (num_chunks * chunk)).flatten()
+    slots = slots.clamp(min=0)
     sums, total, top = (
-        x.reshape(rows * num_chunks * chunk, -1).index_select(0, found).reshape(b, g, r, n, c, u, -1).movedim(5, 3)
-        for x in part
+        x.reshape(len(pairs), -1).index_select(0, slots).reshape(b, g, r, n, c, u, -1).movedim(5, 3) for x in part
     )
     return sums, total, top.masked_fill((chosen < 0)[:, :, :, None, :, :, None], -torch.inf)
 
 
-def _slots(
-    blocks: Int[Tensor, "b g p"], m: int, chunk: int, num_chunks: int
-) -> tuple[Int[Tensor, "b g p"], Int[Tensor, "b g num_chunks*chunk"], Int[Tensor, "b g num_chunks"]]:
-    """Sort pairs by their block, each block from the start of a chunk of its own.
+def _listed(chosen: Int[Tensor, "b s n c"], t: int, block: int, local: int, first: bool) -> Int[Tensor, "b s n listed"]:
+    """List all blocks that each query sees, cut into blocks of the kernels, with -1 where there is none."""
+    queries = torch.arange(t - chosen.shape[2], t, device=chosen.device)[:, None]
+    own = queries // block
+    latest = own - torch.arange(local, device=chosen.device)
+    seen = torch.where(latest < 0, -1, latest)  # to clamp it is more than PyTorch 2.11's compiler can do
+    if first:
+        seen = torch.cat([seen, torch.where(own < local, -1, 0)], dim=1)
+    blocks = torch.cat([seen.expand(*chosen.shape[:2], -1, -1), chosen], dim=-1)[..., None]
+    cuts = block // KERNEL_BLOCK
+    blocks = torch.where(blocks < 0, -1, blocks * cuts + torch.arange(cuts, device=chosen.device)).flatten(-2)
+    return torch.where(blocks <= queries // KERNEL_BLOCK, blocks, -1)
 
-    Return the slot of each pair, the pair in each slot (any pair in the slots that are left over), and the block of each
-    chunk.
-    """
-    ordered, order = blocks.sort(dim=-1, stable=True)
-    counts = blocks.new_zeros(*blocks.shape[:2], m).scatter_add(-1, blocks, torch.ones_like(blocks))
-    ends = ((counts + chunk - 1) // chunk).cumsum(-1)  # in chunks
-    shifts = chunk * F.pad(ends[..., :-1], (1, 0)) - F.pad(counts.cumsum(-1)[..., :-1], (1, 0))
-    slots = torch.arange(blocks.shape[2], device=blocks.device) + shifts.gather(-1, ordered)
-    pairs = blocks.new_zeros(*blocks.shape[:2], num_chunks * chunk).scatter(-1, slots, order)
-    chunks = torch.arange(num_chunks, device=blocks.device).expand(*blocks.shape[:2], -1).contiguous()
-    owners = torch.searchsorted(ends, chunks, right=True).clamp(max=m - 1)
-    return torch.zeros_like(blocks).scatter(-1, order, slots), pairs, owners
+
+def _numbered(blocks: Int[Tensor, "b g r n c"], m: int) -> Int[Tensor, " b*g*r*n*c"]:
+    """Number the blocks of all rows of keys, m in each; -1 stays."""
+    rows = torch.arange(blocks.shape[0] * blocks.shape[1], device=blocks.device).view(*blocks.shape[:2], 1, 1, 1)
+    return torch.where(blocks < 0, -1, blocks + rows * m).flatten()
+
+
+@compiled_at_once
+def _by_kernels(q: Tensor, k: Tensor, v: Tensor, listed: Int[Tensor, "b s n listed"]) -> Tensor:
+    from hybridlab.ops.block_attention_triton import attend, chunk_length
+
+    (b, h), (g, t), s = q.shape[:2], k.shape[1:3], listed.shape[1]
+    sets, sharing, m = s // g, h // s, -(-t // KERNEL_BLOCK)
+    pairs = block_pairs(_numbered(listed.unflatten(1, (g, sets)), m), b * g * m, chunk_length(sharing))
+    queries = q.to(v.dtype).unflatten(1, (g, sets, sharing)).transpose(3, 4)  # b g s/g n h/s k
+    o, _ = attend(queries.flatten(0, 2), k.to(v.dtype).flatten(0, 1), v.flatten(0, 1), *pairs)
+    return o.unflatten(0, (b, s)).transpose(2, 3).flatten(1, 2)
 
 
 def _in_blocks(x: Float[Tensor, "b g t k"], block: int) -> Float[Tensor, "b g m l k"]:

@@ -7,13 +7,14 @@ A compressed block is `length` tokens long, and one begins every `stride` tokens
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from hybridlab.ops.block_choice import best_blocks
+from hybridlab.ops.fused_attention import fused_attention
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 
-# Queries are taken in pieces, so that not all their scores are in memory at once.
-PIECE = 2048
+# Queries are taken in a few pieces, so that not all their scores are in memory at once, nor made where none is seen.
+PIECES, SHORTEST = 4, 2048
+MOST = 2**26  # scores of a piece: 256 MiB in float32
 
 
 def dense_compressed_attention(
@@ -52,7 +53,7 @@ def compressed_attention(
         # Compressed blocks are few: to repeat them costs less than a mask for each group of heads.
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
         outputs = []
-        for piece in q.split(PIECE, dim=2):
+        for piece in q.split(_piece_length(q, k.shape[2]), dim=2):
             n = piece.shape[2]
             m = _num_finished(past + n, length, stride)
             if m == 0:
@@ -61,7 +62,7 @@ def compressed_attention(
                 finished = _finished(n, m, past, length, stride, q.device)
                 none = ~finished[:, :1]  # the first block is the first to end
                 mask = torch.cat([finished[:, :1] | none, finished[:, 1:]], dim=1)
-                o = F.scaled_dot_product_attention(piece, k[:, :, :m], v[:, :, :m], attn_mask=mask)
+                o = fused_attention(piece, k[:, :, :m], v[:, :, :m], mask)
                 outputs.append(o.masked_fill(none, 0))
             past += n
         return torch.cat(outputs, dim=2)
@@ -85,9 +86,11 @@ def choice_by_importance(
     """
     with torch.no_grad(), autocast_off(q):
         dtype = accumulation_dtype(q)
-        q, k = q.unflatten(1, (k.shape[1], -1)), k.to(dtype)[:, :, None]
+        pieces = q.split(_piece_length(q, k.shape[2]), dim=2)
+        k = k.to(dtype)[:, :, None]
         choices = []
-        for piece in q.split(PIECE, dim=3):
+        for piece in pieces:
+            piece = piece.unflatten(1, (k.shape[1], -1))
             n = piece.shape[3]
             m, blocks = _num_finished(past + n, length, stride), (past + n - 1) // block + 1
             finished = _finished(n, m, past, length, stride, q.device)
@@ -110,6 +113,11 @@ def common_strides(
     edges = torch.arange(blocks, device=device) * block
     common = torch.minimum(starts + length, edges + block) - torch.maximum(starts, edges)
     return common.clamp(min=0) // stride
+
+
+def _piece_length(q: Float[Tensor, "b h n k"], m: int) -> int:
+    b, h, n, _ = q.shape
+    return max(min(-(-n // PIECES), MOST // max(b * h * m, 1)), SHORTEST)
 
 
 def _num_finished(tokens: int, length: int, stride: int) -> int:

@@ -12,6 +12,7 @@ KERNEL_WIDTHS = (16, 32, 64, 128)  # what a program of the kernels holds in regi
 # Looked up here, because a compiler that traces an op would warn of a cached function.
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 LARGEST_STATE = 128  # numbers per channel that those of the selective scan share out to the registers of 8 warps
+KERNEL_BLOCK = 64  # keys of a block that those of attention to listed blocks take
 MOST_ROWS = 65535  # a GPU launches so many programs side by side in the second direction
 _noted: list[bool] | None = None  # a note for each time that a kernel has the widths asked for, while somebody looks
 
@@ -34,6 +35,12 @@ def scan_kernel_serves(x: Tensor, size: int) -> bool:
 def taylor_kernel_serves(x: Tensor, width: int, values: int) -> bool:
     """Say the same of the kernels of Taylor attention, in half precision, for queries and values that fit into a program."""
     return _serves(x, width <= 64 and values <= 128, HALF)
+
+
+def block_kernel_serves(x: Tensor, width: int, values: int, block: int, sharing: int) -> bool:
+    """Say the same of the kernels of attention to chosen blocks, by the length of a block and the heads that share a choice."""
+    cut = block % KERNEL_BLOCK == 0 and block <= 4 * KERNEL_BLOCK
+    return _serves(x, max(width, values) <= 128 and cut and sharing <= 64, HALF)
 
 
 def flash_serves(q: Tensor) -> bool:

@@ -13,6 +13,8 @@ from tests.mixers.subject import Subject, in_pieces, tokens
 
 pytestmark = [
     pytest.mark.gpu,
+    # PyTorch's, at the first product in its backward thread.
+    pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS:UserWarning"),
     # torch 2.11 imports its own deprecated decorator when it compiles.
     pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),
     # torch 2.11 calls its own deprecated check when it compiles a diagonal.

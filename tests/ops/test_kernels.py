@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hybridlab.ops.block_attention import block_attention
 from hybridlab.ops.channel_delta_rule import chunked_channel_delta_rule
 from hybridlab.ops.delta_rule import chunked_delta_rule
 from hybridlab.ops.diagonal_plus_low_rank import chunked_diagonal_plus_low_rank
 from hybridlab.ops.elementwise_scan import elementwise_scan
+from hybridlab.ops.fused_attention import fused_attention
 from hybridlab.ops.gated_linear_attention import chunked_gated_linear_attention
 from hybridlab.ops.linear_attention import chunked_linear_attention
 from hybridlab.ops.selective_scan import selective_scan
@@ -18,6 +20,7 @@ from hybridlab.ops.sliding_attention import sliding_attention
 from hybridlab.ops.taylor_attention import chunked_taylor_attention
 from hybridlab.ops.triangular import solve_unit_lower
 from tests.ops.kept import numbers_kept
+from tests.ops.test_block_attention import chosen_blocks
 
 # The warning: PyTorch's, at the first product in its backward thread.
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS:UserWarning")]
@@ -136,6 +139,34 @@ def test_sliding_attention(width: int, sharing: int, window: int, n: int, past: 
     k, v = torch.randn(2, 2, 2, past + n, width).bfloat16()
     inputs = [each.cuda() for each in (q, k, v)]
     _alike(lambda q, k, v: (sliding_attention(q, k, v, window, causal=causal),), inputs, 0.02)
+
+
+# Where a token sees one key alone, what it asks for has no gradient to compare.
+@pytest.mark.parametrize(("n", "past"), [(1, 300), (100, 1), (1000, 0), (1000, 200)])
+@pytest.mark.parametrize(("block", "local", "first", "count"), [(64, 2, True, 3), (64, 1, False, 2), (192, 1, True, 1)])
+@pytest.mark.parametrize(("heads", "choosing", "kept"), [(16, 1, 1), (4, 4, 2), (6, 2, 2)])
+@pytest.mark.parametrize(("width", "values"), [(64, 64), (16, 40), (128, 96)])
+def test_block_attention(
+    width: int, values: int, heads: int, choosing: int, kept: int,
+    block: int, local: int, first: bool, count: int, n: int, past: int,
+) -> None:  # fmt: skip
+    torch.manual_seed(0)
+    q, k = torch.randn(2, heads, n, width).bfloat16(), torch.randn(2, kept, past + n, width).bfloat16()
+    v = torch.randn(2, kept, past + n, values).bfloat16()
+    chosen = chosen_blocks((2, choosing, n, count), past + n, block, local, first).cuda()
+    inputs = [each.cuda() for each in (q, k, v)]
+    _alike(lambda q, k, v: (block_attention(q, k, v, chosen, block, local, first),), inputs, 0.02)
+
+
+def test_fused_attention_takes_a_gradient_in_any_layout() -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 4, 64, 32, device="cuda", dtype=torch.bfloat16).requires_grad_() for _ in range(3))
+    exact = [each.detach().double().requires_grad_() for each in (q, k, v)]
+    for into in (torch.randn(2, 4, 64, 32, device="cuda"), torch.randn(2, 64, 4, 32, device="cuda").transpose(1, 2)):
+        found = torch.autograd.grad(fused_attention(q, k, v, causal=True), (q, k, v), into.bfloat16())
+        wanted = torch.autograd.grad(fused_attention(*exact, causal=True), exact, into.bfloat16().double())
+        for ours, theirs in zip(found, wanted, strict=True):
+            assert (ours - theirs).norm() <= 0.02 * theirs.norm()
 
 
 def test_all_kernels_are_compiled_at_the_first_run() -> None:
