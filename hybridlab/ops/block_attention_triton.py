@@ -58,8 +58,8 @@ def _met(pairs, chunk_number, place, listed, n, t, heads, chunk: tl.constexpr, s
 @triton.jit
 def _parts_kernel(
     queries, keys, values, pairs, owners, parts, logs, m, per_row, listed, n, t, heads, width, values_width,
-    scale: tl.constexpr, chunk: tl.constexpr, shared: tl.constexpr, met: tl.constexpr, block: tl.constexpr, narrow: tl.constexpr,
-    wide: tl.constexpr,
+    scale: tl.constexpr, chunk: tl.constexpr, shared: tl.constexpr, met: tl.constexpr,
+    block: tl.constexpr, narrow: tl.constexpr, wide: tl.constexpr,
 ):  # fmt: skip
     """What each query of a chunk reads in the chunk's block, and the logarithm of the sum of its weights there."""
     number = tl.program_id(0)
@@ -84,8 +84,8 @@ def _parts_kernel(
 def _parts_gradients_kernel(
     queries, keys, values, d_o, sums, deltas, pairs, owners, d_parts, d_key_parts, d_value_parts,
     m, per_row, listed, n, t, heads, width, values_width,
-    scale: tl.constexpr, chunk: tl.constexpr, shared: tl.constexpr, met: tl.constexpr, block: tl.constexpr, narrow: tl.constexpr,
-    wide: tl.constexpr,
+    scale: tl.constexpr, chunk: tl.constexpr, shared: tl.constexpr, met: tl.constexpr,
+    block: tl.constexpr, narrow: tl.constexpr, wide: tl.constexpr,
 ):  # fmt: skip
     """What reaches each query of a chunk from the chunk's block, and the block's keys and values from the chunk."""
     number = tl.program_id(0)
@@ -97,10 +97,8 @@ def _parts_gradients_kernel(
         of_key, of_value = tl.zeros([block, narrow], tl.float32), tl.zeros([block, wide], tl.float32)
         for start in range(0, chunk * shared, met):
             part, query, i, here = _met(pairs, number, start + tl.arange(0, met), listed, n, t, heads, chunk, shared)
-            asked, arriving = (
-                _vectors(queries, query, here, width, narrow),
-                _vectors(d_o, query, here, values_width, wide),
-            )
+            asked = _vectors(queries, query, here, width, narrow)
+            arriving = _vectors(d_o, query, here, values_width, wide)
             total, delta = tl.load(sums + query, mask=here, other=0.0), tl.load(deltas + query, mask=here, other=0.0)
             s = tl.dot(asked, tl.trans(key)) * scale
             weights = tl.where((i[:, None] >= j[None, :]) & here[:, None], tl.exp2(s - total[:, None]), 0.0)
