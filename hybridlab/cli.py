@@ -87,6 +87,8 @@ def _check(arguments: list[str]) -> int:
         from hybridlab.training.job import prepare
 
         prepared = prepare(config)
+        for line in prepared.matching:
+            print(f"match: {line}")
         for line in check_plan(prepared.plan, prepared.build_stack(), prepared.task.length):
             print(line)
 

@@ -31,6 +31,7 @@ class Based(Mixer):
     kind = "linear"
     paper = "Arora et al. 2024, 2402.18668"
     bounded_state = True
+    free_sizes = ("feature_width",)
 
     def __init__(
         self, *, width: int, heads: int = 4, feature_width: int = 16, chunk: int = 128, causal: bool = True

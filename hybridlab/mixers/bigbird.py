@@ -28,6 +28,7 @@ class Bigbird(Mixer):
     kind = "sparse"
     paper = "Zaheer et al. 2020, 2007.14062"
     bounded_state = False
+    free_sizes = ("random_blocks",)
 
     seed: Int[Tensor, ""]
 

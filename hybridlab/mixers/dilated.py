@@ -35,6 +35,7 @@ class Dilated(Mixer):
     kind = "sparse"
     paper = "Beltagy et al. 2020 (Longformer), 2004.05150"
     bounded_state = True
+    free_sizes = ("window",)
 
     def __init__(
         self,

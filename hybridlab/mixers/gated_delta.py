@@ -36,6 +36,7 @@ class GatedDelta(Mixer):
     kind = "linear"
     paper = "Yang et al. 2024, 2412.06464"
     bounded_state = True
+    free_sizes = ("expansion", "keys")
 
     def __init__(
         self,

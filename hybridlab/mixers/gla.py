@@ -30,6 +30,7 @@ class GLA(Mixer):
     kind = "linear"
     paper = "Yang et al. 2023, 2312.06635"
     bounded_state = True
+    free_sizes = ("expand_v", "expand_k")
 
     def __init__(
         self,

@@ -39,6 +39,7 @@ class H3(Mixer):
     kind = "convolution"
     paper = "Fu et al. 2022, 2212.14052"
     bounded_state = True
+    free_sizes = ("state",)
 
     def __init__(
         self, *, width: int, shift: int = 4, state: int = 64, shortest_step: float = 0.001, longest_step: float = 0.1

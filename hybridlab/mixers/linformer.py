@@ -21,6 +21,7 @@ class Linformer(Mixer):
     paper = "Wang et al. 2020, 2006.04768"
     causal = False
     bounded_state = False
+    free_sizes = ("rank",)
 
     def __init__(self, *, width: int, heads: int = 4, rank: int = 128, max_length: int = 512) -> None:
         super().__init__()

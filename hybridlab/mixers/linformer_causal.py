@@ -39,6 +39,7 @@ class LinformerCausal(Mixer):
     kind = "low-rank"
     paper = "Zhu et al. 2021 (Long-Short Transformer), 2107.02192"
     bounded_state = False
+    free_sizes = ("rank",)
 
     def __init__(
         self, *, width: int, heads: int = 4, block: int = 128, rank: int = 2, rope: float | None = 10000.0

@@ -32,6 +32,7 @@ class LRU(Mixer):
     kind = "recurrence"
     paper = "Orvieto et al. 2023, 2303.06349"
     bounded_state = True
+    free_sizes = ("state",)
 
     def __init__(
         self,

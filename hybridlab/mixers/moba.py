@@ -33,6 +33,7 @@ class Moba(Mixer):
     kind = "sparse"
     paper = "Lu et al. 2025, 2502.13189"
     bounded_state = False
+    free_sizes = ("topk",)
 
     def __init__(
         self,

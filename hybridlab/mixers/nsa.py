@@ -49,6 +49,7 @@ class Nsa(Mixer):
     kind = "sparse"
     paper = "Yuan et al. 2025, 2502.11089"
     bounded_state = False
+    free_sizes = ("selected", "window")
 
     def __init__(
         self,

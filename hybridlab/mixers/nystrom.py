@@ -22,6 +22,7 @@ class Nystrom(Mixer):
     paper = "Xiong et al. 2021, 2102.03902"
     causal = False
     bounded_state = False
+    free_sizes = ("landmarks",)
 
     def __init__(self, *, width: int, heads: int = 4, landmarks: int = 32, iterations: int = 6, conv: int = 33) -> None:
         super().__init__()

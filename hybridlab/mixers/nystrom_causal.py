@@ -31,6 +31,7 @@ class NystromCausal(Mixer):
     kind = "low-rank"
     paper = "a causal form of Xiong et al. 2021, 2102.03902"
     bounded_state = True
+    free_sizes = ("landmarks",)
 
     def __init__(
         self, *, width: int, heads: int = 4, block: int = 64, landmarks: int = 32, ridge: float = 1e-3

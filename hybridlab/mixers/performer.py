@@ -31,6 +31,7 @@ class Performer(Mixer):
     kind = "linear"
     paper = "Choromanski et al. 2020, 2009.14794"
     bounded_state = True
+    free_sizes = ("features",)
 
     directions: Tensor
 

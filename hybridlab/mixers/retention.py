@@ -31,6 +31,7 @@ class Retention(Mixer):
     kind = "linear"
     paper = "Sun et al. 2023 (RetNet), 2307.08621"
     bounded_state = True
+    free_sizes = ("expansion",)
 
     def __init__(
         self,

@@ -50,6 +50,7 @@ class Routing(Mixer):
     kind = "sparse"
     paper = "Roy et al. 2020, 2003.05997"
     bounded_state = True
+    free_sizes = ("window",)
 
     def __init__(
         self, *, width: int, heads: int = 4, clusters: int = 16, window: int = 128, rope: float | None = 10000.0

@@ -34,6 +34,7 @@ class S4(Mixer):
     kind = "ssm"
     paper = "Gu et al. 2022, 2111.00396"
     bounded_state = True
+    free_sizes = ("state",)
 
     def __init__(
         self,

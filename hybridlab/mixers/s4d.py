@@ -40,6 +40,7 @@ class S4D(Mixer):
     kind = "ssm"
     paper = "Gu et al. 2022, 2206.11893"
     bounded_state = True
+    free_sizes = ("state",)
 
     def __init__(
         self,

@@ -1,17 +1,19 @@
 """Make stacks equal in size: each mixer's free sizes are moved until its cost is that of the reference's layer.
 
-The reference is full attention, so stacks of one width and depth that are matched each agree with one another.
+The reference is one mixer throughout, full attention unless another is named, so stacks of one width and depth that are
+matched each agree with one another.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from hybridlab.build import build, find_target
-from hybridlab.errors import ConfigError
+from hybridlab.errors import ConfigError, near_miss
 from hybridlab.stack.layer import Layer, build_mixer
 from hybridlab.stack.measure import forward_flops, parameters, state_after
 from hybridlab.stack.plan import Plan
@@ -19,8 +21,44 @@ from hybridlab.stack.plan import Plan
 MATCHED = ("params", "flops", "state")
 REFERENCE = "full"
 TOLERANCE = 0.02
-CANDIDATES = 64  # sizes tried, from a sixteenth of the declared size to four times it
+FAR, FARTHEST = 2, 4  # powers of two that a size is moved at most where channel mixers take the rest, and elsewhere
+PASSES = 16  # at most, in which mixers that can be moved make up for those that cannot
+STEPS = 32  # sizes tried between two powers of two
 FINE = 8  # the channel mixer's hidden width goes in steps of this
+
+
+@dataclass(frozen=True)
+class FreeSize:
+    """A hyper-parameter of a layer's mixer, or of one part of a parallel one, that may be moved."""
+
+    part: int | None
+    name: str
+
+    def of(self, layer: Layer) -> Any:
+        """Return its value."""
+        return (layer if self.part is None else layer.parts[self.part]).settings[self.name]
+
+    def moved(self, layer: Layer, value: Any) -> Layer:
+        """Return the layer with another value of it."""
+        if self.part is None:
+            return replace(layer, settings={**layer.settings, self.name: value})
+        part = layer.parts[self.part]
+        part = replace(part, settings={**part.settings, self.name: value})
+        return replace(layer, parts=(*layer.parts[: self.part], part, *layer.parts[self.part + 1 :]))
+
+
+def what_and_reference(match: Any, names: Any) -> tuple[str, str]:
+    """Read `stack.match`: `params`, or `{state: gla}`, which names the mixer of the reference."""
+    what, reference = (
+        next(iter(match.items())) if isinstance(match, Mapping) and len(match) == 1 else (match, REFERENCE)
+    )
+    if what not in MATCHED:
+        raise ConfigError(
+            f"`stack.match={match}`: one of {', '.join(MATCHED)} is needed, or e.g. {{state: gla}}, or null"
+        )
+    if reference not in names:
+        raise ConfigError(f"`stack.match.{what}={reference}`: no such mixer; {near_miss(str(reference), names)}")
+    return what, reference
 
 
 def matched(plan: Plan, what: str, length: int, reference: Layer) -> tuple[Plan, list[str]]:
@@ -28,31 +66,29 @@ def matched(plan: Plan, what: str, length: int, reference: Layer) -> tuple[Plan,
 
     `what` is params, flops (forward, of a row of `length` tokens) or state (its bytes after such a row). First the sizes
     that a mixer declares as free, in its order; what is then left of a difference in parameters or FLOPs is given to the
-    width of all channel mixers alike.
+    width of all channel mixers alike, and one in state to the mixers that can be moved.
     """
-    if what not in MATCHED:
-        raise ConfigError(f"`stack.match={what}`: one of {', '.join(MATCHED)} is needed, or null")
+    if what == "state" and not plan.causal:
+        raise ConfigError("`stack.match=state`: what reads a row both ways keeps no state; match params or flops")
     measure = _measure(plan, what, length)
     with torch.device("meta"):
         target = measure(build_mixer(reference, plan.width, plan.causal))
-        fitted = {layer.fingerprint: _fit(layer, plan, measure, target) for layer in plan.distinct_mixers()}
-        layers = tuple(replace(layer, settings=fitted[layer.fingerprint].settings) for layer in plan.layers)
-        reached = sum(measure(build_mixer(layer, plan.width, plan.causal)) for layer in layers)
-        found = replace(plan, layers=layers)
+        takes_the_rest = what != "state" and plan.channel is not None and "expansion" in plan.channel
+        layers = _fit_all(plan, measure, target, once=takes_the_rest)
+        mixers = _mean(layers, plan, measure)
+        found, wanted, reached = replace(plan, layers=layers), target, mixers
         if what != "state" and plan.channel is not None:
-            found = replace(found, channel=_fit_channel(plan, what, length, target - reached / len(layers)))
-            per_layer = measure(build(found.channel or {}, "stack.channel", width=plan.width))
-            wanted = target + measure(build(plan.channel, "stack.channel", width=plan.width))
-        else:
-            per_layer, wanted = 0, target
-    off = (reached / len(layers) + per_layer) / wanted - 1
+            wanted += measure(_channel(plan, plan.channel))
+            found = replace(found, channel=_fit_channel(plan, plan.channel, measure, wanted - mixers, wanted))
+            reached += measure(_channel(plan, found.channel or {}))
+    off = reached / wanted - 1
     if abs(off) > TOLERANCE:
-        free = ", ".join(sorted({name for layer in plan.layers for name in _free(layer)})) or "none"
+        free = ", ".join(sorted({size.name for layer in plan.layers for size in _free(layer)})) or "none"
         raise ConfigError(
             f"`stack.match={what}`: the nearest that the free sizes ({free}) allow is {off:+.1%} of a stack of "
-            f"`{REFERENCE}`, and at most {TOLERANCE:.0%} is needed"
+            f"`{reference.mixer}`, and at most {TOLERANCE:.0%} is needed"
         )
-    return found, [*_changes(plan, found), f"{what} within {off:+.2%} of the same stack of `{REFERENCE}`"]
+    return found, [*_changes(plan, found), f"{what} within {off:+.2%} of the same stack of `{reference.mixer}`"]
 
 
 def _measure(plan: Plan, what: str, length: int) -> Callable[[nn.Module], float]:
@@ -62,32 +98,64 @@ def _measure(plan: Plan, what: str, length: int) -> Callable[[nn.Module], float]
     return lambda module: function(module, plan.width, length)
 
 
-def _free(layer: Layer) -> tuple[str, ...]:
-    return find_target(layer.settings, layer.where).free_sizes
+def _fit_all(plan: Plan, measure: Callable[[nn.Module], float], target: float, *, once: bool) -> tuple[Layer, ...]:
+    """Fit every mixer; unless `once`, those that can be moved make up, on average, for those that cannot."""
+    movable = sum(bool(_free(layer)) for layer in plan.layers) / len(plan.layers)
+    layers, aim, far = plan.layers, target, FAR if once else FARTHEST
+    for _ in range(1 if once or not movable else PASSES):
+        fitted = {layer.fingerprint: _fit(layer, plan, measure, max(aim, 1), far) for layer in plan.distinct_mixers()}
+        layers = tuple(_like(fitted[layer.fingerprint], layer) for layer in plan.layers)
+        missing = target - _mean(layers, plan, measure)
+        if abs(missing) <= TOLERANCE / 4 * target:
+            break
+        aim += missing / (movable or 1)
+    return layers
 
 
-def _fit(layer: Layer, plan: Plan, measure: Callable[[nn.Module], float], target: float) -> Layer:
+def _mean(layers: tuple[Layer, ...], plan: Plan, measure: Callable[[nn.Module], float]) -> float:
+    return sum(measure(build_mixer(layer, plan.width, plan.causal)) for layer in layers) / len(layers)
+
+
+def _free(layer: Layer) -> list[FreeSize]:
+    """Return what may be moved; a size that is left to the mixer, null, is not."""
+    parts = enumerate(layer.parts) if layer.parts else [(None, layer)]
+    sizes = [FreeSize(i, name) for i, part in parts for name in find_target(part.settings, part.where).free_sizes]
+    return [size for size in sizes if size.of(layer) is not None]
+
+
+def _like(fitted: Layer, layer: Layer) -> Layer:
+    """Return a layer with the sizes of a fitted one."""
+    parts = zip(layer.parts, fitted.parts, strict=True)
+    return replace(
+        layer, settings=fitted.settings, parts=tuple(replace(old, settings=new.settings) for old, new in parts)
+    )
+
+
+def _fit(layer: Layer, plan: Plan, measure: Callable[[nn.Module], float], target: float, far: int) -> Layer:
     """Move the free sizes of one mixer, each in its turn, to where its cost is nearest to the target."""
 
     def cost(candidate: Layer) -> float:
         return measure(build_mixer(candidate, plan.width, plan.causal))
 
-    for name in _free(layer):
+    for size in _free(layer):
         if abs(cost(layer) / target - 1) <= TOLERANCE / 4:
             break
-        sizes = [layer, *_buildable(layer, name, plan)]
-        sizes.sort(key=lambda each: each.settings[name])
-        layer = min(_around(sizes, cost, target), key=lambda each: abs(cost(each) - target))
+        declared = size.of(layer)
+        doublings = [layer, *_buildable(layer, size, plan, [declared * 2**i for i in range(-far, far + 1)])]
+        low, high = _around(sorted(doublings, key=size.of), cost, target)
+        first, last = size.of(low), size.of(high)
+        between = [first + (last - first) * i / STEPS for i in range(1, STEPS)]
+        near = [low, *_buildable(layer, size, plan, between), high]
+        # The declared size comes first: a size that moves nothing stays.
+        layer = min([layer, *_around(near, cost, target)], key=lambda each: abs(cost(each) - target))
     return layer
 
 
-def _buildable(layer: Layer, name: str, plan: Plan) -> Iterator[Layer]:
-    """Yield the layer with other values of a size; those that the mixer refuses are left out."""
-    declared = layer.settings[name]
-    step = declared * 4 / CANDIDATES
-    values = {round(step * n) if isinstance(declared, int) else step * n for n in range(1, CANDIDATES + 1)}
-    for value in sorted(values - {declared, 0}):
-        candidate = replace(layer, settings={**layer.settings, name: value})
+def _buildable(layer: Layer, size: FreeSize, plan: Plan, values: list[float]) -> Iterator[Layer]:
+    """Yield the layer with other values of a size, growing; those that the mixer refuses are left out."""
+    whole = isinstance(size.of(layer), int)
+    for value in sorted({round(each) if whole else round(each, 7) for each in values} - {size.of(layer), 0}):
+        candidate = size.moved(layer, value)
         try:
             build_mixer(candidate, plan.width, plan.causal)
         except ConfigError:
@@ -95,32 +163,48 @@ def _buildable(layer: Layer, name: str, plan: Plan) -> Iterator[Layer]:
         yield candidate
 
 
-def _around(sizes: list[Layer], cost: Callable[[Layer], float], target: float) -> list[Layer]:
-    """Return the two neighbours between which a growing cost passes the target."""
+def _around(sizes: list[Any], cost: Callable[[Any], float], target: float) -> tuple[Any, Any]:
+    """Return the two neighbours between which a growing cost passes the target, or first comes to the most it can be."""
     low, high = 0, len(sizes) - 1
+    target = min(target, cost(sizes[high]))
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if cost(sizes[middle]) < target else (low, middle)
-    return [sizes[low], sizes[high]]
+    return sizes[low], sizes[high]
 
 
-def _fit_channel(plan: Plan, what: str, length: int, missing: float) -> dict[str, Any]:
-    """Widen or narrow the channel mixer by what the mixers of a layer lack, or have too much, on average."""
-    measure, channel = _measure(plan, what, length), plan.channel or {}
-    if "expansion" not in channel or not missing:
+def _channel(plan: Plan, settings: Mapping[str, Any]) -> nn.Module:
+    return build(settings, "stack.channel", width=plan.width)
+
+
+def _fit_channel(
+    plan: Plan, channel: dict[str, Any], measure: Callable[[nn.Module], float], target: float, whole: float
+) -> dict[str, Any]:
+    """Widen or narrow the channel mixer until it costs the target; a layer of the reference costs `whole`."""
+    if "expansion" not in channel or abs(measure(_channel(plan, channel)) - target) <= TOLERANCE / 4 * whole:
         return channel
-    declared = measure(build(channel, "stack.channel", width=plan.width))
-    expansion = channel["expansion"] * max(1 + missing / declared, 1 / plan.width)
-    fine = {"multiple": FINE} if "multiple" in channel else {}
-    return {**channel, "expansion": round(expansion, 4), **fine}
+    accepted = inspect.signature(find_target(channel, "stack.channel")).parameters
+    fine = {"multiple": FINE} if "multiple" in accepted else {}
+    most = round(channel["expansion"] * plan.width) * 2**FARTHEST
+    widths = [{**channel, **fine, "expansion": round(hidden / plan.width, 5)} for hidden in range(1, most)]
+
+    def cost(settings: dict[str, Any]) -> float:
+        return measure(_channel(plan, settings))
+
+    return min(_around(widths, cost, target), key=lambda each: abs(cost(each) - target))
 
 
 def _changes(before: Plan, after: Plan) -> list[str]:
     """Say each size that was moved, once."""
-    pairs = [(f"{old.mixer}.{key}", old.settings[key], value)
-             for old, new in zip(before.layers, after.layers, strict=True)
-             for key, value in new.settings.items()]  # fmt: skip
-    pairs += [
-        (f"channel.{key}", (before.channel or {}).get(key), value) for key, value in (after.channel or {}).items()
+    moved = [
+        (f"{'' if size.part is None else f'{old.mixer}.'}{_name(old, size)}.{size.name}", size.of(old), size.of(new))
+        for old, new in zip(before.layers, after.layers, strict=True)
+        for size in _free(old)
     ]
-    return list(dict.fromkeys(f"{name}: {old} → {new}" for name, old, new in pairs if old != new))
+    old, new = before.channel or {}, after.channel or {}
+    moved += [(f"channel.{key}", old.get(key), value) for key, value in new.items()]
+    return list(dict.fromkeys(f"{name}: {old} → {new}" for name, old, new in moved if old != new))
+
+
+def _name(layer: Layer, size: FreeSize) -> str:
+    return layer.mixer if size.part is None else layer.part_names()[size.part]

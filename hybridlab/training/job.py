@@ -9,7 +9,7 @@ from hybridlab.config import mixer_files, resolve
 from hybridlab.errors import ConfigError
 from hybridlab.evaluation.quality import Quality
 from hybridlab.records.run_id import run_id
-from hybridlab.stack.match import REFERENCE, matched
+from hybridlab.stack.match import matched, what_and_reference
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import Plan, expand, normal_form, single_layer
 from hybridlab.training.optimiser import AdamWCosine
@@ -59,8 +59,9 @@ def prepare(config: Any) -> Job:
     plan = expand(plain["stack"], plain["mixers"], mixer_files(), causal=task.causal)
     matching: list[str] = []
     if plain["stack"].get("match") is not None:
-        reference = single_layer(REFERENCE, plan.width, plain["mixers"], mixer_files())
-        plan, matching = matched(plan, plain["stack"]["match"], task.length, reference)
+        what, name = what_and_reference(plain["stack"]["match"], mixer_files())
+        reference = single_layer(name, plan.width, plain["mixers"], mixer_files())
+        plan, matching = matched(plan, what, task.length, reference)
     optimiser = build(plain["optimizer"], "optimizer")
     evaluation = build(plain["evaluation"], "evaluation")
     _check_trainer(plain["trainer"])

@@ -5,7 +5,7 @@ import torch
 
 from hybridlab.config import mixer_files
 from hybridlab.errors import ConfigError
-from hybridlab.stack.match import matched
+from hybridlab.stack.match import matched, what_and_reference
 from hybridlab.stack.measure import forward_flops, parameters, state_after
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import expand, single_layer
@@ -14,9 +14,9 @@ SWIGLU = {"_target_": "hybridlab.stack.channel.SwiGLU", "expansion": 2.667}
 LENGTH = 300
 
 
-def plan_of(mixer, **stack):
+def plan_of(mixer, *, causal=True, **stack):
     declared = {"width": 128, "groups": {"all": {"layers": 4, "mixer": mixer}}, "channel": SWIGLU, **stack}
-    return expand(declared, {}, mixer_files())
+    return expand(declared, {}, mixer_files(), causal=causal)
 
 
 def match(plan, what):
@@ -33,12 +33,65 @@ def size(plan, what):
     return sum(state_after(layer.mixer, plan.width, LENGTH) for layer in layers)
 
 
+BOTH_WAYS = ("linformer", "nystrom")
+
+
 @pytest.mark.parametrize("what", ["params", "flops"])
-@pytest.mark.parametrize("mixer", ["mamba2", "gated_conv", ["mamba2", "full", "linear"], "(sliding gated_conv)x2"])
+@pytest.mark.parametrize(
+    "mixer",
+    [
+        *mixer_files(),
+        ["mamba2", "full", "linear"],
+        "(sliding gated_conv)x2",
+        {"parallel": ["full", "mamba2"], "combine": "gate"},
+    ],
+    ids=str,
+)
 def test_stacks_agree_within_two_percent(mixer, what):
-    reference, (found, lines) = plan_of("full"), match(plan_of(mixer), what)
+    causal = mixer not in BOTH_WAYS
+    reference, (found, lines) = plan_of("full", causal=causal), match(plan_of(mixer, causal=causal), what)
     assert size(found, what) == pytest.approx(size(reference, what), rel=0.02)
     assert lines[-1].startswith(f"{what} within")
+
+
+def test_parts_of_a_parallel_layer_are_moved_by_themselves():
+    plan = plan_of({"parallel": ["sliding", "mamba2"]}, channel=None)
+    found, lines = match(plan, "state")
+    assert size(found, "state") == pytest.approx(size(plan_of("full"), "state"), rel=0.02)
+    assert lines[0].startswith("sliding+mamba2.sliding.window: 256 →")
+    assert plan.layers[0].parts[0].settings["window"] == 256
+    assert [layer.index for layer in found.layers] == [0, 1, 2, 3]
+
+
+def test_mixers_that_can_be_moved_make_up_for_those_that_cannot():
+    found, _ = match(plan_of(["gated_conv", "mamba2"]), "state")
+    assert size(found, "state") == pytest.approx(size(plan_of("full"), "state"), rel=0.02)
+
+
+def test_the_reference_may_be_another_mixer():
+    names = mixer_files()
+    assert what_and_reference("state", names) == ("state", "full")
+    assert what_and_reference({"state": "linear"}, names) == ("state", "linear")
+    reference = single_layer("linear", 128, {}, names)
+    found, lines = matched(plan_of("based"), "state", LENGTH, reference)
+    assert size(found, "state") == pytest.approx(size(plan_of("linear"), "state"), rel=0.02)
+    assert lines[-1].endswith("of the same stack of `linear`")
+
+
+def test_a_size_that_moves_nothing_stays():
+    found, lines = match(plan_of({"name": "sliding", "kv_heads": 1}), "params")
+    assert found.layers == plan_of({"name": "sliding", "kv_heads": 1}).layers
+    assert lines[0].startswith("channel.expansion: 2.667 →")
+
+
+def test_no_size_grows_beyond_what_it_moves():
+    found, _ = match(plan_of(["gated_conv", "sliding", "mamba2"], channel=None), "state")
+    assert found.layers[1].settings["window"] <= 2 * LENGTH
+
+
+def test_what_sees_both_ways_has_no_state_to_match():
+    with pytest.raises(ConfigError, match=r"`stack.match=state`: what reads a row both ways keeps no state"):
+        match(plan_of("nystrom", causal=False), "state")
 
 
 def test_what_was_changed_is_said_and_nothing_else_is_changed():
@@ -62,7 +115,9 @@ def test_a_stack_that_cannot_be_matched_is_refused_with_how_far_it_came():
     with pytest.raises(ConfigError, match=r"`stack.match=state`: the nearest that the free sizes \(none\) allow is -9"):
         match(plan_of("gated_conv"), "state")
     with pytest.raises(ConfigError, match=r"`stack.match=parms`: one of params, flops, state is needed"):
-        match(plan_of("gated_conv"), "parms")
+        what_and_reference("parms", mixer_files())
+    with pytest.raises(ConfigError, match=r"`stack.match.state=gal`: no such mixer; did you mean `gla`"):
+        what_and_reference({"state": "gal"}, mixer_files())
 
 
 def test_a_matched_run_says_what_it_changed_and_records_it(hybridlab, tiny, tmp_path):
@@ -70,8 +125,8 @@ def test_a_matched_run_says_what_it_changed_and_records_it(hybridlab, tiny, tmp_
 
     outcome = hybridlab("train", *tiny, "stack.match=params")
     assert outcome.code == 0, outcome.err
-    assert "match: channel.expansion: 1 →" in outcome.out
+    assert "match: mamba2.expansion: 2 →" in outcome.out
     assert "match: params within" in outcome.out
     (record,) = read_all(tmp_path / "runs")
     assert record.config["stack"]["match"] == "params"
-    assert record.config["stack"]["channel"]["expansion"] != 1
+    assert record.config["stack"]["groups"]["middle"]["settings"]["mamba2"]["expansion"] != 2
