@@ -17,15 +17,16 @@ from hybridlab.stack.measure import parameters
 from hybridlab.stack.plan import has_causal_form, single_layer
 
 WIDTH = 256
+NAMED = 16  # columns: the longest name, so that a terminal of 80 shows it
 
 
 def show_mixers(config: Any) -> None:
     """Print every mixer that the search path names: what training costs, what decoding remembers, whose kernels serve it."""
-    title = f"mixers at width {WIDTH}, t {SHORT:,}; growth: p of t^p from t {SHORT:,} to {LONG:,}"
+    title = f"width {WIDTH}: training a token, and state, at t {SHORT:,}; both grow as t^p to {LONG:,}"
     table = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("name, paper", overflow="fold")
+    table.add_column("name, paper", min_width=NAMED, overflow="fold")
     table.add_column("kind, looks", no_wrap=True)
-    for column in ("params", "train\nMFLOP\n/token", "train\nKB\n/token", "growth", "state\nbytes", "growth"):
+    for column in ("params", "train\nMFLOP", "train\nKB", "t^p", "state\nKB", "t^p"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("kernel", no_wrap=True)
     overrides = resolve(config)["mixers"]
@@ -45,7 +46,7 @@ def show_mixers(config: Any) -> None:
 
 
 def _looks(mixer: Mixer, both: bool) -> str:
-    return "back or both ways" if both else "back" if mixer.causal else "both ways"
+    return "back, both" if both else "back" if mixer.causal else "both ways"
 
 
 def _numbers(mixer: Mixer, short: Cost, long: Cost) -> list[str]:
@@ -55,6 +56,6 @@ def _numbers(mixer: Mixer, short: Cost, long: Cost) -> list[str]:
         f"{short.flops / SHORT / 1e6:.2f}",
         f"{short.written / SHORT / 1e3:,.0f}",
         f"{training:.2f}",
-        "–" if short.state is None else f"{short.state:,}",
+        "–" if short.state is None else f"{short.state / 1e3:,.0f}",
         "–" if short.state is None else f"{exponent(short.state, long.state):.2f}",
     ]

@@ -56,12 +56,12 @@ class Nsa(Mixer):
         *,
         width: int,
         heads: int = 4,
-        kv_heads: int = 1,
+        kv_heads: int | None = 1,
         compress_block: int = 32,
         compress_stride: int = 16,
         select_block: int = 64,
-        selected: int = 8,
-        window: int = 256,
+        selected: int = 16,
+        window: int = 512,
         rope: float | None = 10000.0,
     ) -> None:
         super().__init__()
@@ -85,7 +85,9 @@ class Nsa(Mixer):
         self.select_block, self.chosen, self.window = select_block, selected - FIXED, window
         self.projections = QueryKeyValue(width=width, heads=heads, kv_heads=kv_heads, rope=rope)
         each = self.projections.head_width
-        self.branches = nn.Linear(width, 4 * kv_heads * each, bias=False)  # keys and values, selected and window
+        self.branches = nn.Linear(
+            width, 4 * self.projections.kv_heads * each, bias=False
+        )  # keys and values, selected and window
         self.key_compression = Compression(width=each, length=compress_block, stride=compress_stride)
         self.value_compression = Compression(width=each, length=compress_block, stride=compress_stride)
         self.gates = nn.Linear(width, 3 * heads, bias=False)

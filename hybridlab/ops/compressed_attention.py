@@ -12,9 +12,9 @@ from hybridlab.ops.block_choice import best_blocks
 from hybridlab.ops.fused_attention import fused_attention
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 
-# Queries are taken in a few pieces, so that not all their scores are in memory at once, nor made where none is seen.
-PIECES, SHORTEST = 4, 2048
-MOST = 2**26  # scores of a piece: 256 MiB in float32
+# Queries are taken in a few pieces, so that not all their scores are in memory at once, nor made where none is seen: in
+# pieces of at least so many, and where these are more, of at most so many scores (256 MiB in float32).
+PIECES, SHORTEST, MOST = 4, 2048, 2**26
 
 
 def dense_compressed_attention(
@@ -61,7 +61,7 @@ def compressed_attention(
             else:
                 finished = _finished(n, m, past, length, stride, q.device)
                 none = ~finished[:, :1]  # the first block is the first to end
-                mask = torch.cat([finished[:, :1] | none, finished[:, 1:]], dim=1)
+                mask = torch.cat([torch.ones_like(none), finished[:, 1:]], dim=1)
                 o = fused_attention(piece, k[:, :, :m], v[:, :, :m], mask)
                 outputs.append(o.masked_fill(none, 0))
             past += n

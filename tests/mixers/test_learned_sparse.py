@@ -278,7 +278,7 @@ def test_nsa_starts_with_blocks_compressed_around_their_mean() -> None:
 
 
 def test_nsa_state_keeps_only_the_tokens_of_blocks_to_come() -> None:
-    mixer = Nsa(width=64)
+    mixer = Nsa(width=64, window=256)
     for t in (1, 31, 32, 47, 48, 100, 300):
         _, state = in_pieces(mixer, torch.randn(1, t, 64), [t])
         blocks = max((t - 32) // 16 + 1, 0)

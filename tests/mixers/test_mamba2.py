@@ -4,8 +4,10 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from hybridlab.mixers.mamba2 import Mamba2
+from hybridlab.mixers.projections import split_heads
 
 
 @pytest.mark.skipif(find_spec("transformers") is None, reason="transformers comes with hybridlab[test]")
@@ -37,3 +39,29 @@ def test_mixer_is_that_of_transformers(groups: int) -> None:
             mine.copy_(other)
         x = torch.randn(2, 100, 64)
         torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_both_ways_a_token_reads_what_stands_before_it_after_it_and_itself() -> None:
+    torch.manual_seed(0)
+    mixer = Mamba2(width=8, head_width=4, state=3, groups=2, causal=False).double()
+    x, heads = torch.randn(2, 9, 8, dtype=torch.float64), 4
+    gate, mixed, step = mixer.in_projection(x).split([16, 40, 2 * heads], dim=-1)
+    value, *shared = F.silu(mixer.convolution.centred(mixed)).split([16, 6, 6, 6, 6], dim=-1)
+    value = split_heads(value, 4)
+    step = F.softplus(step + mixer.step_bias).mT
+    decay = (-step * mixer.log_rate.exp()[:, None]).exp()
+    y = value * mixer.skip[:, None, None]
+    for i, order in enumerate((range(9), reversed(range(9)))):
+        key, query = (split_heads(each, 3).repeat_interleave(2, dim=1) for each in shared[2 * i : 2 * i + 2])
+        state = torch.zeros(2, heads, 3, 4, dtype=torch.float64)
+        left = torch.zeros(2, heads, 4, dtype=torch.float64)
+        for t in order:
+            y[:, :, t] += left
+            of_head = slice(i * heads, (i + 1) * heads)
+            driven = value[:, :, t] * step[:, of_head, t, None]
+            state = decay[:, of_head, t, None, None] * state + key[:, :, t, :, None] * driven[:, :, None]
+            left = (query[:, :, t, None] @ state)[:, :, 0]
+    y = y.transpose(1, 2).flatten(2) * F.silu(gate)
+    y = F.rms_norm(y.unflatten(-1, (2, -1)), (8,), eps=1e-5).flatten(-2) * mixer.norm
+    torch.testing.assert_close(mixer(x), mixer.out(y), rtol=1e-10, atol=1e-10)
