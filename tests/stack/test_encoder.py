@@ -20,7 +20,7 @@ def test_a_row_gets_the_logits_of_its_classes():
 
 
 def test_mixers_take_their_bidirectional_form_and_causal_ones_stay_as_they_are():
-    both, one = (encoder(name).layers[0].mixer for name in ("full", "mamba2"))
+    both, one = (encoder(name).layers[0].mixer for name in ("full", "delta"))
     assert not both.causal
     assert one.causal
 
