@@ -59,7 +59,7 @@ class Setting:
 def mixer_table(console: Console, overrides: dict[str, Any], setting: Setting, names: Sequence[str] = ()) -> Table:
     """Time every named mixer in its causal form, if it has one, beside the attention operation."""
     table = Table(title=f"{setting.title()}; × attention in brackets")
-    table.add_column("mixer")
+    table.add_column("mixer", min_width=16, overflow="fold")  # the longest name is readable in 80 columns
     for length in setting.lengths:
         table.add_column(f"t {length:,}", justify="right")
     few, many = setting.growth

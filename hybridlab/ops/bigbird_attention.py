@@ -81,7 +81,7 @@ def bigbird_attention(
     visible = _visible(positions.unflatten(0, (m - start, -1)), seen[0], keys[0].flatten(-2), t, block, causal)
     rows = torch.arange(b * g, device=q.device).repeat_interleave(h // g)[:, None, None] * m
     rows = (seen.clamp(min=0).repeat(b, 1, 1) + rows).flatten()
-    blocks = [F.pad(x, (0, 0, 0, m * block - t)).reshape(b * g * m, -1) for x in (k, v)]
+    blocks = (F.pad(x, (0, 0, 0, m * block - t)).reshape(b * g * m, -1) for x in (k, v))
     seen_keys, seen_values = (x.index_select(0, rows).reshape(b * h, m - start, -1, v.shape[-1]) for x in blocks)
     o = fused_attention(q.unflatten(2, (m - start, -1)).flatten(0, 1), seen_keys, seen_values, visible)
     o = o.reshape(b, h, -1, o.shape[-1])
