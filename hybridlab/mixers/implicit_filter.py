@@ -48,6 +48,6 @@ class ImplicitFilter(nn.Module):
                 x = torch.sin(
                     self.sine_frequency * nn.functional.linear(x, layer.weight.to(dtype), layer.bias.to(dtype))
                 )
-            rate = self.decay.to(dtype).exp()
-            window = (-share * rate).exp() * (2 * rate / self.horizon).clamp(max=1).sqrt()
-            return (nn.functional.linear(x, self.last.weight.to(dtype)) * window).mT
+            rate = self.decay.to(dtype).exp()[:, None]
+            window = (-share.mT * rate).exp() * (2 * rate / self.horizon).clamp(max=1).sqrt()
+            return self.last.weight.to(dtype) @ x.mT * window
