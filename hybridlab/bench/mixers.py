@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -58,16 +59,17 @@ class Setting:
 
 def mixer_table(console: Console, overrides: dict[str, Any], setting: Setting, names: Sequence[str] = ()) -> Table:
     """Time every named mixer in its causal form, if it has one, beside the attention operation."""
-    table = Table(title=f"{setting.title()}; × attention in brackets")
-    table.add_column("mixer", min_width=16, overflow="fold")  # the longest name is readable in 80 columns
+    title = f"{setting.title()}; × attention in brackets"
+    table = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("mixer", width=16, overflow="fold")  # the longest name: all is readable in 80 columns
     for length in setting.lengths:
-        table.add_column(f"t {length:,}", justify="right")
+        table.add_column(f"t {length:,}", justify="right", no_wrap=True)
     few, many = setting.growth
-    table.add_column(f"growth {few:,} → {many:,}", justify="right")
+    table.add_column(f"growth\n{few:,}\n→{many:,}", justify="right", no_wrap=True)
     if setting.device.type == "cuda":
         table.add_column("first call, s", justify="right")
-    for length in setting.lengths:
-        table.add_column(f"peak MiB,\nt {length:,}", justify="right")
+    for length in setting.growth:
+        table.add_column(f"peak\nMiB, t\n{length:,}", justify="right", no_wrap=True)
     reference = {length: _attention(setting, length) for length in setting.lengths}
     table.add_row("scaled_dot_product_attention", *_cells(reference, None, setting))
     for name, found in _timings(overrides, setting, names):
@@ -116,9 +118,9 @@ def _cells(found: dict[int, Timing], reference: dict[int, Timing] | None, settin
     for length in setting.lengths:
         taken = found[length].milliseconds
         share = "" if reference is None else f" ({taken / reference[length].milliseconds:.2f}×)"
-        cells.append(f"{taken:.1f}{share}")
+        cells.append(f"{taken:.{0 if taken >= 100 else 1}f}{share}")
     few, many = (found[length].milliseconds for length in setting.growth)
     cells.append(f"{many / few:.2f}×")
     if setting.device.type == "cuda":
         cells.append(f"{found[setting.lengths[0]].first:.1f}")
-    return cells + [f"{found[length].peak_bytes / 2**20:,.0f}" for length in setting.lengths]
+    return cells + [f"{found[length].peak_bytes / 2**20:,.0f}" for length in setting.growth]
