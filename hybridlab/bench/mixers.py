@@ -65,11 +65,11 @@ def mixer_table(console: Console, overrides: dict[str, Any], setting: Setting, n
     for length in setting.lengths:
         table.add_column(f"t {length:,}", justify="right", no_wrap=True)
     few, many = setting.growth
-    table.add_column(f"growth\n{few:,}\nto\n{many:,}", justify="right", no_wrap=True)
+    table.add_column(f"grows\n{few:,}\nto\n{many:,}", justify="right", no_wrap=True)
     if setting.device.type == "cuda":
         table.add_column("first call, s", justify="right")
     for length in setting.growth:
-        table.add_column(f"peak\nMiB, t\n{length:,}", justify="right", no_wrap=True)
+        table.add_column(f"peak\nMiB\nat t\n{length:,}", justify="right", no_wrap=True)
     reference = {length: _attention(setting, length) for length in setting.lengths}
     table.add_row("scaled_dot_product_attention", *_cells(reference, None, setting))
     for name, found in _timings(overrides, setting, names):
