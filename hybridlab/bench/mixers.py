@@ -120,7 +120,7 @@ def _cells(found: dict[int, Timing], reference: dict[int, Timing] | None, settin
         share = "" if reference is None else f" ({taken / reference[length].milliseconds:.2f}×)"
         cells.append(f"{taken:.{0 if taken >= 100 else 1}f}{share}")
     few, many = (found[length].milliseconds for length in setting.growth)
-    cells.append(f"{many / few:.1f}×")
+    cells.append(f"{many / few:.2f}")
     if setting.device.type == "cuda":
         cells.append(f"{found[setting.lengths[0]].first:.1f}")
     return cells + [f"{found[length].peak_bytes / 2**20:,.0f}" for length in setting.growth]

@@ -38,6 +38,10 @@ class FreeSize:
         """Return its value."""
         return (layer if self.part is None else layer.parts[self.part]).settings[self.name]
 
+    def path(self, layer: Layer) -> str:
+        """Name it, with the mixer that it belongs to."""
+        return ".".join([layer.mixer, *([] if self.part is None else [layer.part_names()[self.part]]), self.name])
+
     def moved(self, layer: Layer, value: Any) -> Layer:
         """Return the layer with another value of it."""
         if self.part is None:
@@ -79,7 +83,8 @@ def matched(plan: Plan, what: str, length: int, reference: Layer) -> tuple[Plan,
         found, wanted, reached = replace(plan, layers=layers), target, mixers
         if what != "state" and plan.channel is not None:
             wanted += measure(_channel(plan, plan.channel))
-            found = replace(found, channel=_fit_channel(plan, plan.channel, measure, wanted - mixers, wanted))
+            if takes_the_rest:
+                found = replace(found, channel=_fit_channel(plan, plan.channel, measure, wanted - mixers, wanted))
             reached += measure(_channel(plan, found.channel or {}))
     off = reached / wanted - 1
     if abs(off) > TOLERANCE:
@@ -181,7 +186,7 @@ def _fit_channel(
     plan: Plan, channel: dict[str, Any], measure: Callable[[nn.Module], float], target: float, whole: float
 ) -> dict[str, Any]:
     """Widen or narrow the channel mixer until it costs the target; a layer of the reference costs `whole`."""
-    if "expansion" not in channel or abs(measure(_channel(plan, channel)) - target) <= TOLERANCE / 4 * whole:
+    if abs(measure(_channel(plan, channel)) - target) <= TOLERANCE / 4 * whole:
         return channel
     accepted = inspect.signature(find_target(channel, "stack.channel")).parameters
     fine = {"multiple": FINE} if "multiple" in accepted else {}
@@ -197,14 +202,10 @@ def _fit_channel(
 def _changes(before: Plan, after: Plan) -> list[str]:
     """Say each size that was moved, once."""
     moved = [
-        (f"{'' if size.part is None else f'{old.mixer}.'}{_name(old, size)}.{size.name}", size.of(old), size.of(new))
+        (size.path(old), size.of(old), size.of(new))
         for old, new in zip(before.layers, after.layers, strict=True)
         for size in _free(old)
     ]
     old, new = before.channel or {}, after.channel or {}
     moved += [(f"channel.{key}", old.get(key), value) for key, value in new.items()]
     return list(dict.fromkeys(f"{name}: {old} → {new}" for name, old, new in moved if old != new))
-
-
-def _name(layer: Layer, size: FreeSize) -> str:
-    return layer.mixer if size.part is None else layer.part_names()[size.part]
