@@ -38,10 +38,14 @@ def _store(pointer, found, numbers, inside, width, columns: tl.constexpr):
 
 
 @triton.jit
-def _block(owner, per_row, t, block: tl.constexpr):
-    """Return the positions of a block's keys, and their numbers among those of all rows."""
+def _block(
+    keys, values, owner, per_row, t, width, values_width,
+    block: tl.constexpr, narrow: tl.constexpr, wide: tl.constexpr,
+):  # fmt: skip
+    """Return the positions of a block's keys, the keys and their values."""
     j = (owner % per_row) * block + tl.arange(0, block)
-    return j, owner // per_row * t + j
+    numbers = owner // per_row * t + j
+    return j, _vectors(keys, numbers, j < t, width, narrow), _vectors(values, numbers, j < t, values_width, wide)
 
 
 @triton.jit
@@ -65,9 +69,7 @@ def _parts_kernel(
     number = tl.program_id(0)
     owner = tl.load(owners + number)
     if owner < m:
-        j, places = _block(owner, per_row, t, block)
-        key = _vectors(keys, places, j < t, width, narrow)
-        value = _vectors(values, places, j < t, values_width, wide)
+        j, key, value = _block(keys, values, owner, per_row, t, width, values_width, block, narrow, wide)
         for start in range(0, chunk * shared, met):
             part, query, i, here = _met(pairs, number, start + tl.arange(0, met), listed, n, t, heads, chunk, shared)
             s = tl.dot(_vectors(queries, query, here, width, narrow), tl.trans(key)) * scale
@@ -91,9 +93,7 @@ def _parts_gradients_kernel(
     number = tl.program_id(0)
     owner = tl.load(owners + number)
     if owner < m:
-        j, places = _block(owner, per_row, t, block)
-        key = _vectors(keys, places, j < t, width, narrow)
-        value = _vectors(values, places, j < t, values_width, wide)
+        j, key, value = _block(keys, values, owner, per_row, t, width, values_width, block, narrow, wide)
         of_key, of_value = tl.zeros([block, narrow], tl.float32), tl.zeros([block, wide], tl.float32)
         for start in range(0, chunk * shared, met):
             part, query, i, here = _met(pairs, number, start + tl.arange(0, met), listed, n, t, heads, chunk, shared)
