@@ -85,9 +85,8 @@ class Nsa(Mixer):
         self.select_block, self.chosen, self.window = select_block, selected - FIXED, window
         self.projections = QueryKeyValue(width=width, heads=heads, kv_heads=kv_heads, rope=rope)
         each = self.projections.head_width
-        self.branches = nn.Linear(
-            width, 4 * self.projections.kv_heads * each, bias=False
-        )  # keys and values, selected and window
+        # Keys and values, selected and window.
+        self.branches = nn.Linear(width, 4 * self.projections.kv_heads * each, bias=False)
         self.key_compression = Compression(width=each, length=compress_block, stride=compress_stride)
         self.value_compression = Compression(width=each, length=compress_block, stride=compress_stride)
         self.gates = nn.Linear(width, 3 * heads, bias=False)

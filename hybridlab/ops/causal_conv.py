@@ -53,12 +53,12 @@ def _tap_by_tap(joined: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 @torch.library.custom_op("hybridlab::short_conv_backward", mutates_args=())
-def _tap_by_tap_gradients(d_y: Tensor, joined: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _tap_by_tap_gradients(d_y: Tensor, joined: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     d_joined, length = torch.zeros_like(joined), weight.shape[1]
     for window, tap in zip(_windows(d_joined, length), weight.mT.contiguous(), strict=True):
         window.addcmul_(d_y, tap)
     d_weight = torch.stack([(d_y * window).sum((0, 1)) for window in _windows(joined, length)], dim=1)
-    return d_joined, d_weight, d_y.sum((0, 1))
+    return d_joined, d_weight
 
 
 @_tap_by_tap.register_fake
@@ -67,8 +67,8 @@ def _(joined: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 @_tap_by_tap_gradients.register_fake
-def _(d_y: Tensor, joined: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(joined), torch.empty_like(weight), weight.new_empty(weight.shape[0])
+def _(d_y: Tensor, joined: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(joined), torch.empty_like(weight)
 
 
 def _remember(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
@@ -77,8 +77,7 @@ def _remember(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Te
 
 
 def _gradients(ctx: Any, d_y: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    d_joined, d_weight, d_bias = _tap_by_tap_gradients(d_y, *ctx.saved_tensors)
-    return d_joined, d_weight, d_bias if ctx.biased else None
+    return *_tap_by_tap_gradients(d_y, *ctx.saved_tensors), d_y.sum((0, 1)) if ctx.biased else None
 
 
 _tap_by_tap.register_autograd(_gradients, setup_context=_remember)
