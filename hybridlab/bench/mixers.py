@@ -59,22 +59,28 @@ class Setting:
 
 def mixer_table(console: Console, overrides: dict[str, Any], setting: Setting, names: Sequence[str] = ()) -> Table:
     """Time every named mixer in its causal form, if it has one, beside the attention operation."""
+    table = empty_table(setting)
+    reference = {length: _attention(setting, length) for length in setting.lengths}
+    table.add_row("scaled_dot_product_attention", *cells(reference, None, setting))
+    for name, found in _timings(overrides, setting, names):
+        table.add_row(name, *cells(found, reference, setting))
+        console.print(f"{name}: {found[setting.lengths[-1]].milliseconds:.1f} ms at t {setting.lengths[-1]:,}")
+    return table
+
+
+def empty_table(setting: Setting) -> Table:
+    """Return a table without rows, all of whose columns can be read in 80 columns of a terminal."""
     title = f"{setting.title()}; × attention in brackets"
-    table = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("mixer", width=16, overflow="fold")  # the longest name: all is readable in 80 columns
+    table = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, padding=0)
+    table.add_column("mixer", width=16, overflow="fold")  # the longest name
     for length in setting.lengths:
         table.add_column(f"t {length:,}", justify="right", no_wrap=True)
-    few, many = setting.growth
-    table.add_column(f"grows\n{few:,}\nto\n{many:,}", justify="right", no_wrap=True)
+    few, many = (f"{length // 1024}k" for length in setting.growth)
+    table.add_column(f"grows\n{few} to\n{many}", justify="right", no_wrap=True)
     if setting.device.type == "cuda":
-        table.add_column("first call, s", justify="right")
-    for length in setting.growth:
-        table.add_column(f"peak\nMiB\nat t\n{length:,}", justify="right", no_wrap=True)
-    reference = {length: _attention(setting, length) for length in setting.lengths}
-    table.add_row("scaled_dot_product_attention", *_cells(reference, None, setting))
-    for name, found in _timings(overrides, setting, names):
-        table.add_row(name, *_cells(found, reference, setting))
-        console.print(f"{name}: {found[setting.lengths[-1]].milliseconds:.1f} ms at t {setting.lengths[-1]:,}")
+        table.add_column("first\ncall,\ns", justify="right", no_wrap=True)
+    for length in (few, many):
+        table.add_column(f"peak\nMiB,\n{length}", justify="right", no_wrap=True)
     return table
 
 
@@ -113,14 +119,20 @@ def _attention(setting: Setting, length: int) -> Timing:
     return time_training(lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True), [q, k, v], setting.device)
 
 
-def _cells(found: dict[int, Timing], reference: dict[int, Timing] | None, setting: Setting) -> list[str]:
-    cells = []
+def cells(found: dict[int, Timing], reference: dict[int, Timing] | None, setting: Setting) -> list[str]:
+    """Return the row of what was found of one mixer at each length; its times are also given as shares of the reference's."""
+    row = []
     for length in setting.lengths:
         taken = found[length].milliseconds
-        share = "" if reference is None else f" ({taken / reference[length].milliseconds:.2f}×)"
-        cells.append(f"{taken:.{0 if taken >= 100 else 1}f}{share}")
+        share = None if reference is None else taken / reference[length].milliseconds
+        row.append(_short(taken, 1) if share is None else f"{_short(taken, 1)} ({_short(share, 2)}×)")
     few, many = (found[length].milliseconds for length in setting.growth)
-    cells.append(f"{many / few:.2f}")
+    row.append(f"{many / few:.2f}")
     if setting.device.type == "cuda":
-        cells.append(f"{found[setting.lengths[0]].first:.1f}")
-    return cells + [f"{found[length].peak_bytes / 2**20:,.0f}" for length in setting.growth]
+        row.append(f"{found[setting.lengths[0]].first:.1f}")
+    return row + [f"{found[length].peak_bytes / 2**20:,.0f}" for length in setting.growth]
+
+
+def _short(x: float, decimals: int) -> str:
+    """Return a number with three digits, or all of those before the point."""
+    return f"{x:.{min(max(3 - len(str(int(x))), 0), decimals)}f}"

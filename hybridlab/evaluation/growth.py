@@ -27,7 +27,8 @@ class Cost:
 def training_cost(mixer: Mixer, width: int, length: int) -> Cost:
     """Count forward and backward of one row by a mixer that is on the meta device."""
     row = torch.empty(1, length, width, device="meta", requires_grad=True)
-    with FlopCounterMode(display=False) as flops, _Written() as written:
+    corrected = {torch.ops.aten.convolution_backward: _convolution_gradients}
+    with FlopCounterMode(display=False, custom_mapping=corrected) as flops, _Written() as written:
         y = mixer(row)
         y.backward(torch.ones_like(y))  # not `torch.autograd.grad`, which PyTorch's counter cannot follow
     state = state_after(mixer, width, length) if mixer.causal else None
@@ -37,6 +38,12 @@ def training_cost(mixer: Mixer, width: int, length: int) -> Cost:
 def exponent(short: float | None, long: float | None) -> float:
     """Return p where a cost grows as t^p from the short row to the long one: 0 constant, 1 linear, 2 quadratic."""
     return math.log(long / short) / math.log(LONG / SHORT) if short and long else 0.0
+
+
+def _convolution_gradients(into: torch.Size, x: torch.Size, weight: torch.Size, *settings: Any, **_: Any) -> int:
+    """Count each gradient as the convolution itself: PyTorch counts d times as many for the weight of d groups."""
+    wanted = settings[-1]  # of the three gradients; that of the bias is a sum
+    return (wanted[0] + wanted[1]) * 2 * into.numel() * weight[1:].numel()
 
 
 class _Written(TorchDispatchMode):

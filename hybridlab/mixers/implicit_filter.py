@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hybridlab.mixers.base import check_counts, tag
+from hybridlab.ops.flush_to_zero import flushed_exp
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 
 SLOWEST, FASTEST = (
@@ -49,5 +50,5 @@ class ImplicitFilter(nn.Module):
                     self.sine_frequency * nn.functional.linear(x, layer.weight.to(dtype), layer.bias.to(dtype))
                 )
             rate = self.decay.to(dtype).exp()[:, None]
-            window = (-share.mT * rate).exp() * (2 * rate / self.horizon).clamp(max=1).sqrt()
+            window = flushed_exp(-share.mT * rate) * (2 * rate / self.horizon).clamp(max=1).sqrt()
             return self.last.weight.to(dtype) @ x.mT * window

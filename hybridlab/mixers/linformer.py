@@ -39,10 +39,13 @@ class Linformer(Mixer):
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         """Attend from each token to the sums."""
         # Eᵀ(xW) = (Eᵀx)W: the row is summed up before the maps to keys and values, which then see `rank` tokens, not t.
-        summed = (x.mT @ position_rows(table, x.shape[1]).to(x.dtype) for table in (self.key_sums, self.value_sums))
-        k, v = (
-            split_heads(project(each.mT), self.head_width)
-            for project, each in zip((self.key, self.value), summed, strict=True)
-        )
+        k = split_heads(self.key(_sums(self.key_sums, x)), self.head_width)
+        v = split_heads(self.value(_sums(self.value_sums, x)), self.head_width)
         q = split_heads(self.query(x), self.head_width)
         return self.out(join_heads(fused_attention(q, k, v)))
+
+
+def _sums(table: Float[Tensor, "l r"], x: Float[Tensor, "b t d"]) -> Float[Tensor, "b r d"]:
+    rows = position_rows(table, x.shape[1]).to(x.dtype)
+    # One view of the table for each row: for one table and many rows PyTorch would copy the rows, turned.
+    return rows.mT.expand(len(x), -1, -1) @ x

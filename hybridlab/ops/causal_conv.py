@@ -6,10 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.flop_counter import register_flop_formula
 
 from hybridlab.ops.precision import autocast_off
 
 FEW = 8  # taps: so many passes over the rows cost a CPU less than to turn them to PyTorch's convolution and back
+# Gradients are made in pieces of so many numbers (512 KiB in float32): what one tap read is in the cache for the next, as are
+# their products. No more pieces than so many, however long the rows are.
+PIECE, PIECES = 2**17, 64
 
 
 def shifted_causal_conv(
@@ -36,7 +40,9 @@ def causal_conv(
     with autocast_off(x):
         joined, remembered = _join(x, weight.shape[1], past)
         weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
-        if x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and weight.shape[1] <= FEW:
+        # The meta device tells what a CPU would do.
+        on_cpu = x.device.type in ("cpu", "meta")
+        if on_cpu and x.dtype in (torch.float32, torch.float64) and weight.shape[1] <= FEW:
             return _tap_by_tap(joined, weight, bias), remembered
         return F.conv1d(joined.mT, weight[:, None], bias, groups=x.shape[2]).mT, remembered
 
@@ -44,8 +50,8 @@ def causal_conv(
 # Operators of their own, whose gradient is written by hand: that of slices would fill up and add whole rows.
 @torch.library.custom_op("hybridlab::short_conv", mutates_args=())
 def _tap_by_tap(joined: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    windows = _windows(joined, weight.shape[1])
-    taps = weight.mT.contiguous()
+    taps, t = weight.mT.contiguous(), joined.shape[1] - weight.shape[1] + 1
+    windows = [joined[:, j : j + t] for j in range(len(taps))]  # what each tap sees, the oldest first
     y = windows[0] * taps[0] if bias is None else torch.addcmul(bias, windows[0], taps[0])
     for window, tap in zip(windows[1:], taps[1:], strict=True):
         y.addcmul_(window, tap)
@@ -54,11 +60,18 @@ def _tap_by_tap(joined: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 @torch.library.custom_op("hybridlab::short_conv_backward", mutates_args=())
 def _tap_by_tap_gradients(d_y: Tensor, joined: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    d_joined, length = torch.zeros_like(joined), weight.shape[1]
-    for window, tap in zip(_windows(d_joined, length), weight.mT.contiguous(), strict=True):
-        window.addcmul_(d_y, tap)
-    d_weight = torch.stack([(d_y * window).sum((0, 1)) for window in _windows(joined, length)], dim=1)
-    return d_joined, d_weight
+    d_joined, taps = torch.zeros_like(joined), weight.mT.contiguous()
+    count = min(-(-d_y.numel() // PIECE), PIECES) or 1  # of empty rows too
+    pieces = d_y.split(-(-d_y.shape[1] // count), dim=1)
+    products, start = d_y.new_zeros(len(taps), *pieces[0].shape), 0
+    for piece in pieces:
+        n = piece.shape[1]
+        for j, tap in enumerate(taps):
+            window = slice(start + j, start + j + n)
+            d_joined[:, window].addcmul_(piece, tap)
+            products[j, :, :n].addcmul_(piece, joined[:, window])
+        start += n
+    return d_joined, products.sum((1, 2)).mT.contiguous()
 
 
 @_tap_by_tap.register_fake
@@ -71,6 +84,18 @@ def _(d_y: Tensor, joined: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(joined), torch.empty_like(weight)
 
 
+@register_flop_formula(torch.ops.hybridlab.short_conv)
+def _(joined: torch.Size, weight: torch.Size, *_: object, out_shape: torch.Size, **__: object) -> int:
+    """Count a product and a sum for each tap of each result."""
+    return 2 * out_shape.numel() * weight[1]
+
+
+@register_flop_formula(torch.ops.hybridlab.short_conv_backward)
+def _(d_y: torch.Size, joined: torch.Size, weight: torch.Size, *_: object, **__: object) -> int:
+    """Count twice as many."""
+    return 4 * d_y.numel() * weight[1]
+
+
 def _remember(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
     ctx.save_for_backward(*inputs[:2])
     ctx.biased = inputs[2] is not None
@@ -81,12 +106,6 @@ def _gradients(ctx: Any, d_y: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
 
 
 _tap_by_tap.register_autograd(_gradients, setup_context=_remember)
-
-
-def _windows(joined: Tensor, length: int) -> list[Tensor]:
-    """Return what each tap sees of the rows, the oldest first."""
-    t = joined.shape[1] - length + 1
-    return [joined[:, j : j + t] for j in range(length)]
 
 
 def _join(x: Tensor, length: int, past: Tensor | None) -> tuple[Tensor, Tensor]:

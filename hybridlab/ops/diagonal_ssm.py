@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from hybridlab.ops.flush_to_zero import flushed_exp
 from hybridlab.ops.precision import autocast_off
 
 
@@ -121,5 +122,5 @@ def _powers(
 
 
 def _polar(log_radius: Float[Tensor, "*b m"], angle: Float[Tensor, "*b m"]) -> Float[Tensor, "*b 2*m"]:
-    radius = log_radius.exp()
+    radius = flushed_exp(log_radius)
     return torch.cat([radius * angle.cos(), radius * angle.sin()], dim=-1)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from hybridlab.ops.flush_to_zero import flushed
 from hybridlab.ops.precision import autocast_off
 
 
@@ -64,7 +65,7 @@ def doubled_powers(transition: Float[Tensor, "d n n"], length: int) -> list[Floa
     """Return Ā, Ā², Ā⁴ ...: those that `length` steps are made of."""
     powers = [transition]
     for _ in range(length.bit_length() - 1):
-        powers.append(powers[-1] @ powers[-1])
+        powers.append(flushed(powers[-1] @ powers[-1]))
     return powers
 
 
@@ -84,7 +85,7 @@ def responses(
     columns = _columns(powers[:fine], starts)
     rows = readouts[:, :, None]  # d r a n
     for power in powers[fine:levels]:
-        rows = torch.cat([rows, rows @ power[:, None]], dim=2)
+        rows = torch.cat([rows, flushed(rows @ power[:, None])], dim=2)
     out = (rows.flatten(1, 2) @ columns.flatten(2)).unflatten(2, columns.shape[2:]).unflatten(1, rows.shape[1:3])
     return out.transpose(2, 3).flatten(3)[..., :length]  # d r a s block
 
@@ -122,6 +123,6 @@ def _columns(powers: Sequence[Float[Tensor, "d n n"]], starts: Float[Tensor, "d 
     """Return h, Ā h, Ā² h ... for as many as the powers reach."""
     columns = starts[..., None]
     for power in powers:
-        later = (power @ columns.flatten(2)).view(columns.shape)
+        later = flushed(power @ columns.flatten(2)).view(columns.shape)
         columns = torch.cat([columns, later], dim=-1)
     return columns

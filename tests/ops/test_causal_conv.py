@@ -1,9 +1,11 @@
 """The convolution, by taps or by PyTorch, against a sum of shifted rows."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hybridlab.ops import causal_conv as op
 from hybridlab.ops.causal_conv import causal_conv, shifted_causal_conv
 
 
@@ -22,6 +24,24 @@ def test_convolution_is_the_sum_of_shifts(t: int, length: int, bias: bool, conti
     torch.testing.assert_close(
         torch.autograd.grad(found, sought, into), torch.autograd.grad(wanted, sought, into), rtol=1e-9, atol=1e-9
     )
+
+
+@pytest.mark.parametrize(("t", "piece", "pieces"), [(11, 12, 64), (12, 1, 64), (12, 1, 5), (3, 1, 2), (1, 1, 64)])
+def test_gradients_in_pieces(t: int, piece: int, pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(op, "PIECE", piece)
+    monkeypatch.setattr(op, "PIECES", pieces)
+    torch.manual_seed(t)
+    sought = [torch.randn(*size, dtype=torch.float64, requires_grad=True) for size in ((2, t, 3), (3, 4), (3,))]
+    found, wanted = (form(*sought)[0] for form in (causal_conv, shifted_causal_conv))
+    into = torch.randn_like(wanted)
+    torch.testing.assert_close(torch.autograd.grad(found, sought, into), torch.autograd.grad(wanted, sought, into))
+
+
+def test_gradients_of_no_tokens() -> None:
+    x, weight = torch.randn(2, 0, 3, requires_grad=True), torch.randn(3, 4, requires_grad=True)
+    d_x, d_weight = torch.autograd.grad(causal_conv(x, weight)[0].sum(), (x, weight))
+    assert d_x.shape == x.shape
+    assert not d_weight.any()
 
 
 def test_first_tap_is_the_oldest() -> None:

@@ -1,0 +1,17 @@
+"""What a training step costs, where it can be told by hand."""
+
+import pytest
+import torch
+
+from hybridlab.evaluation.growth import training_cost
+from hybridlab.mixers.short_conv import ShortConv
+
+WIDTH, TOKENS = 16, 100
+
+
+@pytest.mark.parametrize("taps", [3, 20])  # by an operator of ours and by PyTorch's convolution
+def test_each_gradient_of_a_convolution_costs_what_it_costs_itself(taps: int) -> None:
+    with torch.device("meta"):
+        one, several = (ShortConv(width=WIDTH, kernel=kernel) for kernel in (1, taps))
+        apart = training_cost(several, WIDTH, TOKENS).flops - training_cost(one, WIDTH, TOKENS).flops
+    assert apart == 3 * 2 * TOKENS * WIDTH * (taps - 1)
