@@ -42,7 +42,7 @@ class H3(Mixer):
     free_sizes = ("state",)
 
     def __init__(
-        self, *, width: int, shift: int = 4, state: int = 64, shortest_step: float = 0.001, longest_step: float = 0.1
+        self, *, width: int, shift: int = 64, state: int = 64, shortest_step: float = 0.001, longest_step: float = 0.1
     ) -> None:
         super().__init__()
         check_counts(shift=shift)

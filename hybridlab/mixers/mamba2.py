@@ -43,7 +43,7 @@ class Mamba2(Mixer):
         width: int,
         expansion: int = 2,
         head_width: int = 64,
-        state: int = 64,
+        state: int = 128,
         conv: int = 4,
         groups: int = 1,
         chunk: int = 64,

@@ -24,7 +24,7 @@ class Nystrom(Mixer):
     bounded_state = False
     free_sizes = ("landmarks",)
 
-    def __init__(self, *, width: int, heads: int = 4, landmarks: int = 32, iterations: int = 6, conv: int = 33) -> None:
+    def __init__(self, *, width: int, heads: int = 4, landmarks: int = 64, iterations: int = 6, conv: int = 33) -> None:
         super().__init__()
         check_counts(landmarks=landmarks, iterations=iterations, conv=conv)
         if conv % 2 == 0:

@@ -174,7 +174,7 @@ def test_nystrom_is_that_of_transformers(t: int) -> None:
     config = NystromformerConfig(
         hidden_size=64,
         num_attention_heads=4,
-        num_landmarks=32,
+        num_landmarks=64,
         segment_means_seq_len=t,
         conv_kernel_size=33,
         attention_probs_dropout_prob=0.0,
