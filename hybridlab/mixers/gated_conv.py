@@ -22,7 +22,7 @@ class GatedConv(Mixer):
     paper = "Liquid AI 2025 (LFM2), 2511.23404; after H3, 2212.14052"
     bounded_state = True
 
-    def __init__(self, *, width: int, kernel: int = 4) -> None:
+    def __init__(self, *, width: int, kernel: int = 3) -> None:
         super().__init__()
         check_counts(kernel=kernel)
         self.in_projection = nn.Linear(width, 3 * width, bias=False)
