@@ -29,7 +29,7 @@ class Mixer(nn.Module):
     and keeps it as `self.causal`. `initial_state` and `extend` belong to causal forms: what is decoded cannot look ahead.
     """
 
-    kind: ClassVar[str]  # full | sparse | linear | low-rank | ssm | recurrence | convolution | none
+    kind: ClassVar[str]  # full | sparse | linear | low-rank | ssm | recurrence | convolution | parallel | none
     paper: ClassVar[str]  # where it was published
     causal: bool = True  # position t never depends on what comes after t; False on a class that has no causal form
     bounded_state: ClassVar[bool]  # the bytes of the state stop growing with t

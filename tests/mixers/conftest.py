@@ -1,4 +1,4 @@
-"""The mixers under test: one per YAML of conf/mixers/, and of the directory that `--mixers` names."""
+"""The mixers under test: one per YAML of conf/mixers/, parallel layers, and one per YAML of the directory that `--mixers` names."""
 
 from pathlib import Path
 
@@ -9,7 +9,8 @@ from tests.mixers.subject import CONF, Subject
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give every mixer to the tests that ask for a `subject`, and every causal one to those for a `causal_subject`."""
-    folders = [CONF, Path(given)] if (given := metafunc.config.getoption("--mixers")) else [CONF]
+    given = metafunc.config.getoption("--mixers")
+    folders = [CONF, Path(__file__).parent / "parallel", *([Path(given)] if given else [])]
     files = [file for folder in folders for file in sorted(folder.glob("*.yaml"))]
     subjects = [form for file in files for form in Subject.forms(file)]
     assert subjects, f"no mixers in {', '.join(map(str, folders))}"

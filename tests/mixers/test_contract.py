@@ -10,7 +10,7 @@ from torch.func import functional_call
 from hybridlab.mixers.base import Mixer
 from tests.mixers.subject import LONGEST, WIDTH, Subject, tokens
 
-KINDS = {"full", "sparse", "linear", "low-rank", "ssm", "recurrence", "convolution", "none"}
+KINDS = {"full", "sparse", "linear", "low-rank", "ssm", "recurrence", "convolution", "parallel", "none"}
 
 
 def test_class_says_what_it_is(subject: Subject) -> None:
