@@ -8,9 +8,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
+from hybridlab.ops.fft_conv import fft_conv
 from hybridlab.ops.precision import autocast_off
 
 FEW = 8  # taps: so many passes over the rows cost a CPU less than to turn them to PyTorch's convolution and back
+MANY = 32  # taps: with more, the gradients of PyTorch's convolution cost more than Fourier transforms
 # Gradients are made in pieces of so many numbers (512 KiB in float32): what one tap read is in the cache for the next, as are
 # their products. No more pieces than so many, however long the rows are.
 PIECE, PIECES = 2**17, 64
@@ -36,7 +38,8 @@ def causal_conv(
     bias: Float[Tensor, " d"] | None = None,
     past: Float[Tensor, "b l-1 d"] | None = None,
 ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b l-1 d"]]:
-    """Give what `shifted_causal_conv` gives, by one call of PyTorch's convolution or, on a CPU, tap by tap in place."""
+    """Give what `shifted_causal_conv` gives: by one call of PyTorch's convolution, of few taps on a CPU tap by tap in place,
+    of many by Fourier transforms."""
     with autocast_off(x):
         joined, remembered = _join(x, weight.shape[1], past)
         weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
@@ -44,6 +47,9 @@ def causal_conv(
         on_cpu = x.device.type in ("cpu", "meta")
         if on_cpu and x.dtype in (torch.float32, torch.float64) and weight.shape[1] <= FEW:
             return _tap_by_tap(joined, weight, bias), remembered
+        if MANY < weight.shape[1] <= x.shape[1]:
+            y = fft_conv(joined, weight.flip(-1))[:, weight.shape[1] - 1 :]
+            return y if bias is None else y + bias, remembered
         return F.conv1d(joined.mT, weight[:, None], bias, groups=x.shape[2]).mT, remembered
 
 
