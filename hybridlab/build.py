@@ -1,6 +1,7 @@
 """From a node of the configuration to the object that its `_target_` names."""
 
 import inspect
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ def build(settings: Mapping[str, Any], where: str, **given: Any) -> Any:
             raise ConfigError(
                 f"`{where}.{key}={value}`: {target.__name__} has no such setting; {near_miss(key, accepted)}"
             )
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"`{where}.{key}={value}`: a finite number is needed")
         if not _fits(value, hints.get(key, Any)):
             raise ConfigError(f"`{where}.{key}={value}`: {_words(hints[key])} is needed")
     for key, parameter in accepted.items():

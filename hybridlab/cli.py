@@ -115,7 +115,7 @@ def _tasks(arguments: list[str]) -> int:
 
 def _bench(arguments: list[str]) -> int:
     chosen = [word for word in arguments if word.partition("=")[0] == "--mixers"]
-    names = [name for word in chosen for name in word.partition("=")[2].split(",") if name]
+    names = [name for word in chosen if "=" in word for name in word.partition("=")[2].split(",")]
 
     def job(config: Any) -> None:
         from hybridlab.bench import bench, bench_mixers

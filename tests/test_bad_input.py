@@ -47,6 +47,8 @@ CASES = {
         "`--sweep mqar_windw`: no such sweep; did you mean `mqar_window`?",
     ),
     "a sweep's report on nothing": (["report", "--sweep", "mqar_window", "nowhere"], "nowhere: no such directory"),
+    "an infinite frequency": (["check", "mixers.hyena.sine_frequency=inf"], "`mixers.hyena.sine_frequency=inf`: a finite number is needed"),
+    "a benchmark of no mixer": (["bench", "--mixers="], "`--mixers=`: no such mixer"),
     "a check of an unknown mixer": (["check", "stack.groups.deep.mixer=fll"], "`stack.groups.deep.mixer=fll`: no such mixer; did you mean `full`?"),
 }  # fmt: skip
 

@@ -40,10 +40,10 @@ def exponent(short: float | None, long: float | None) -> float:
     return math.log(long / short) / math.log(LONG / SHORT) if short and long else 0.0
 
 
-def _convolution_gradients(into: torch.Size, x: torch.Size, weight: torch.Size, *settings: Any, **_: Any) -> int:
+def _convolution_gradients(into: torch.Size, x: torch.Size, weight: torch.Size, *settings: Any, **others: Any) -> int:
     """Count each gradient as the convolution itself: PyTorch counts d times as many for the weight of d groups."""
-    wanted = settings[-1]  # of the three gradients; that of the bias is a sum
-    return (wanted[0] + wanted[1]) * 2 * into.numel() * weight[1:].numel()
+    transposed, (for_input, for_weight, _) = settings[4], settings[-1]
+    return (for_input + for_weight) * 2 * (x if transposed else into).numel() * weight[1:].numel()
 
 
 class _Written(TorchDispatchMode):

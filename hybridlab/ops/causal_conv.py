@@ -46,7 +46,7 @@ def causal_conv(
         # The meta device tells what a CPU would do.
         on_cpu = x.device.type in ("cpu", "meta")
         if on_cpu and x.dtype in (torch.float32, torch.float64) and weight.shape[1] <= FEW:
-            return _tap_by_tap(joined, weight, bias), remembered
+            return _tap_by_tap(joined.contiguous(), weight.contiguous(), bias), remembered
         if MANY < weight.shape[1] <= x.shape[1]:
             y = fft_conv(joined, weight.flip(-1))[:, weight.shape[1] - 1 :]
             return y if bias is None else y + bias, remembered

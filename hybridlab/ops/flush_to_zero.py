@@ -17,8 +17,11 @@ def flushed_exp(x: Tensor) -> Tensor:
 
 
 def flushed(x: Tensor) -> Tensor:
-    """Return x, or zero where it is below about √tiny; nothing is kept for the gradient, which is that of x."""
+    """Return x rounded to multiples of 4 √tiny: zero where it is below half of that, and itself from 1e-11 (in float32) on.
+
+    For float32 and float64: in half precision that would be coarse. Nothing is kept for the gradient, which is that of x.
+    """
     kind = torch.finfo(x.dtype)
-    # Adding this and taking it away rounds to multiples of its last digit; above 1e-11 (in float32) that changes nothing.
+    # Adding this and taking it away rounds to multiples of its last digit.
     number = 4 * kind.tiny**0.5 / kind.eps
     return (x + number).sub_(number)

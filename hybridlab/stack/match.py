@@ -1,10 +1,11 @@
 """Make stacks equal in size: each mixer's free sizes are moved until its cost is that of the reference's layer.
 
-The reference is one mixer throughout, full attention unless another is named, so stacks of one width and depth that are
-matched each agree with one another.
+The reference is one mixer throughout, full attention unless another is named. Each comes within 1 % of it, so stacks of one
+width and depth that are matched agree with one another within 2 %.
 """
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,10 +21,10 @@ from hybridlab.stack.plan import Plan
 
 MATCHED = ("params", "flops", "state")
 REFERENCE = "full"
-TOLERANCE = 0.02
+TOLERANCE = 0.01  # of the reference: any two that agree with it to this agree within 2 %
 FAR, FARTHEST = 2, 4  # powers of two that a size is moved at most where channel mixers take the rest, and elsewhere
 PASSES = 16  # at most, in which mixers that can be moved make up for those that cannot
-STEPS = 32  # sizes tried between two powers of two
+STEPS, ROUNDS = 32, 2  # sizes tried between two powers of two, and then between two of these
 FINE = 8  # the channel mixer's hidden width goes in steps of this
 
 
@@ -60,13 +61,13 @@ def what_and_reference(match: Any, names: Any) -> tuple[str, str]:
         raise ConfigError(
             f"`stack.match={match}`: one of {', '.join(MATCHED)} is needed, or e.g. {{state: gla}}, or null"
         )
-    if reference not in names:
+    if not isinstance(reference, str) or reference not in names:
         raise ConfigError(f"`stack.match.{what}={reference}`: no such mixer; {near_miss(str(reference), names)}")
     return what, reference
 
 
 def matched(plan: Plan, what: str, length: int, reference: Layer) -> tuple[Plan, list[str]]:
-    """Return the plan with its free sizes moved, and a line for each change; refuse if 2 % cannot be reached.
+    """Return the plan with its free sizes moved, and a line for each change; refuse if 1 % cannot be reached.
 
     `what` is params, flops (forward, of a row of `length` tokens) or state (its bytes after such a row). First the sizes
     that a mixer declares as free, in its order; what is then left of a difference in parameters or FLOPs is given to the
@@ -76,7 +77,7 @@ def matched(plan: Plan, what: str, length: int, reference: Layer) -> tuple[Plan,
         raise ConfigError("`stack.match=state`: what reads a row both ways keeps no state; match params or flops")
     measure = _measure(plan, what, length)
     with torch.device("meta"):
-        target = measure(build_mixer(reference, plan.width, plan.causal))
+        target = _reference_cost(plan, what, measure, reference)
         takes_the_rest = what != "state" and plan.channel is not None and "expansion" in plan.channel
         layers = _fit_all(plan, measure, target, once=takes_the_rest)
         mixers = _mean(layers, plan, measure)
@@ -96,6 +97,16 @@ def matched(plan: Plan, what: str, length: int, reference: Layer) -> tuple[Plan,
     return found, [*_changes(plan, found), f"{what} within {off:+.2%} of the same stack of `{reference.mixer}`"]
 
 
+def _reference_cost(plan: Plan, what: str, measure: Callable[[nn.Module], float], reference: Layer) -> float:
+    mixer = build_mixer(reference, plan.width, plan.causal)
+    where = f"`stack.match.{what}={reference.mixer}`"
+    if plan.causal and not mixer.causal:
+        raise ConfigError(f"{where}: sees the future, and the task is causal")
+    if not (cost := measure(mixer)):
+        raise ConfigError(f"{where}: has none, and nothing can be matched to nothing")
+    return cost
+
+
 def _measure(plan: Plan, what: str, length: int) -> Callable[[nn.Module], float]:
     if what == "params":
         return parameters
@@ -106,15 +117,17 @@ def _measure(plan: Plan, what: str, length: int) -> Callable[[nn.Module], float]
 def _fit_all(plan: Plan, measure: Callable[[nn.Module], float], target: float, *, once: bool) -> tuple[Layer, ...]:
     """Fit every mixer; unless `once`, those that can be moved make up, on average, for those that cannot."""
     movable = sum(bool(_free(layer)) for layer in plan.layers) / len(plan.layers)
-    layers, aim, far = plan.layers, target, FAR if once else FARTHEST
+    nearest, least, aim, far = plan.layers, math.inf, target, FAR if once else FARTHEST
     for _ in range(1 if once or not movable else PASSES):
         fitted = {layer.fingerprint: _fit(layer, plan, measure, max(aim, 1), far) for layer in plan.distinct_mixers()}
         layers = tuple(_like(fitted[layer.fingerprint], layer) for layer in plan.layers)
         missing = target - _mean(layers, plan, measure)
-        if abs(missing) <= TOLERANCE / 4 * target:
+        if abs(missing) < least:
+            nearest, least = layers, abs(missing)
+        if least <= TOLERANCE / 4 * target:
             break
         aim += missing / (movable or 1)
-    return layers
+    return nearest
 
 
 def _mean(layers: tuple[Layer, ...], plan: Plan, measure: Callable[[nn.Module], float]) -> float:
@@ -148,11 +161,15 @@ def _fit(layer: Layer, plan: Plan, measure: Callable[[nn.Module], float], target
         declared = size.of(layer)
         doublings = [layer, *_buildable(layer, size, plan, [declared * 2**i for i in range(-far, far + 1)])]
         low, high = _around(sorted(doublings, key=size.of), cost, target)
-        first, last = size.of(low), size.of(high)
-        between = [first + (last - first) * i / STEPS for i in range(1, STEPS)]
-        near = [low, *_buildable(layer, size, plan, between), high]
-        # The declared size comes first: a size that moves nothing stays.
-        layer = min([layer, *_around(near, cost, target)], key=lambda each: abs(cost(each) - target))
+        for _ in range(ROUNDS):
+            first, last = size.of(low), size.of(high)
+            between = [first + (last - first) * i / STEPS for i in range(1, STEPS)]
+            near = [low, *_buildable(low, size, plan, between), high]
+            low, high = _around(near, cost, target)
+            # The declared size comes first: a size that moves nothing stays.
+            layer = min([layer, low, high], key=lambda each: abs(cost(each) - target))
+            if abs(cost(layer) / target - 1) <= TOLERANCE / 4:
+                break
     return layer
 
 

@@ -200,9 +200,11 @@ def _check_by_building(plan: Plan, files: Mapping[str, Path]) -> None:
         for layer in plan.distinct_mixers():
             mixer = build_mixer(layer, plan.width, plan.causal)
             if plan.causal and not mixer.causal:
+                name = next((part.mixer for part in layer.parts if not has_causal_form(part)), layer.mixer)
+                which = f"`{name}` " if layer.parts else ""
                 raise ConfigError(
-                    f"`stack.groups.{layer.group}.mixer={layer.mixer}`: sees the future, and the task is causal"
-                    + (f"; did you mean `{layer.mixer}_causal`?" if f"{layer.mixer}_causal" in files else "")
+                    f"`stack.groups.{layer.group}.mixer={layer.mixer}`: {which}sees the future, and the task is causal"
+                    + (f"; did you mean `{name}_causal`?" if f"{name}_causal" in files else "")
                 )
         if plan.channel is not None:
             build(plan.channel, "stack.channel", width=plan.width)
@@ -213,7 +215,8 @@ def _check_overrides(mixers: Mapping[str, Any], files: Mapping[str, Path], width
     import torch
 
     for name, settings in mixers.items():
-        _check_mixer_name(name, f"mixers.{name}", files)
+        if name not in files:
+            raise ConfigError(f"`mixers.{name}`: no such mixer; {near_miss(name, files)}")
         if not isinstance(settings, Mapping):
             raise ConfigError(f"`mixers.{name}={settings}`: hyper-parameters are needed, e.g. `mixers.{name}.heads=4`")
         with torch.device("meta"):

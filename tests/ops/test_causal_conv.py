@@ -42,6 +42,17 @@ def test_gradients_in_pieces(t: int, piece: int, pieces: int, monkeypatch: pytes
     torch.testing.assert_close(torch.autograd.grad(found, sought, into), torch.autograd.grad(wanted, sought, into))
 
 
+@pytest.mark.parametrize("length", [1, 4])
+def test_operators_say_what_they_give(length: int) -> None:
+    turned = torch.randn(3, 9, 2).permute(2, 1, 0).requires_grad_()
+    weight = torch.randn(length, 3).mT.requires_grad_()
+    causal_conv(turned, weight)[0].sum().backward()
+    joined, contiguous = torch.randn(2, 9, 3, requires_grad=True), weight.detach().contiguous().requires_grad_()
+    torch.library.opcheck(torch.ops.hybridlab.short_conv.default, (joined, contiguous, torch.randn(3)))
+    compiled = torch.compile(lambda x, w: causal_conv(x, w)[0] * 2, backend="aot_eager")
+    torch.testing.assert_close(compiled(turned, weight), causal_conv(turned, weight)[0] * 2)
+
+
 def test_gradients_of_no_tokens() -> None:
     x, weight = torch.randn(2, 0, 3, requires_grad=True), torch.randn(3, 4, requires_grad=True)
     d_x, d_weight = torch.autograd.grad(causal_conv(x, weight)[0].sum(), (x, weight))

@@ -78,6 +78,24 @@ def test_the_reference_may_be_another_mixer():
     assert lines[-1].endswith("of the same stack of `linear`")
 
 
+@pytest.mark.parametrize(
+    ("what", "reference", "message"),
+    [
+        ("state", "nystrom", "`stack.match.state=nystrom`: sees the future, and the task is causal"),
+        ("params", "linformer", "`stack.match.params=linformer`: sees the future, and the task is causal"),
+        ("state", "identity", "`stack.match.state=identity`: has none, and nothing can be matched to nothing"),
+    ],
+)
+def test_a_reference_without_the_size_is_refused(what, reference, message):
+    with pytest.raises(ConfigError, match=message):
+        matched(plan_of("gla"), what, LENGTH, single_layer(reference, 128, {}, mixer_files()))
+
+
+def test_a_reference_is_one_name():
+    with pytest.raises(ConfigError, match=r"`stack.match.params=\['full'\]`: no such mixer"):
+        what_and_reference({"params": ["full"]}, mixer_files())
+
+
 def test_a_size_that_moves_nothing_stays():
     found, lines = match(plan_of({"name": "sliding", "kv_heads": 1}), "params")
     assert found.layers == plan_of({"name": "sliding", "kv_heads": 1}).layers

@@ -86,6 +86,10 @@ def test_normal_form_spells_out_the_parts():
         ({**HYBRID, "combined": "mean"}, "mixer.combined=mean`: Parallel has no such setting; did you mean `combine`"),
         ({"parallel": ["full", HYBRID]}, "a part is a mixer, not again a parallel layer"),
         ({"parallel": ["full", {"name": "sliding", "window": 0}]}, "mixer.parallel.window=0`: a whole number"),
+        (
+            {"parallel": ["full", "nystrom"]},
+            "mixer=full\\+nystrom`: `nystrom` sees the future, and the task is causal; did you mean `nystrom_causal`",
+        ),
     ],
 )
 def test_mistakes_are_refused_with_their_path(mixer, message):

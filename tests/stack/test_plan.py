@@ -88,7 +88,7 @@ def test_refusals_name_the_key_the_value_and_the_near_miss(case):
 
 
 def test_an_unknown_name_under_mixers_is_refused():
-    with pytest.raises(ConfigError, match=re.escape("`mixers.slidin=slidin`: no such mixer; did you mean `sliding`?")):
+    with pytest.raises(ConfigError, match=re.escape("`mixers.slidin`: no such mixer; did you mean `sliding`?")):
         plan_of({"deep": {"mixer": "full"}}, {"slidin": {"window": 4}})
 
 
