@@ -14,9 +14,8 @@ from torch import Tensor
 
 from hybridlab.bench.timing import Timing, time_training
 from hybridlab.config import mixer_files
-from hybridlab.errors import ConfigError, near_miss
 from hybridlab.stack.layer import build_mixer
-from hybridlab.stack.plan import has_causal_form, single_layer
+from hybridlab.stack.plan import check_mixer_name, has_causal_form, single_layer
 from hybridlab.training.compiler import compile_soundly
 
 HEAD_WIDTH = 64
@@ -87,8 +86,7 @@ def empty_table(setting: Setting) -> Table:
 def check_names(names: Sequence[str]) -> None:
     """Refuse a name that no mixer has."""
     for name in names:
-        if name not in mixer_files():
-            raise ConfigError(f"`--mixers={name}`: no such mixer; {near_miss(name, mixer_files())}")
+        check_mixer_name(name, f"--mixers={name}", mixer_files())
 
 
 def _timings(
@@ -124,8 +122,8 @@ def cells(found: dict[int, Timing], reference: dict[int, Timing] | None, setting
     row = []
     for length in setting.lengths:
         taken = found[length].milliseconds
-        share = None if reference is None else taken / reference[length].milliseconds
-        row.append(_short(taken, 1) if share is None else f"{_short(taken, 1)} ({_short(share, 2)}×)")
+        share = "" if reference is None else f" ({_short(taken / reference[length].milliseconds, 2)}×)"
+        row.append(f"{_short(taken, 1)}{share}")
     few, many = (found[length].milliseconds for length in setting.growth)
     row.append(f"{many / few:.2f}")
     if setting.device.type == "cuda":

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from hybridlab.build import build, find_target
-from hybridlab.errors import ConfigError, near_miss
+from hybridlab.errors import ConfigError
 from hybridlab.stack.layer import Layer, build_mixer
 from hybridlab.stack.measure import forward_flops, parameters, state_after
-from hybridlab.stack.plan import Plan
+from hybridlab.stack.plan import Plan, check_mixer_name
 
 MATCHED = ("params", "flops", "state")
 REFERENCE = "full"
@@ -61,8 +61,7 @@ def what_and_reference(match: Any, names: Any) -> tuple[str, str]:
         raise ConfigError(
             f"`stack.match={match}`: one of {', '.join(MATCHED)} is needed, or e.g. {{state: gla}}, or null"
         )
-    if not isinstance(reference, str) or reference not in names:
-        raise ConfigError(f"`stack.match.{what}={reference}`: no such mixer; {near_miss(str(reference), names)}")
+    check_mixer_name(reference, f"stack.match.{what}={reference}", names)
     return what, reference
 
 

@@ -1,6 +1,6 @@
 """From the configuration of a stack to its plan: the only place where layers and groups are expanded and checked."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -88,6 +88,12 @@ def has_causal_form(layer: Layer) -> bool:
     return bool(find_target(layer.settings, layer.where).causal)
 
 
+def check_mixer_name(name: Any, given: str, names: Collection[str]) -> None:
+    """Refuse a name that no mixer has; `given` is how it was given."""
+    if not isinstance(name, str) or name not in names:
+        raise ConfigError(f"`{given}`: no such mixer; {near_miss(str(name), names)}")
+
+
 def normal_form(stack: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
     """Return the `stack` node with each group spelt out, so that two spellings of one stack are one run."""
     groups: dict[str, list[Layer]] = {}
@@ -132,7 +138,7 @@ def _layer(
     if isinstance(entry, Mapping) and "parallel" in entry:
         return _parallel_layer(entry, index, group, where, mixers, files)
     name, inline = _name_and_settings(entry, where)
-    _check_mixer_name(name, where, files)
+    check_mixer_name(name, f"{where}={name}", files)
     path = where if inline else f"mixers.{name}"
     return Layer(index, group, name, {**_load(files[name]), **mixers.get(name, {}), **inline}, path)
 
@@ -215,17 +221,11 @@ def _check_overrides(mixers: Mapping[str, Any], files: Mapping[str, Path], width
     import torch
 
     for name, settings in mixers.items():
-        if name not in files:
-            raise ConfigError(f"`mixers.{name}`: no such mixer; {near_miss(name, files)}")
+        check_mixer_name(name, f"mixers.{name}", files)
         if not isinstance(settings, Mapping):
             raise ConfigError(f"`mixers.{name}={settings}`: hyper-parameters are needed, e.g. `mixers.{name}.heads=4`")
         with torch.device("meta"):
             build({**_load(files[name]), **settings}, f"mixers.{name}", width=width)
-
-
-def _check_mixer_name(name: Any, where: str, files: Mapping[str, Path]) -> None:
-    if name not in files:
-        raise ConfigError(f"`{where}={name}`: no such mixer; {near_miss(name, files)}")
 
 
 def _check_count(value: Any, where: str) -> None:
