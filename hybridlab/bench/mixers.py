@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hybridlab.bench.timing import Timing, time_training
 from hybridlab.config import mixer_files
-from hybridlab.stack.layer import build_mixer
+from hybridlab.stack.layer import Layer, build_mixer
 from hybridlab.stack.plan import check_mixer_name, has_causal_form, single_layer
 from hybridlab.training.compiler import compile_soundly
 
@@ -93,11 +93,20 @@ def _timings(
     overrides: dict[str, Any], setting: Setting, names: Sequence[str]
 ) -> Iterator[tuple[str, dict[int, Timing]]]:
     for name in names or mixer_files():
-        layer = single_layer(name, setting.width, overrides, mixer_files())
+        layer = _with_heads(
+            single_layer(name, setting.width, overrides, mixer_files()), overrides.get(name) or {}, setting
+        )
         mixer = build_mixer(layer, setting.width, has_causal_form(layer)).to(setting.device)
         torch.compiler.reset()
         call = compile_soundly(mixer, dynamic=False) if setting.half else mixer
         yield name, {length: _mixer(mixer, call, setting, length) for length in setting.lengths}
+
+
+def _with_heads(layer: Layer, given: dict[str, Any], setting: Setting) -> Layer:
+    """Give a mixer as many heads as the setting has, unless the configuration says how many it has."""
+    if "heads" not in layer.settings or "heads" in given:
+        return layer
+    return replace(layer, settings={**layer.settings, "heads": setting.heads})
 
 
 def _mixer(mixer: torch.nn.Module, call: Any, setting: Setting, length: int) -> Timing:

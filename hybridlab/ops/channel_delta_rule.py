@@ -62,7 +62,7 @@ def chunked_channel_delta_rule(
         t, width, dtype = v.shape[2], k.shape[-1], accumulation_dtype(v)
         # Of keys that are alike, the inverse is made of small differences: what it is made of is not rounded.
         written = k * beta.to(dtype)[..., None]
-        if kernel_serves(v, width, v.shape[-1]):
+        if kernel_serves(v, width):
             return channel_recurrence_by_kernel(q, -k, written, None, v, log_decay, state)
         q, k, v, written, log_decay = in_chunks(chunk, q, k, v, written, log_decay.to(dtype))
         readers = torch.stack([q, k], dim=-2) * log_decay.exp()[..., None, :]  # what they see of the state before them

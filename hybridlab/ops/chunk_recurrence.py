@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hybridlab.ops.kernel_launch import compiled_at_once
+from hybridlab.ops.kernel_widths import kernel_width, widened
 
 CHUNK = 64
 
@@ -30,9 +31,12 @@ def recurrence_by_kernel(
     from hybridlab.ops.chunk_recurrence_triton import chunk_recurrence
 
     (b, h, _, _, width), keys = u.shape, k.shape[-1]
+    rows = kernel_width(keys)
     if state is None:
-        state = torch.zeros(b, h, keys, width, dtype=torch.float32, device=u.device)
-    q, k, values = (x.to(u.dtype).flatten(2, 3).flatten(0, 1) for x in (q, k, u))
+        state = torch.zeros(b, h, rows, width, dtype=torch.float32, device=u.device)
+    q, k = (widened(x.to(u.dtype), rows) for x in (q, k))
+    w = None if w is None else widened(w, rows)
+    q, k, values = (x.flatten(2, 3).flatten(0, 1) for x in (q, k, u))
     removed, decay = (None if x is None else x.flatten(2, 3).flatten(0, 1) for x in (w, left))
-    o, last, _, _ = chunk_recurrence(q, k, values, removed, decay, state.float().flatten(0, 1))
-    return o.unflatten(0, (b, h)), last.unflatten(0, (b, h))
+    o, last, _, _ = chunk_recurrence(q, k, values, removed, decay, widened(state.float(), width, rows).flatten(0, 1))
+    return o.unflatten(0, (b, h)), last.unflatten(0, (b, h))[:, :, :keys]

@@ -12,6 +12,7 @@ from hybridlab.ops.affine_scan import diagonal_affine_scan
 from hybridlab.ops.chunk_recurrence import CHUNK, recurrence_by_kernel
 from hybridlab.ops.chunks import in_chunks
 from hybridlab.ops.kernel_launch import compiled_at_once
+from hybridlab.ops.kernel_widths import by_parts_of_values, kernel_width, widened
 from hybridlab.ops.op import kernel_serves
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.triangular_inverse import unit_lower_inverse
@@ -56,20 +57,20 @@ def chunked_delta_rule(
     A chunk from a state S adds Kᵀ(U - W S), with [W | U] = (I + A)⁻¹ diag(β) [K | V] and A the strictly lower part of
     diag(β) K Kᵀ (the WY form, 2406.06484). So it is an affine map of the state, and its outputs one too: what their
     matrices need is batched over all chunks, and a scan of the maps gives the states between them; GPU kernels step through
-    the chunks instead. With decay, each product of two tokens is weighted by what is left of the earlier one at the later.
+    chunks of their own size instead. With decay, each product of two tokens is weighted by what is left of the earlier one
+    at the later.
 
     Matrix products are in the dtype of the inputs; decays, the inverse and K Kᵀ in it, the scan and the state in
     float32 at least.
     """
     with autocast_off(v):
         t, dtype = v.shape[2], accumulation_dtype(v)
+        if kernel_serves(v, k.shape[-1]):
+            return by_parts_of_values(_by_kernels, v, state, q, k, beta, log_decay)
         chunk = min(chunk, t)
         q, k, v = (in_chunks(x, chunk) for x in (q, k, v))
         beta = in_chunks(beta.to(dtype)[..., None], chunk)
         left = None if log_decay is None else in_chunks(log_decay.to(dtype)[..., None], chunk).cumsum(-2)
-        if chunk == CHUNK and kernel_serves(v, k.shape[-1], v.shape[-1]):
-            o, last = _by_kernels(q, k, v, beta, left, state)
-            return o[:, :, :t], last
         weights = _weights(left, chunk, dtype, q.device)
         # Of keys that are alike, the inverse is made of small differences: rounded products would double its error.
         keys = k.to(dtype)
@@ -90,14 +91,20 @@ def chunked_delta_rule(
 
 @compiled_at_once
 def _by_kernels(
-    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, left: Tensor | None, state: Tensor | None
-) -> tuple[Float[Tensor, "b h n*c v"], Float[Tensor, "b h k v"]]:
+    v: Tensor, state: Tensor | None, q: Tensor, k: Tensor, beta: Tensor, log_decay: Tensor | None
+) -> tuple[Tensor, Tensor]:
     from hybridlab.ops.wy_form_triton import wy_form
 
+    (t, width), (size, columns), dtype = v.shape[2:], (k.shape[-1], kernel_width(v.shape[-1])), accumulation_dtype(v)
+    q, k = (in_chunks(widened(x, kernel_width(size)), CHUNK) for x in (q, k))
+    v = in_chunks(widened(v, columns), CHUNK)
+    beta = in_chunks(beta.to(dtype)[..., None], CHUNK)[..., 0]
+    left = None if log_decay is None else in_chunks(log_decay.to(dtype)[..., None], CHUNK)[..., 0].cumsum(-1)
     decay = torch.zeros_like(beta) if left is None else left
-    w, u, _ = wy_form(k.flatten(0, 2), v.flatten(0, 2), beta.flatten(0, 2)[..., 0], decay.flatten(0, 2)[..., 0])
-    left = None if left is None else left.squeeze(-1)
-    return recurrence_by_kernel(q, k, u.view_as(v), w.view_as(k), left, state)
+    w, u, _ = wy_form(*(x.flatten(0, 2) for x in (k, v, beta, decay)))
+    state = None if state is None else widened(state, columns, k.shape[-1])
+    o, last = recurrence_by_kernel(q, k, u.view_as(v), w.view_as(k), left, state)
+    return o[:, :, :t, :width], last[:, :, :size, :width]
 
 
 def _weights(left: Tensor | None, chunk: int, dtype: torch.dtype, device: torch.device) -> Tensor:

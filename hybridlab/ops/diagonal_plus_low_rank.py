@@ -62,7 +62,7 @@ def chunked_diagonal_plus_low_rank(
     """
     with autocast_off(v):
         t, width, dtype = v.shape[2], k.shape[-1], accumulation_dtype(v)
-        if kernel_serves(v, width, v.shape[-1]):
+        if kernel_serves(v, width):
             return channel_recurrence_by_kernel(q, a, b, k, v, log_decay, state)
         q, k, v, a, b, log_decay = in_chunks(chunk, q, k, v, a, b, log_decay.to(dtype))
         readers = torch.stack([q * log_decay.exp(), a.to(dtype)], dim=-2)  # what they see of the state before them

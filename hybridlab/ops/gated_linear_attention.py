@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hybridlab.ops.channel_decay import channel_decay, in_chunks
 from hybridlab.ops.channel_recurrence import channel_recurrence_by_kernel
+from hybridlab.ops.kernel_widths import by_parts_of_keys
 from hybridlab.ops.op import kernel_serves
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.prefix_sum import decayed_states
@@ -50,8 +51,8 @@ def chunked_gated_linear_attention(
     """
     with autocast_off(v):
         t, dtype = v.shape[2], accumulation_dtype(v)
-        if kernel_serves(v, k.shape[-1], v.shape[-1]):
-            return channel_recurrence_by_kernel(q, None, None, k, v, log_decay, state)
+        if kernel_serves(v):
+            return by_parts_of_keys(_by_kernels, q, k, v, log_decay, state)
         q, k, v, log_decay = in_chunks(chunk, q, k, v, log_decay.to(dtype))
         # What queries read of the state before their own token, and what they read of the token itself.
         faded, own = (q * log_decay.exp())[..., None, :], (q * k).sum(-1, keepdim=True)
@@ -61,3 +62,10 @@ def chunked_gated_linear_attention(
         carried = queries.squeeze(-2).to(v.dtype) @ starts
         o = scores[..., 0, 0, :, :] @ v + own * v + carried
         return o.flatten(2, 3)[:, :, :t], last
+
+
+def _by_kernels(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, state: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    assert log_decay is not None
+    return channel_recurrence_by_kernel(q, None, None, k, v, log_decay, state)

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from hybridlab.ops.kernel_widths import WIDEST
+
 HALF = (torch.bfloat16, torch.float16)
-KERNEL_WIDTHS = (16, 32, 64, 128)  # what a program of the kernels holds in registers
 # Looked up here, because a compiler that traces an op would warn of a cached function.
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 LARGEST_STATE = 128  # numbers per channel that those of the selective scan share out to the registers of 8 warps
@@ -18,8 +19,8 @@ _noted: list[bool] | None = None  # a note for each time that a kernel has the w
 
 
 def kernel_serves(x: Tensor, *widths: int) -> bool:
-    """Say whether a GPU kernel of ours takes over from the PyTorch form: in half precision, for heads of these widths."""
-    return _serves(x, all(width in KERNEL_WIDTHS for width in widths), HALF)
+    """Say whether a GPU kernel of ours takes over from the PyTorch form: in half precision, for vectors of these widths."""
+    return _serves(x, all(width <= WIDEST for width in widths), HALF)
 
 
 def wide_kernel_serves(x: Tensor) -> bool:
@@ -34,13 +35,13 @@ def scan_kernel_serves(x: Tensor, size: int) -> bool:
 
 def taylor_kernel_serves(x: Tensor, width: int, values: int) -> bool:
     """Say the same of the kernels of Taylor attention, in half precision, for queries and values that fit into a program."""
-    return _serves(x, width <= 64 and values <= 128, HALF)
+    return _serves(x, width <= 64 and values <= WIDEST, HALF)
 
 
 def block_kernel_serves(x: Tensor, width: int, values: int, block: int, sharing: int) -> bool:
     """Say the same of the kernels of attention to chosen blocks, by the length of a block and the heads that share a choice."""
     cut = block % KERNEL_BLOCK == 0 and block <= 4 * KERNEL_BLOCK
-    return _serves(x, max(width, values) <= 128 and cut and sharing <= 64, HALF)
+    return _serves(x, max(width, values) <= WIDEST and cut and sharing <= 64, HALF)
 
 
 def flash_serves(q: Tensor) -> bool:

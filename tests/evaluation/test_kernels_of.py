@@ -9,13 +9,13 @@ def test_a_kernel_of_ours_is_seen_where_it_is_written_for_the_widths():
     x = torch.zeros(1)
     with kernels_of() as kernels:
         assert not kernel_serves(x, 64)  # on a CPU nothing changes
-    with kernels_of() as too_odd:
-        kernel_serves(x, 48)
+    with kernels_of() as too_wide:
+        kernel_serves(x, 129)
     with kernels_of() as scanned:
         assert not scan_kernel_serves(x, 13)
     with kernels_of() as too_large:
         scan_kernel_serves(x, 200)
-    assert (kernels, too_odd, scanned, too_large) == (["Triton"], [], ["Triton"], [])
+    assert (kernels, too_wide, scanned, too_large) == (["Triton"], [], ["Triton"], [])
 
 
 def test_pytorchs_attention_is_seen_on_any_device():

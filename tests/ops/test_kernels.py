@@ -26,9 +26,12 @@ from tests.ops.test_block_attention import chosen_blocks
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS:UserWarning")]
 
 
-@pytest.mark.parametrize("t", [64, 200, 1000])
+@pytest.mark.parametrize("t", [1, 64, 200, 1000])
 @pytest.mark.parametrize("decays", [False, True], ids=["plain", "gated"])
-@pytest.mark.parametrize(("width", "values"), [(16, 16), (32, 32), (64, 64), (128, 128), (64, 16), (16, 64), (64, 32)])
+@pytest.mark.parametrize(
+    ("width", "values"),
+    [(16, 16), (32, 32), (64, 64), (128, 128), (64, 16), (16, 64), (64, 32), (48, 96), (24, 300), (96, 192)],
+)
 def test_delta_rule(t: int, decays: bool, width: int, values: int) -> None:
     torch.manual_seed(0)
     q, k = (F.normalize(torch.randn(2, 3, t, width), dim=-1).bfloat16() for _ in range(2))
@@ -94,7 +97,9 @@ def test_what_the_selective_scan_keeps_for_the_gradient_is_a_fraction_of_the_sta
 
 @pytest.mark.parametrize("strength", [0.0, 0.1, 20.0, 1000.0])
 @pytest.mark.parametrize("t", [5, 64, 200, 1000])
-@pytest.mark.parametrize(("width", "values"), [(16, 16), (64, 64), (128, 128), (64, 16), (32, 128)])
+@pytest.mark.parametrize(
+    ("width", "values"), [(16, 16), (64, 64), (128, 128), (64, 16), (32, 128), (48, 96), (24, 200), (100, 256)]
+)
 @pytest.mark.parametrize("op", ["gated linear attention", "channel delta rule", "diagonal plus low rank"])
 def test_channel_recurrence(op: str, width: int, values: int, t: int, strength: float) -> None:
     torch.manual_seed(0)
@@ -208,7 +213,22 @@ def test_unit_lower_systems(spread: float) -> None:
 @pytest.mark.parametrize("t", [5, 64, 200, 1000])
 @pytest.mark.parametrize("decays", [False, True], ids=["plain", "decaying"])
 @pytest.mark.parametrize("groups", [1, 4])
-@pytest.mark.parametrize(("width", "values"), [(16, 16), (64, 72), (128, 128), (64, 160), (64, 16), (64, 32), (128, 8)])
+@pytest.mark.parametrize(
+    ("width", "values"),
+    [
+        (16, 16),
+        (64, 72),
+        (128, 128),
+        (64, 160),
+        (64, 16),
+        (64, 32),
+        (128, 8),
+        (48, 96),
+        (20, 10),
+        (272, 72),
+        (256, 512),
+    ],
+)
 def test_linear_attention(t: int, decays: bool, groups: int, width: int, values: int) -> None:
     torch.manual_seed(0)
     q, k = (torch.randn(2, groups, t, width).bfloat16() / width**0.5 for _ in range(2))
@@ -219,3 +239,11 @@ def test_linear_attention(t: int, decays: bool, groups: int, width: int, values:
         return chunked_linear_attention(q, k, v, log_decay, state)
 
     _alike(attend, inputs, 0.02)
+
+
+@pytest.mark.parametrize(("width", "values"), [(129, 64), (256, 512)])
+def test_gated_linear_attention_with_wide_keys(width: int, values: int) -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 200, size).bfloat16() / size**0.5 for size in (width, width, values))
+    inputs = [q, k, v, -0.1 * torch.rand(2, 3, 200, width), torch.randn(2, 3, width, values)]
+    _alike(chunked_gated_linear_attention, [each.cuda() for each in inputs], 0.02)
