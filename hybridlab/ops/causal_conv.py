@@ -9,10 +9,12 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
 from hybridlab.ops.fft_conv import fft_conv
+from hybridlab.ops.kernel_launch import compiled_at_once
+from hybridlab.ops.op import MOST_TAPS, short_conv_kernel_serves
 from hybridlab.ops.precision import autocast_off
 
 FEW = 8  # taps: so many passes over the rows cost a CPU less than to turn them to PyTorch's convolution and back
-MANY = 32  # taps: with more, the gradients of PyTorch's convolution cost more than Fourier transforms
+MANY = MOST_TAPS  # with more, the gradients of PyTorch's convolution cost more than Fourier transforms
 # Gradients are made in pieces of so many numbers (512 KiB in float32): what one tap read is in the cache for the next, as are
 # their products. No more pieces than so many, however long the rows are.
 PIECE, PIECES = 2**17, 64
@@ -38,9 +40,11 @@ def causal_conv(
     bias: Float[Tensor, " d"] | None = None,
     past: Float[Tensor, "b l-1 d"] | None = None,
 ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b l-1 d"]]:
-    """Give what `shifted_causal_conv` gives: by one call of PyTorch's convolution, of few taps on a CPU tap by tap in place,
-    of many by Fourier transforms."""
+    """Give what `shifted_causal_conv` gives: by one call of PyTorch's convolution, of few taps on a CPU tap by tap in place
+    and on a GPU by kernels, of many by Fourier transforms."""
     with autocast_off(x):
+        if x.numel() and short_conv_kernel_serves(x, weight.shape[1]):
+            return _by_kernels(x, weight, bias, past)
         joined, remembered = _join(x, weight.shape[1], past)
         weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
         # The meta device tells what a CPU would do.
@@ -51,6 +55,16 @@ def causal_conv(
             y = fft_conv(joined, weight.flip(-1))[:, weight.shape[1] - 1 :]
             return y if bias is None else y + bias, remembered
         return F.conv1d(joined.mT, weight[:, None], bias, groups=x.shape[2]).mT, remembered
+
+
+@compiled_at_once
+def _by_kernels(x: Tensor, weight: Tensor, bias: Tensor | None, past: Tensor | None) -> tuple[Tensor, Tensor]:
+    from hybridlab.ops.short_conv_triton import short_conv
+
+    length = weight.shape[1]
+    _, remembered = _join(x[:, max(x.shape[1] - length + 1, 0) :], length, past)
+    rows, before = (x, 0) if past is None else (torch.cat([past.to(x.dtype), x], dim=1), length - 1)
+    return short_conv(rows, weight.mT, bias, before), remembered
 
 
 # Operators of their own, whose gradient is written by hand: that of slices would fill up and add whole rows.

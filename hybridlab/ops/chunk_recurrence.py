@@ -11,6 +11,7 @@ from hybridlab.ops.kernel_launch import compiled_at_once
 from hybridlab.ops.kernel_widths import kernel_width, widened
 
 CHUNK = 64
+ALIGNMENT = 16  # columns: where each row starts at a multiple of so many, a thread loads several at once
 
 
 @compiled_at_once
@@ -31,12 +32,12 @@ def recurrence_by_kernel(
     from hybridlab.ops.chunk_recurrence_triton import chunk_recurrence
 
     (b, h, _, _, width), keys = u.shape, k.shape[-1]
-    rows = kernel_width(keys)
+    rows, columns = kernel_width(keys), -(-width // ALIGNMENT) * ALIGNMENT
     if state is None:
-        state = torch.zeros(b, h, rows, width, dtype=torch.float32, device=u.device)
-    q, k = (widened(x.to(u.dtype), rows) for x in (q, k))
+        state = torch.zeros(b, h, rows, columns, dtype=torch.float32, device=u.device)
+    q, k, u = widened(q.to(u.dtype), rows), widened(k.to(u.dtype), rows), widened(u, columns)
     w = None if w is None else widened(w, rows)
     q, k, values = (x.flatten(2, 3).flatten(0, 1) for x in (q, k, u))
     removed, decay = (None if x is None else x.flatten(2, 3).flatten(0, 1) for x in (w, left))
-    o, last, _, _ = chunk_recurrence(q, k, values, removed, decay, widened(state.float(), width, rows).flatten(0, 1))
-    return o.unflatten(0, (b, h)), last.unflatten(0, (b, h))[:, :, :keys]
+    o, last, _, _ = chunk_recurrence(q, k, values, removed, decay, widened(state.float(), columns, rows).flatten(0, 1))
+    return o[..., :width].unflatten(0, (b, h)), last[:, :keys, :width].unflatten(0, (b, h))

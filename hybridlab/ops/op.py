@@ -13,6 +13,7 @@ HALF = (torch.bfloat16, torch.float16)
 # Looked up here, because a compiler that traces an op would warn of a cached function.
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 LARGEST_STATE = 128  # numbers per channel that those of the selective scan share out to the registers of 8 warps
+MOST_TAPS = 32  # of a short convolution whose kernels are written out tap by tap
 KERNEL_BLOCK = 64  # keys of a block that those of attention to listed blocks take
 MOST_ROWS = 65535  # a GPU launches so many programs side by side in the second direction
 _noted: list[bool] | None = None  # a note for each time that a kernel has the widths asked for, while somebody looks
@@ -31,6 +32,11 @@ def wide_kernel_serves(x: Tensor) -> bool:
 def scan_kernel_serves(x: Tensor, size: int) -> bool:
     """Say the same of the kernels of the selective scan, of float32 or half precision, for a state of this size a channel."""
     return _serves(x, size <= LARGEST_STATE, (torch.float32, *HALF))
+
+
+def short_conv_kernel_serves(x: Tensor, taps: int) -> bool:
+    """Say the same of the kernels of short convolutions, of float32 or half precision, for so many taps."""
+    return _serves(x, taps <= MOST_TAPS, (torch.float32, *HALF))
 
 
 def taylor_kernel_serves(x: Tensor, width: int, values: int) -> bool:

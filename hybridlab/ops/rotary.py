@@ -23,8 +23,18 @@ def rotary_turns(
     positions: Int[Tensor, "*b t"], like: Float[Tensor, "b h t k"], base: float
 ) -> tuple[Float[Tensor, "*b 1 t k/2"], Float[Tensor, "*b 1 t k/2"]]:
     """Return the cosine and sine of position · base^(-2i/k) for i < k/2, to be broadcast over the heads of `like`."""
-    width = like.shape[-1]
-    dtype = accumulation_dtype(like)
-    exponents = torch.arange(0, width, 2, device=like.device, dtype=dtype) / width
+    return _turns(positions, like.shape[-1], base, accumulation_dtype(like))
+
+
+# An operator of its own: a compiler would reckon each cosine again for every head that is turned by it.
+@torch.library.custom_op("hybridlab::rotary_turns", mutates_args=())
+def _turns(positions: Tensor, width: int, base: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    exponents = torch.arange(0, width, 2, device=positions.device, dtype=dtype) / width
     angles = positions.to(dtype)[..., None, :, None] * base**-exponents
     return angles.cos(), angles.sin()
+
+
+@_turns.register_fake
+def _(positions: Tensor, width: int, base: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    shape = (*positions.shape[:-1], 1, positions.shape[-1], -(-width // 2))
+    return positions.new_empty(shape, dtype=dtype), positions.new_empty(shape, dtype=dtype)

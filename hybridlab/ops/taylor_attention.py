@@ -77,7 +77,9 @@ def taylor_features(x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b f"]:
     left = torch.where(is_square[:, None], left * 0.5**0.5, left)
     left, right = (F.pad(each, (0, 0, 0, -len(first) % ALIGNMENT)) for each in (left, right))
     y = x * d**-0.25
-    return F.linear(y, left[:, 1:], left[:, 0]) * F.linear(y, right[:, 1:], right[:, 0])
+    # Contiguous: a GPU's matrix units take no rows that start anywhere.
+    left, right, of_left, of_right = left[:, 1:].contiguous(), right[:, 1:].contiguous(), left[:, 0], right[:, 0]
+    return F.linear(y, left, of_left) * F.linear(y, right, of_right)
 
 
 def num_taylor_features(d: int) -> int:
