@@ -9,7 +9,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from hybridlab.ops.block_attention import block_attention
 from hybridlab.ops.fused_attention import fused_attention
+from hybridlab.ops.op import block_kernel_serves
 
 
 def dense_bigbird_attention(
@@ -67,10 +69,16 @@ def bigbird_attention(
     """Give what `dense_bigbird_attention` gives, exactly, in O(n·(near + first + c)·block) time and memory.
 
     The blocks that a block of queries sees are gathered side by side (2007.14062, appendix D), under a mask that all heads
-    share. If not `causal`, the queries of the first blocks attend to the whole row, in O(first·block·t).
+    share. If not `causal`, the queries of the first blocks attend to the whole row, in O(first·block·t). GPU kernels take
+    blocks that each token lists.
     """
     (b, h, n, _), (g, t) = q.shape, k.shape[1:3]
     start, before = divmod(t - n, block)
+    if causal and block_kernel_serves(v, k.shape[-1], v.shape[-1], block, 1):
+        seen = _seen(chosen, start, -(-t // block), near, first, causal)
+        far = torch.cat([seen[..., :first], seen[..., first + near :]], dim=-1)  # all but those near
+        listed = far.repeat_interleave(block, dim=1)[:, before : before + n]
+        return block_attention(q, k, v, listed.expand(b, -1, -1, -1), block, near)
     m = -(-t // block)
     one = start == m - 1  # a few queries in one block are not filled up to a block
     q = q if one else F.pad(q, (0, 0, before, -t % block))

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hybridlab.ops import bigbird_attention as bigbird
 from hybridlab.ops.bigbird_attention import bigbird_attention, dense_bigbird_attention
 from tests.ops.test_sliding_attention import LargestTensor, compared, inputs
 
@@ -39,6 +40,22 @@ def test_gathered_blocks_are_the_dense_mask(
     found, wanted = (
         attend(q, k, v, chosen, block, near, first) for attend in (bigbird_attention, dense_bigbird_attention)
     )
+    compared(found, wanted, q, k, v)
+
+
+@pytest.mark.parametrize(("n", "past"), [(150, 0), (70, 65), (1, 150), (10, 3)])
+@pytest.mark.parametrize("near", [1, 3])
+@pytest.mark.parametrize("first", [1, 3])
+@pytest.mark.parametrize("sharing", [1, 3])
+def test_listed_blocks_are_the_dense_mask(
+    n: int, past: int, near: int, first: int, sharing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As on a GPU, but that the attention to listed blocks has its PyTorch form.
+    monkeypatch.setattr(bigbird, "block_kernel_serves", lambda *_: True)
+    torch.manual_seed(0)
+    q, k, v = inputs(n, past, sharing)
+    chosen = choice(2 * sharing, n + past, past // 9, 9, near, first, 2, True)
+    found, wanted = (attend(q, k, v, chosen, 9, near, first) for attend in (bigbird_attention, dense_bigbird_attention))
     compared(found, wanted, q, k, v)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hybridlab.ops import block_choice
-from hybridlab.ops.block_choice import best_blocks, choice_by_mean, dense_choice_by_mean
+from hybridlab.ops.block_choice import best_blocks, choice_by_mean, dense_choice_by_mean, one_by_one
 
 
 @pytest.mark.parametrize("piece", [1, 13, 4096])
@@ -35,3 +35,10 @@ def test_best_blocks_are_those_of_the_greatest_scores() -> None:
     allowed = torch.tensor([[True, True, True, False], [False, True, False, False], [False] * 4])
     assert best_blocks(scores, allowed, 2).tolist() == [[0, 2], [1, -1], [-1, -1]]
     assert best_blocks(scores[:, :1], allowed[:, :1], 2).tolist() == [[0, -1], [-1, -1], [-1, -1]]
+
+
+def test_one_by_one_finds_what_sorting_finds() -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(3, 50, 20)
+    for found, wanted in zip(one_by_one(scores, 4), scores.topk(4), strict=True):
+        assert torch.equal(found, wanted)

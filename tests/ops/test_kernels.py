@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hybridlab.ops.block_attention import block_attention
+from hybridlab.ops.causal_conv import causal_conv
 from hybridlab.ops.channel_delta_rule import chunked_channel_delta_rule
 from hybridlab.ops.delta_rule import chunked_delta_rule
 from hybridlab.ops.diagonal_plus_low_rank import chunked_diagonal_plus_low_rank
@@ -69,6 +70,23 @@ def test_selective_scan(n: int, d: int, t: int, dtype: torch.dtype) -> None:
     step, rate, start = torch.rand(2, t, d), -0.1 - 2 * torch.rand(n, d), torch.randn(2, n, d)
     inputs = [each.cuda() for each in (u, step, rate, key, query, start)]
     _alike(selective_scan, inputs, 1e-5 if dtype == torch.float32 else 0.02)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("t", "d"), [(1, 64), (2, 5), (64, 70), (1000, 200)])
+@pytest.mark.parametrize(
+    ("length", "biased", "continued"), [(1, True, False), (4, False, True), (4, True, True), (32, True, False)]
+)
+def test_short_convolution(length: int, biased: bool, continued: bool, t: int, d: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    inputs = [torch.randn(2, t, d).to(dtype), torch.randn(d, length), torch.randn(d), torch.randn(2, length - 1, d)]
+
+    def convolve(x: Tensor, weight: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        bias, past = rest[0] if biased else None, rest[-1] if continued else None
+        return causal_conv(x, weight, bias, past)
+
+    given = [*inputs[:2], *([inputs[2]] if biased else []), *([inputs[3]] if continued else [])]
+    _alike(convolve, [each.cuda() for each in given], 1e-5 if dtype == torch.float32 else 0.02)
 
 
 @pytest.mark.parametrize("strength", [0.0, 20.0, 1000.0])
