@@ -4,10 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from hybridlab.ops.op import kernels_noted
+from hybridlab.stack.layer import build_mixer
+from hybridlab.stack.plan import Plan
 
 
 @contextmanager
@@ -16,7 +19,21 @@ def kernels_of() -> Iterator[list[str]]:
     kernels: list[str] = []
     with kernels_noted() as ours, _Attention() as attention:
         yield kernels
-    kernels += ["Triton"] * bool(ours) + ["PyTorch"] * attention.called
+    kernels += ["Triton"] * any(ours) + ["PyTorch"] * attention.called
+
+
+def without_kernels(plan: Plan, length: int) -> list[str]:
+    """Say which mixers of a stack have kernels of ours, but none that takes the widths that they have here."""
+    lines = []
+    for layer in plan.distinct_mixers():
+        with torch.device("meta"), torch.no_grad(), kernels_noted() as noted:
+            build_mixer(layer, plan.width, plan.causal)(torch.empty(1, length, plan.width))
+        if not all(noted):
+            lines.append(
+                f"{layer.mixer}: none takes the widths of `{layer.where}`, so that PyTorch's operations run, several times "
+                "as slowly; most take up to 128 numbers a head: more heads are narrower"
+            )
+    return lines
 
 
 class _Attention(TorchFunctionMode):

@@ -10,11 +10,11 @@ from torch.utils.flop_counter import register_flop_formula
 
 from hybridlab.ops.fft_conv import fft_conv
 from hybridlab.ops.kernel_launch import compiled_at_once
-from hybridlab.ops.op import MOST_TAPS, short_conv_kernel_serves
+from hybridlab.ops.op import short_conv_kernel_serves
 from hybridlab.ops.precision import autocast_off
 
 FEW = 8  # taps: so many passes over the rows cost a CPU less than to turn them to PyTorch's convolution and back
-MANY = MOST_TAPS  # with more, the gradients of PyTorch's convolution cost more than Fourier transforms
+MANY = 32  # taps: with more, the gradients of PyTorch's convolution cost more than Fourier transforms
 # Gradients are made in pieces of so many numbers (512 KiB in float32): what one tap read is in the cache for the next, as are
 # their products. No more pieces than so many, however long the rows are.
 PIECE, PIECES = 2**17, 64

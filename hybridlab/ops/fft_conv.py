@@ -40,44 +40,77 @@ def fft_conv(
         response = F.pad(kernel, (0, length - kernel.shape[1]))
         if ahead is not None:  # what looks ahead by j + 1 stands at -1 - j, that is, at the end
             response = response + F.pad(ahead.flip(-1), (length - ahead.shape[1], 0))
-        return _circular_convolution(x.to(dtype).contiguous(), response).to(x.dtype)
+        rows = x.to(dtype)
+        if x.device.type == "cuda":  # turned where a compiler sees it, which does so as it makes what is turned
+            return _convolution_of_columns(rows.mT.contiguous(), response).mT.to(x.dtype)
+        return _convolution_of_rows(rows.contiguous(), response).to(x.dtype)
 
 
-# An operator of its own, with its gradients as correlations by real transforms: PyTorch's gradient of a real transform is a
-# complex one, of twice the work. What is kept for them are the rows, not their spectra, which are twice as large.
-@torch.library.custom_op("hybridlab::circular_convolution", mutates_args=())
-def _circular_convolution(x: Tensor, response: Tensor) -> Tensor:
-    """Return y_t = Σ_s response_{t-s mod l} x_s for the first t of l points: x [b, t, d], response [d, l]."""
+def _circular(x: Float[Tensor, "b d t"], response: Float[Tensor, "d l"]) -> Float[Tensor, "b d t"]:
+    """Return y_t = Σ_s response_{t-s mod l} x_s for the first t of l points."""
     length = response.shape[-1]
-    spectrum = torch.fft.rfft(_turned(x), n=length) * torch.fft.rfft(response)
-    return _turned(torch.fft.irfft(spectrum, n=length)[..., : x.shape[1]].contiguous())
+    # The response, which is least, is what is divided by l.
+    spectrum = torch.fft.rfft(x, n=length) * torch.fft.rfft(response, norm="forward")
+    return torch.fft.irfft(spectrum, n=length, norm="forward")[..., : x.shape[-1]].contiguous()
 
 
-@_circular_convolution.register_fake
+def _circular_gradients(arriving: Tensor, x: Tensor, response: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what reaches x and the response: correlations."""
+    length = response.shape[-1]
+    arriving, spectrum = (torch.fft.rfft(each, n=length) for each in (arriving, x))
+    into_x = arriving * torch.fft.rfft(response, norm="forward").conj()
+    into_x = torch.fft.irfft(into_x, n=length, norm="forward")[..., : x.shape[-1]].contiguous()
+    return into_x, torch.fft.irfft((arriving * spectrum.conj()).sum(0), n=length)
+
+
+# Operators of their own, with gradients by real transforms: PyTorch's gradient of a real transform is a complex one, of
+# twice the work. What is kept for them are the rows, not their spectra, which are twice as large.
+@torch.library.custom_op("hybridlab::convolution_of_columns", mutates_args=())
+def _convolution_of_columns(x: Tensor, response: Tensor) -> Tensor:
+    return _circular(x, response)
+
+
+@torch.library.custom_op("hybridlab::convolution_of_columns_backward", mutates_args=())
+def _columns_gradients(arriving: Tensor, x: Tensor, response: Tensor) -> tuple[Tensor, Tensor]:
+    return _circular_gradients(arriving, x, response)
+
+
+@torch.library.custom_op("hybridlab::convolution_of_rows", mutates_args=())
+def _convolution_of_rows(x: Tensor, response: Tensor) -> Tensor:
+    return _turned(_circular(_turned(x), response))
+
+
+@_convolution_of_rows.register_fake
+@_convolution_of_columns.register_fake
 def _(x: Tensor, response: Tensor) -> Tensor:
     return torch.empty_like(x)
+
+
+@_columns_gradients.register_fake
+def _(arriving: Tensor, x: Tensor, response: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(response)
 
 
 def _keep_inputs(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
     ctx.save_for_backward(*inputs)
 
 
-def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what reaches x and the response."""
+def _gradients_of_columns(ctx: Any, arriving: Tensor) -> tuple[Tensor, Tensor]:
+    return _columns_gradients(arriving.contiguous(), *ctx.saved_tensors)
+
+
+def _gradients_of_rows(ctx: Any, arriving: Tensor) -> tuple[Tensor, Tensor]:
     x, response = ctx.saved_tensors
-    length = response.shape[-1]
-    arriving, rows = (torch.fft.rfft(_turned(each), n=length) for each in (gradient.contiguous(), x))
-    into_x = torch.fft.irfft(arriving * torch.fft.rfft(response).conj(), n=length)[..., : x.shape[1]].contiguous()
-    return _turned(into_x), torch.fft.irfft((arriving * rows.conj()).sum(0), n=length)
+    into_x, into_response = _circular_gradients(_turned(arriving.contiguous()), _turned(x), response)
+    return _turned(into_x), into_response
 
 
-_circular_convolution.register_autograd(_gradients, setup_context=_keep_inputs)
+_convolution_of_columns.register_autograd(_gradients_of_columns, setup_context=_keep_inputs)
+_convolution_of_rows.register_autograd(_gradients_of_rows, setup_context=_keep_inputs)
 
 
 def _turned(x: Float[Tensor, "b m n"]) -> Float[Tensor, "b n m"]:
     """Return rows, which lie one behind the other, as columns that do."""
-    if x.device.type != "cpu":
-        return x.mT.contiguous()
     # PyTorch copies one turned matrix in blocks, but a batch of them number by number, which takes eight times as long.
     turned = x.new_empty(x.shape[0], x.shape[2], x.shape[1])
     for row, into in zip(x, turned, strict=True):

@@ -13,10 +13,12 @@ HALF = (torch.bfloat16, torch.float16)
 # Looked up here, because a compiler that traces an op would warn of a cached function.
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 LARGEST_STATE = 128  # numbers per channel that those of the selective scan share out to the registers of 8 warps
-MOST_TAPS = 32  # of a short convolution whose kernels are written out tap by tap
+MOST_TAPS = 64  # of a short convolution whose kernels are written out tap by tap
 KERNEL_BLOCK = 64  # keys of a block that those of attention to listed blocks take
 MOST_ROWS = 65535  # a GPU launches so many programs side by side in the second direction
-_noted: list[bool] | None = None  # a note for each time that a kernel has the widths asked for, while somebody looks
+_noted: list[bool] | None = (
+    None  # while somebody looks: each time that an op has a kernel, whether it takes these widths
+)
 
 
 def kernel_serves(x: Tensor, *widths: int) -> bool:
@@ -59,7 +61,8 @@ def flash_serves(q: Tensor) -> bool:
 
 @contextmanager
 def kernels_noted() -> Iterator[list[bool]]:
-    """Give a list that is empty after the block unless an op in it has a kernel on a GPU; the block may run anywhere."""
+    """Give a list that tells after the block, for each op in it with a kernel on a GPU, if the kernel takes its widths; the block
+    may run anywhere."""
     global _noted
     _noted = noted = []
     try:
@@ -74,9 +77,9 @@ def chunk_length(x: Tensor) -> int:
 
 
 def _serves(x: Tensor, written: bool, dtypes: tuple[torch.dtype, ...]) -> bool:
-    """Say whether a kernel that is written for the widths runs here, and note that there is one."""
-    if written and _noted is not None:
-        _noted.append(True)
+    """Say whether a kernel that is written for the widths runs here, and note whether there is one."""
+    if _noted is not None:
+        _noted.append(written)
     return written and x.is_cuda and x.dtype in dtypes and HAS_TRITON
 
 

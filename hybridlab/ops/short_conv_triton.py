@@ -14,13 +14,14 @@ from torch.library import triton_op
 
 from hybridlab.ops.kernel_launch import launcher
 
-TOKENS, CHANNELS = 64, 64  # of a program; each thread loads 16 bytes at once in half precision
+TOKENS, CHANNELS = 32, 64  # of a program of two warps; each thread loads 16 bytes at once in half precision
+AT_ONCE = 8  # taps whose loads are on the way together
 
 
 @triton.jit
 def _forward_kernel(
     x, taps, bias, y, t, d, before,
-    length: tl.constexpr, biased: tl.constexpr, tokens: tl.constexpr, channels: tl.constexpr,
+    length: tl.constexpr, at_once: tl.constexpr, biased: tl.constexpr, tokens: tl.constexpr, channels: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(2).to(tl.int64)
     i, c = tl.program_id(0) * tokens + tl.arange(0, tokens), tl.program_id(1) * channels + tl.arange(0, channels)
@@ -28,13 +29,14 @@ def _forward_kernel(
     found = tl.zeros([tokens, channels], tl.float32)
     if biased:
         found += tl.load(bias + c, mask=channel, other=0.0).to(tl.float32)[None, :]
-    for j in tl.static_range(length):
-        s = i + j + before - (length - 1)
-        inside = (s >= 0) & (s < t + before)
-        seen = tl.load(
-            x + (row * (t + before) + s[:, None]) * d + c[None, :], mask=inside[:, None] & channel[None, :], other=0.0
-        )
-        found += tl.load(taps + j * d + c, mask=channel, other=0.0).to(tl.float32)[None, :] * seen.to(tl.float32)
+    for first in range(0, length, at_once):
+        for k in tl.static_range(at_once):
+            j = first + k
+            s = i + j + before - (length - 1)
+            inside = ((s >= 0) & (s < t + before) & (j < length))[:, None] & channel[None, :]
+            seen = tl.load(x + (row * (t + before) + s[:, None]) * d + c[None, :], mask=inside, other=0.0)
+            tap = tl.load(taps + j * d + c, mask=channel & (j < length), other=0.0)
+            found += tap.to(tl.float32)[None, :] * seen.to(tl.float32)
     written = (i < t)[:, None] & channel[None, :]
     tl.store(y + (row * t + i[:, None]) * d + c[None, :], found.to(y.dtype.element_ty), mask=written)
 
@@ -42,7 +44,7 @@ def _forward_kernel(
 @triton.jit
 def _gradients_kernel(
     x, taps, d_y, d_x, sums, t, d, before,
-    length: tl.constexpr, tokens: tl.constexpr, channels: tl.constexpr,
+    length: tl.constexpr, at_once: tl.constexpr, tokens: tl.constexpr, channels: tl.constexpr,
 ):  # fmt: skip
     """What reaches a program's tokens; and its part of what reaches the taps and, last, the bias."""
     row = tl.program_id(2).to(tl.int64)
@@ -53,15 +55,20 @@ def _gradients_kernel(
     seen = tl.load(x + place, mask=there, other=0.0).to(tl.float32)
     found = tl.zeros([tokens, channels], tl.float32)
     part = (row * tl.num_programs(0) + tl.program_id(0)) * (length + 1) * d + c
-    for j in tl.static_range(length):
-        i = s - before + (length - 1) - j
-        inside = ((i >= 0) & (i < t))[:, None] & channel[None, :]
-        arriving = tl.load(d_y + (row * t + i[:, None]) * d + c[None, :], mask=inside, other=0.0).to(tl.float32)
-        found += tl.load(taps + j * d + c, mask=channel, other=0.0).to(tl.float32)[None, :] * arriving
-        tl.store(sums + part + j * d, tl.sum(arriving * seen, 0), mask=channel)
-        if j == length - 1:  # the newest tap meets every output once
-            tl.store(sums + part + length * d, tl.sum(arriving, 0), mask=channel)
+    for first in range(0, length, at_once):
+        for k in tl.static_range(at_once):
+            j = first + k
+            i = s - before + (length - 1) - j
+            inside = ((i >= 0) & (i < t) & (j < length))[:, None] & channel[None, :]
+            arriving = tl.load(d_y + (row * t + i[:, None]) * d + c[None, :], mask=inside, other=0.0).to(tl.float32)
+            tap = tl.load(taps + j * d + c, mask=channel & (j < length), other=0.0)
+            found += tap.to(tl.float32)[None, :] * arriving
+            tl.store(sums + part + j * d, tl.sum(arriving * seen, 0), mask=channel & (j < length))
     tl.store(d_x + place, found.to(d_x.dtype.element_ty), mask=there)
+    i = s - before  # the newest tap meets every output once
+    inside = ((i >= 0) & (i < t))[:, None] & channel[None, :]
+    arriving = tl.load(d_y + (row * t + i[:, None]) * d + c[None, :], mask=inside, other=0.0).to(tl.float32)
+    tl.store(sums + part + length * d, tl.sum(arriving, 0), mask=channel)
 
 
 @triton_op("hybridlab::short_conv_by_kernels", mutates_args={})
@@ -76,7 +83,7 @@ def short_conv(x: Tensor, taps: Tensor, bias: Tensor | None, before: int) -> Ten
     y = x.new_empty(b, t, d)
     launcher(_forward_kernel)[_grid(b, t, d)](
         x, taps, taps if bias is None else bias.contiguous(), y, t, d, before,
-        length=length, biased=bias is not None, tokens=TOKENS, channels=CHANNELS, num_warps=4,
+        length=length, at_once=min(length, AT_ONCE), biased=bias is not None, tokens=TOKENS, channels=CHANNELS, num_warps=2,
     )  # fmt: skip
     return y
 
@@ -90,7 +97,7 @@ def _gradients(x: Tensor, taps: Tensor, d_y: Tensor, before: int) -> tuple[Tenso
     sums = x.new_empty(b * grid[0], length + 1, d, dtype=torch.float32)
     launcher(_gradients_kernel)[grid](
         x, taps, d_y, d_x, sums, rows - before, d, before,
-        length=length, tokens=TOKENS, channels=CHANNELS, num_warps=4,
+        length=length, at_once=min(length, AT_ONCE), tokens=TOKENS, channels=CHANNELS, num_warps=2,
     )  # fmt: skip
     return d_x, sums.sum(0)
 

@@ -43,6 +43,11 @@ class Job:
         """Say whether each device holds a part of the stack alone."""
         return self.config["trainer"].get("strategy") == "fsdp"
 
+    @property
+    def on_gpu(self) -> bool:
+        """Say whether the run asks for a GPU."""
+        return self.config["trainer"].get("accelerator") == "gpu"
+
     def build_stack(self) -> Stack:
         """Build the network with the seed's own weights."""
         import torch

@@ -1,9 +1,11 @@
 """Long convolution by the Fourier transform against the sum over taps."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hybridlab.ops import fft_conv as op
 from hybridlab.ops.fft_conv import direct_long_conv, fft_conv
 
 
@@ -43,3 +45,20 @@ def test_dtypes_under_autocast() -> None:
         y = fft_conv(x, kernel)
     assert y.dtype == torch.bfloat16
     torch.testing.assert_close(y.float(), direct_long_conv(x.float(), kernel), rtol=1e-2, atol=1e-1)
+
+
+def test_columns_give_what_rows_give() -> None:
+    torch.manual_seed(0)
+    inputs = [torch.randn(2, 9, 3, dtype=torch.float64), torch.randn(3, 16, dtype=torch.float64)]
+    rows, columns = ([each.clone().requires_grad_() for each in inputs] for _ in range(2))
+    wanted = op._convolution_of_rows(*rows)
+    found = op._convolution_of_columns(columns[0].mT.contiguous(), columns[1]).mT
+    torch.testing.assert_close(found, wanted)
+    into = torch.randn_like(wanted)
+    torch.testing.assert_close(torch.autograd.grad(found, columns, into), torch.autograd.grad(wanted, rows, into))
+
+
+@pytest.mark.parametrize("operator", ["convolution_of_rows", "convolution_of_columns"])
+def test_operators_say_what_they_give(operator: str) -> None:
+    inputs = (torch.randn(2, 9, 3, requires_grad=True), torch.randn(3 if operator.endswith("rows") else 9, 16))
+    torch.library.opcheck(getattr(torch.ops.hybridlab, operator).default, inputs)
