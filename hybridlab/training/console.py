@@ -12,12 +12,14 @@ console = Console()
 
 
 def quieten() -> None:
-    """Leave out what Lightning says that no user of ours can act on: hardware found, advertisements, its own deprecations."""
+    """Leave out what Lightning and PyTorch's compiler say that no user of ours can act on: hardware found, advertisements, their
+    own deprecations."""
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.ERROR)
     for message in (
         r".*does not have many workers.*",
         r".*no `val_dataloader`.*",
         r".*TensorFloat32 tensor cores.*",
+        r"\s*Online softmax is disabled.*",
         r".*isinstance\(treespec, LeafSpec\).*",
         r".*Checkpoint directory .* exists.*",
     ):

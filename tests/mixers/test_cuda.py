@@ -25,6 +25,8 @@ pytestmark = [
     pytest.mark.filterwarnings(
         "ignore:Torchinductor does not support code generation for complex operators:UserWarning"
     ),
+    # The compiler's note on how it took a softmax of two numbers.
+    pytest.mark.filterwarnings(r"ignore:\s*Online softmax is disabled:UserWarning"),
     # The compiler's advice; the states' float32 is meant.
     pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores:UserWarning"),
 ]
