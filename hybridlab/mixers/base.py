@@ -33,7 +33,9 @@ class Mixer(nn.Module):
     paper: ClassVar[str]  # where it was published
     causal: bool = True  # position t never depends on what comes after t; False on a class that has no causal form
     bounded_state: ClassVar[bool]  # the bytes of the state stop growing with t
-    free_sizes: ClassVar[tuple[str, ...]] = ()  # hyper-parameters that `stack.match` may move, the coarsest first
+    # Hyper-parameters that `stack.match` may move, the coarsest first. Of one that may be null, the mixer has an attribute of
+    # the same name: what it chose.
+    free_sizes: ClassVar[tuple[str, ...]] = ()
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         """Mix a whole row at once, from an empty past, for any t >= 1."""

@@ -45,6 +45,7 @@ class Performer(Mixer):
         k = self.projections.head_width
         features = _recommended(k) if features is None else features
         check_counts(features=features)
+        self.features = features
         self.register_buffer("directions", draw_orthogonal_directions(features, k))
         self.out = nn.Linear(width, width, bias=False)
 

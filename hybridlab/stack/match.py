@@ -7,7 +7,7 @@ width and depth that are matched agree with one another within 2 %.
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +15,8 @@ from torch import nn
 
 from hybridlab.build import build, find_target
 from hybridlab.errors import ConfigError
+from hybridlab.stack.costs import Costs
+from hybridlab.stack.free_size import FreeSize, free_sizes
 from hybridlab.stack.layer import Layer, build_mixer
 from hybridlab.stack.measure import forward_flops, parameters, state_after
 from hybridlab.stack.plan import Plan, check_mixer_name
@@ -25,31 +27,8 @@ TOLERANCE = 0.01  # of the reference: any two that agree with it to this agree w
 FAR, FARTHEST = 2, 4  # powers of two that a size is moved at most where channel mixers take the rest, and elsewhere
 PASSES = 16  # at most, in which mixers that can be moved make up for those that cannot
 STEPS, ROUNDS = 32, 2  # sizes tried between two powers of two, and then between two of these
+NEAR = 8  # values of the first size to either side with which the last one is moved anew
 FINE = 8  # the channel mixer's hidden width goes in steps of this
-
-
-@dataclass(frozen=True)
-class FreeSize:
-    """A hyper-parameter of a layer's mixer, or of one part of a parallel one, that may be moved."""
-
-    part: int | None
-    name: str
-
-    def of(self, layer: Layer) -> Any:
-        """Return its value."""
-        return (layer if self.part is None else layer.parts[self.part]).settings[self.name]
-
-    def path(self, layer: Layer) -> str:
-        """Name it, with the mixer that it belongs to."""
-        return ".".join([layer.mixer, *([] if self.part is None else [layer.part_names()[self.part]]), self.name])
-
-    def moved(self, layer: Layer, value: Any) -> Layer:
-        """Return the layer with another value of it."""
-        if self.part is None:
-            return replace(layer, settings={**layer.settings, self.name: value})
-        part = layer.parts[self.part]
-        part = replace(part, settings={**part.settings, self.name: value})
-        return replace(layer, parts=(*layer.parts[: self.part], part, *layer.parts[self.part + 1 :]))
 
 
 def what_and_reference(match: Any, names: Any) -> tuple[str, str]:
@@ -78,8 +57,9 @@ def matched(plan: Plan, what: str, length: int, reference: Layer) -> tuple[Plan,
     with torch.device("meta"):
         target = _reference_cost(plan, what, measure, reference)
         takes_the_rest = what != "state" and plan.channel is not None and "expansion" in plan.channel
-        layers = _fit_all(plan, measure, target, once=takes_the_rest)
-        mixers = _mean(layers, plan, measure)
+        costs = Costs(plan, measure)
+        layers = _fit_all(plan, costs, target, once=takes_the_rest)
+        mixers = costs.mean(layers)
         found, wanted, reached = replace(plan, layers=layers), target, mixers
         if what != "state" and plan.channel is not None:
             wanted += measure(_channel(plan, plan.channel))
@@ -88,7 +68,7 @@ def matched(plan: Plan, what: str, length: int, reference: Layer) -> tuple[Plan,
             reached += measure(_channel(plan, found.channel or {}))
     off = reached / wanted - 1
     if abs(off) > TOLERANCE:
-        free = ", ".join(sorted({size.name for layer in plan.layers for size in _free(layer)})) or "none"
+        free = ", ".join(sorted({size.name for layer in plan.layers for size in free_sizes(layer)})) or "none"
         raise ConfigError(
             f"`stack.match={what}`: the nearest that the free sizes ({free}) allow is {off:+.1%} of a stack of "
             f"`{reference.mixer}`, and at most {TOLERANCE:.0%} is needed"
@@ -113,31 +93,20 @@ def _measure(plan: Plan, what: str, length: int) -> Callable[[nn.Module], float]
     return lambda module: function(module, plan.width, length)
 
 
-def _fit_all(plan: Plan, measure: Callable[[nn.Module], float], target: float, *, once: bool) -> tuple[Layer, ...]:
+def _fit_all(plan: Plan, costs: Costs, target: float, *, once: bool) -> tuple[Layer, ...]:
     """Fit every mixer; unless `once`, those that can be moved make up, on average, for those that cannot."""
-    movable = sum(bool(_free(layer)) for layer in plan.layers) / len(plan.layers)
+    movable = sum(bool(free_sizes(layer)) for layer in plan.layers) / len(plan.layers)
     nearest, least, aim, far = plan.layers, math.inf, target, FAR if once else FARTHEST
     for _ in range(1 if once or not movable else PASSES):
-        fitted = {layer.fingerprint: _fit(layer, plan, measure, max(aim, 1), far) for layer in plan.distinct_mixers()}
+        fitted = {layer.fingerprint: _fit(layer, costs, max(aim, 1), far) for layer in plan.distinct_mixers()}
         layers = tuple(_like(fitted[layer.fingerprint], layer) for layer in plan.layers)
-        missing = target - _mean(layers, plan, measure)
+        missing = target - costs.mean(layers)
         if abs(missing) < least:
             nearest, least = layers, abs(missing)
         if least <= TOLERANCE / 4 * target:
             break
         aim += missing / (movable or 1)
     return nearest
-
-
-def _mean(layers: tuple[Layer, ...], plan: Plan, measure: Callable[[nn.Module], float]) -> float:
-    return sum(measure(build_mixer(layer, plan.width, plan.causal)) for layer in layers) / len(layers)
-
-
-def _free(layer: Layer) -> list[FreeSize]:
-    """Return what may be moved; a size that is left to the mixer, null, is not."""
-    parts = enumerate(layer.parts) if layer.parts else [(None, layer)]
-    sizes = [FreeSize(i, name) for i, part in parts for name in find_target(part.settings, part.where).free_sizes]
-    return [size for size in sizes if size.of(layer) is not None]
 
 
 def _like(fitted: Layer, layer: Layer) -> Layer:
@@ -148,40 +117,55 @@ def _like(fitted: Layer, layer: Layer) -> Layer:
     )
 
 
-def _fit(layer: Layer, plan: Plan, measure: Callable[[nn.Module], float], target: float, far: int) -> Layer:
-    """Move the free sizes of one mixer, each in its turn, to where its cost is nearest to the target."""
+def _fit(given: Layer, costs: Costs, target: float, far: int) -> Layer:
+    """Move the free sizes of one mixer, each in its turn, to where its cost is nearest to the target.
 
-    def cost(candidate: Layer) -> float:
-        return measure(build_mixer(candidate, plan.width, plan.causal))
+    Where whole numbers leave that too far off, the last size is moved anew for values of the first near the one reached.
+    """
+    declared = costs.spelt_out(given)
+    layer, sizes = declared, [size for size in free_sizes(given) if size.of(declared) is not None]
+    for size in sizes:
+        layer = _move(layer, size, costs, target, far)
+    if len(sizes) > 1 and abs(costs.of(layer) / target - 1) > TOLERANCE:
+        first, last = sizes[0], sizes[-1]
+        reached = first.of(layer)
+        step = 1.0 if isinstance(reached, int) else reached / STEPS
+        near = [reached + i * step for i in range(-NEAR, NEAR + 1) if reached + i * step > 0]
+        anew = last.moved(layer, last.of(declared))
+        others = (_move(each, last, costs, target, far) for each in _buildable(anew, first, costs, near))
+        layer = min([layer, *others], key=lambda each: abs(costs.of(each) - target))
+    return layer if layer != declared else given
 
-    for size in _free(layer):
-        if abs(cost(layer) / target - 1) <= TOLERANCE / 4:
+
+def _move(layer: Layer, size: FreeSize, costs: Costs, target: float, far: int) -> Layer:
+    """Move one size, by `far` powers of two at most, to where the mixer's cost is nearest to the target."""
+
+    def is_near() -> bool:
+        return abs(costs.of(layer) / target - 1) <= TOLERANCE / 4
+
+    if is_near():
+        return layer
+    declared = size.of(layer)
+    doublings = [layer, *_buildable(layer, size, costs, [declared * 2**i for i in range(-far, far + 1)])]
+    low, high = _around(sorted(doublings, key=size.of), costs.of, target)
+    for _ in range(ROUNDS):
+        first, last = size.of(low), size.of(high)
+        between = [first + (last - first) * i / STEPS for i in range(1, STEPS)]
+        low, high = _around([low, *_buildable(low, size, costs, between), high], costs.of, target)
+        # The declared size comes first: a size that moves nothing stays.
+        layer = min([layer, low, high], key=lambda each: abs(costs.of(each) - target))
+        if is_near():
             break
-        declared = size.of(layer)
-        doublings = [layer, *_buildable(layer, size, plan, [declared * 2**i for i in range(-far, far + 1)])]
-        low, high = _around(sorted(doublings, key=size.of), cost, target)
-        for _ in range(ROUNDS):
-            first, last = size.of(low), size.of(high)
-            between = [first + (last - first) * i / STEPS for i in range(1, STEPS)]
-            near = [low, *_buildable(low, size, plan, between), high]
-            low, high = _around(near, cost, target)
-            # The declared size comes first: a size that moves nothing stays.
-            layer = min([layer, low, high], key=lambda each: abs(cost(each) - target))
-            if abs(cost(layer) / target - 1) <= TOLERANCE / 4:
-                break
     return layer
 
 
-def _buildable(layer: Layer, size: FreeSize, plan: Plan, values: list[float]) -> Iterator[Layer]:
+def _buildable(layer: Layer, size: FreeSize, costs: Costs, values: list[float]) -> Iterator[Layer]:
     """Yield the layer with other values of a size, growing; those that the mixer refuses are left out."""
     whole = isinstance(size.of(layer), int)
     for value in sorted({round(each) if whole else round(each, 7) for each in values} - {size.of(layer), 0}):
         candidate = size.moved(layer, value)
-        try:
-            build_mixer(candidate, plan.width, plan.causal)
-        except ConfigError:
-            continue
-        yield candidate
+        if costs.takes(candidate):
+            yield candidate
 
 
 def _around(sizes: list[Any], cost: Callable[[Any], float], target: float) -> tuple[Any, Any]:
@@ -220,8 +204,9 @@ def _changes(before: Plan, after: Plan) -> list[str]:
     moved = [
         (size.path(old), size.of(old), size.of(new))
         for old, new in zip(before.layers, after.layers, strict=True)
-        for size in _free(old)
+        for size in free_sizes(old)
     ]
     old, new = before.channel or {}, after.channel or {}
     moved += [(f"channel.{key}", old.get(key), value) for key, value in new.items()]
-    return list(dict.fromkeys(f"{name}: {old} → {new}" for name, old, new in moved if old != new))
+    moved = [(name, "null" if old is None else old, new) for name, old, new in moved if old != new]
+    return list(dict.fromkeys(f"{name}: {old} → {new}" for name, old, new in moved))

@@ -5,6 +5,7 @@ import torch
 
 from hybridlab.config import mixer_files
 from hybridlab.errors import ConfigError
+from hybridlab.stack.layer import build_mixer
 from hybridlab.stack.match import matched, what_and_reference
 from hybridlab.stack.measure import forward_flops, parameters, state_after
 from hybridlab.stack.model import Stack
@@ -127,6 +128,23 @@ def test_state_is_matched_by_a_window():
     found, _ = match(plan_of({"name": "sliding", "window": 100}, channel=None), "state")
     assert size(found, "state") == pytest.approx(size(plan_of("full"), "state"), rel=0.02)
     assert found.layers[0].settings["window"] >= LENGTH * 0.98
+
+
+@pytest.mark.parametrize("length", [128, 256, 300, 1024])
+def test_two_sizes_are_moved_together_where_one_after_the_other_stays_off(length):
+    full = single_layer("full", 256, {}, mixer_files())
+    found, _ = matched(plan_of("gated_delta", width=256), "state", length, full)
+    with torch.device("meta"):
+        cost, wanted = (state_after(build_mixer(layer, 256, True), 256, length) for layer in (found.layers[0], full))
+    assert cost == pytest.approx(wanted, rel=0.01)
+
+
+def test_a_size_that_is_left_to_the_mixer_is_moved_from_what_it_chose():
+    found, lines = match(plan_of("performer"), "state")
+    assert size(found, "state") == pytest.approx(size(plan_of("full"), "state"), rel=0.01)
+    assert lines[0] == f"performer.features: null → {found.layers[0].settings['features']}"
+    unmoved, _ = match(plan_of("performer"), "params")
+    assert unmoved.layers == plan_of("performer").layers
 
 
 def test_a_stack_that_cannot_be_matched_is_refused_with_how_far_it_came():
