@@ -15,10 +15,9 @@ HAS_TRITON = importlib.util.find_spec("triton") is not None
 LARGEST_STATE = 128  # numbers per channel that those of the selective scan share out to the registers of 8 warps
 MOST_TAPS = 64  # of a short convolution whose kernels are written out tap by tap
 KERNEL_BLOCK = 64  # keys of a block that those of attention to listed blocks take
-MOST_ROWS = 65535  # a GPU launches so many programs side by side in the second direction
-_noted: list[bool] | None = (
-    None  # while somebody looks: each time that an op has a kernel, whether it takes these widths
-)
+MOST_ROWS = 65535  # a GPU launches so many programs side by side in the second direction, and in the third
+# While somebody looks: of each op that has a kernel, whether the kernel takes its widths.
+_noted: list[bool] | None = None
 
 
 def kernel_serves(x: Tensor, *widths: int) -> bool:
@@ -38,7 +37,7 @@ def scan_kernel_serves(x: Tensor, size: int) -> bool:
 
 def short_conv_kernel_serves(x: Tensor, taps: int) -> bool:
     """Say the same of the kernels of short convolutions, of float32 or half precision, for so many taps."""
-    return _serves(x, taps <= MOST_TAPS, (torch.float32, *HALF))
+    return _serves(x, taps <= MOST_TAPS and x.shape[0] <= MOST_ROWS, (torch.float32, *HALF))
 
 
 def taylor_kernel_serves(x: Tensor, width: int, values: int) -> bool:
