@@ -90,7 +90,7 @@ def _check(arguments: list[str]) -> int:
         prepared = prepare(config)
         for line in prepared.matching:
             print(f"match: {line}")
-        for line in without_kernels(prepared.plan, prepared.task.length) if prepared.on_gpu else []:
+        for line in without_kernels(prepared.plan, prepared.task.length) if prepared.by_kernels else []:
             print(f"kernels: {line}")
         for line in check_plan(prepared.plan, prepared.build_stack(), prepared.task.length):
             print(line)

@@ -47,6 +47,9 @@ def run_app(function: Callable[[Any], Any], arguments: Sequence[str], command: s
     for word in arguments:
         if word.lstrip("+").startswith("hydra.sweeper.params="):  # OmegaConf fails to merge into what is null
             raise ConfigError(f"`{word}`: name each key as an override of its own, e.g. `optimizer.lr=1e-3,2e-3`")
+        group, _, choice = word.partition("=")
+        if choice == "null" and group in GROUPS and (choices := _files_of(group)):  # which Hydra fails on
+            raise ConfigError(f"`{word}`: no such {group}; {near_miss(choice, choices)}")
     import hydra
     from hydra.errors import HydraException
 

@@ -19,6 +19,8 @@ CASES = {
     "an unknown launcher": (["train", "-m", "seed=0", "hydra/launcher=jobli"], "`hydra/launcher=jobli`: no such hydra/launcher; did you mean `joblib`?"),
     "the status of nothing": (["status", "nowhere"], "nowhere: no such directory"),
     "an unknown task": (["train", "task=sate_of_the_union"], "`task=sate_of_the_union`: no such task; did you mean `state_of_the_union`?"),
+    "a stack of nothing": (["train", "stack=null"], "`stack=null`: no such stack; allowed: "),
+    "no logger, in other words": (["check", "logger=null"], "`logger=null`: no such logger; allowed: none, wandb"),
     "an unknown stack": (["train", "stack=hybird"], "`stack=hybird`: no such stack; did you mean `hybrid`?"),
     "an unknown mixer": (["train", "stack.groups.deep.mixer=slidng"], "`stack.groups.deep.mixer=slidng`: no such mixer; did you mean `sliding`?"),
     "an unknown hyper-parameter": (["train", "mixers.sliding.windw=3"], "`mixers.sliding.windw=3`: Sliding has no such setting; did you mean `window`?"),

@@ -93,18 +93,17 @@ def _timings(
     overrides: dict[str, Any], setting: Setting, names: Sequence[str]
 ) -> Iterator[tuple[str, dict[int, Timing]]]:
     for name in names or mixer_files():
-        layer = _with_heads(
-            single_layer(name, setting.width, overrides, mixer_files()), overrides.get(name) or {}, setting
-        )
+        layer = layer_of(name, overrides, setting)
         mixer = build_mixer(layer, setting.width, has_causal_form(layer)).to(setting.device)
         torch.compiler.reset()
         call = compile_soundly(mixer, dynamic=False) if setting.half else mixer
         yield name, {length: _mixer(mixer, call, setting, length) for length in setting.lengths}
 
 
-def _with_heads(layer: Layer, given: dict[str, Any], setting: Setting) -> Layer:
-    """Give a mixer as many heads as the setting has, unless the configuration says how many it has."""
-    if "heads" not in layer.settings or "heads" in given:
+def layer_of(name: str, overrides: dict[str, Any], setting: Setting) -> Layer:
+    """Return a mixer as configured, with as many heads as the setting has unless the configuration says how many."""
+    layer = single_layer(name, setting.width, overrides, mixer_files())
+    if "heads" not in layer.settings or "heads" in (overrides.get(name) or {}):
         return layer
     return replace(layer, settings={**layer.settings, "heads": setting.heads})
 

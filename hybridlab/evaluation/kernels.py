@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -19,19 +20,20 @@ def kernels_of() -> Iterator[list[str]]:
     kernels: list[str] = []
     with kernels_noted() as ours, _Attention() as attention:
         yield kernels
-    kernels += ["Triton"] * any(ours) + ["PyTorch"] * attention.called
+    kernels += ["Triton"] * any(not too_large for too_large in ours) + ["PyTorch"] * attention.called
 
 
 def without_kernels(plan: Plan, length: int) -> list[str]:
-    """Say which mixers of a stack have kernels of ours, but none that takes the widths that they have here."""
+    """Say which mixers of a stack have kernels of ours that do not take their sizes, and why."""
+    mixers = [part for layer in plan.distinct_mixers() for part in layer.parts or (layer,)]
     lines = []
-    for layer in plan.distinct_mixers():
+    for layer in {each.fingerprint: each for each in mixers}.values():
         with torch.device("meta"), torch.no_grad(), kernels_noted() as noted:
             build_mixer(layer, plan.width, plan.causal)(torch.empty(1, length, plan.width))
-        if not all(noted):
+        if too_large := ", ".join(dict.fromkeys(chain.from_iterable(noted))):
             lines.append(
-                f"{layer.mixer}: none takes the widths of `{layer.where}`, so that PyTorch's operations run, several times "
-                "as slowly; most take up to 128 numbers a head: more heads are narrower"
+                f"{layer.mixer}: not for the sizes of `{layer.where}` ({too_large}): PyTorch's operations run in their "
+                "place, several times as slowly"
             )
     return lines
 

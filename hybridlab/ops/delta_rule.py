@@ -12,7 +12,7 @@ from hybridlab.ops.affine_scan import diagonal_affine_scan
 from hybridlab.ops.chunk_recurrence import CHUNK, recurrence_by_kernel
 from hybridlab.ops.chunks import in_chunks
 from hybridlab.ops.kernel_launch import compiled_at_once
-from hybridlab.ops.kernel_widths import by_parts_of_values, kernel_width, widened
+from hybridlab.ops.kernel_widths import by_parts_of_values, kernel_width, parts_of, widened
 from hybridlab.ops.op import kernel_serves
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.triangular_inverse import unit_lower_inverse
@@ -64,8 +64,8 @@ def chunked_delta_rule(
     float32 at least.
     """
     with autocast_off(v):
-        t, dtype = v.shape[2], accumulation_dtype(v)
-        if kernel_serves(v, k.shape[-1]):
+        (b, h, t, width), dtype = v.shape, accumulation_dtype(v)
+        if kernel_serves(v, k.shape[-1], b * h * parts_of(width)):
             return by_parts_of_values(_by_kernels, v, state, q, k, beta, log_decay)
         chunk = min(chunk, t)
         q, k, v = (in_chunks(x, chunk) for x in (q, k, v))

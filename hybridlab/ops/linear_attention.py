@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hybridlab.ops.chunk_recurrence import CHUNK, recurrence_by_kernel
 from hybridlab.ops.chunks import in_chunks
-from hybridlab.ops.kernel_widths import by_parts_of_keys
+from hybridlab.ops.kernel_widths import by_parts_of_keys, parts_of
 from hybridlab.ops.op import chunk_length, kernel_serves
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.prefix_sum import decayed_states
@@ -54,7 +54,7 @@ def chunked_linear_attention(
     # Zeros, which fill the last chunk, leave the recurrence as it is.
     with autocast_off(v):
         (b, h, t, _), groups, dtype = v.shape, q.shape[1], accumulation_dtype(v)
-        if kernel_serves(v):
+        if kernel_serves(v, rows=b * h * parts_of(k.shape[-1])):
             return by_parts_of_keys(_by_kernels, q, k, v, log_decay, state)
         chunk = chunk or (chunk_length(v) if log_decay is None else 64)
         chunk, sharing = min(chunk, t), (groups, h // groups)

@@ -29,6 +29,7 @@ def rotary_turns(
 # An operator of its own: a compiler would reckon each cosine again for every head that is turned by it.
 @torch.library.custom_op("hybridlab::rotary_turns", mutates_args=())
 def _turns(positions: Tensor, width: int, base: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    positions = positions.contiguous()  # and so the cosines, whatever the layout
     exponents = torch.arange(0, width, 2, device=positions.device, dtype=dtype) / width
     angles = positions.to(dtype)[..., None, :, None] * base**-exponents
     return angles.cos(), angles.sin()

@@ -134,7 +134,10 @@ def _fit(given: Layer, costs: Costs, target: float, far: int) -> Layer:
         anew = last.moved(layer, last.of(declared))
         others = (_move(each, last, costs, target, far) for each in _buildable(anew, first, costs, near))
         layer = min([layer, *others], key=lambda each: abs(costs.of(each) - target))
-    return layer if layer != declared else given
+    for size in sizes:
+        if size.of(layer) == size.of(declared):
+            layer = size.moved(layer, size.of(given))  # null stays null where nothing moved it
+    return layer
 
 
 def _move(layer: Layer, size: FreeSize, costs: Costs, target: float, far: int) -> Layer:

@@ -44,9 +44,10 @@ class Job:
         return self.config["trainer"].get("strategy") == "fsdp"
 
     @property
-    def on_gpu(self) -> bool:
-        """Say whether the run asks for a GPU."""
-        return self.config["trainer"].get("accelerator") == "gpu"
+    def by_kernels(self) -> bool:
+        """Say whether the run asks for what most kernels of ours need: a GPU, and half precision."""
+        trainer = self.config["trainer"]
+        return trainer.get("accelerator") in ("gpu", "cuda") and "16" in str(trainer.get("precision"))
 
     def build_stack(self) -> Stack:
         """Build the network with the seed's own weights."""

@@ -109,7 +109,7 @@ def run(job: Job, claim: Claim, failures: int = 0) -> RunRecord:
         say(f"match: {line}")
     for line in checked:
         say(f"leak gate: {line}")
-    for line in without_kernels(job.plan, job.task.length) if job.on_gpu else []:
+    for line in without_kernels(job.plan, job.task.length) if job.by_kernels else []:
         say(f"kernels: {line}")
     write(record, job.directory)
     curve = Curve(job.task.tokens_per_step)

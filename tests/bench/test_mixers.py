@@ -1,12 +1,13 @@
 """The table of what mixers cost: nothing in it is cut in a terminal of 80 columns, on a CPU or on a GPU."""
 
 import io
+from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
 
-from hybridlab.bench.mixers import Setting, cells, empty_table
+from hybridlab.bench.mixers import Setting, cells, empty_table, layer_of
 from hybridlab.bench.timing import Timing
 from hybridlab.config import mixer_files
 
@@ -31,3 +32,9 @@ def test_all_of_it_can_be_read(device: str) -> None:
     for text in (*mixer_files(), "3.2 (1.99×)", "26.5 (16.5×)", "2059 (1279×)", "42.7 (26.5×)", "5,512", "644"):
         assert text in shown
     assert ("112.3" in shown) == (device == "cuda")
+
+
+@pytest.mark.parametrize(("given", "heads"), [({}, 16), ({"delta": {"heads": 8}}, 8), ({"delta": {"chunk": 32}}, 16)])
+def test_mixers_have_the_heads_that_the_table_names(given: dict[str, Any], heads: int) -> None:
+    assert layer_of("delta", given, Setting.on(torch.device("cuda"))).settings["heads"] == heads
+    assert "heads" not in layer_of("mamba2", given, Setting.on(torch.device("cuda"))).settings

@@ -38,3 +38,8 @@ def test_angles_are_not_rounded_with_the_input() -> None:
     y = turned(x, positions)
     assert y.dtype == torch.bfloat16
     torch.testing.assert_close(y.float(), turned(x.float(), positions), rtol=1e-2, atol=1e-2)
+
+
+def test_the_operator_says_what_it_gives() -> None:
+    for positions in (torch.arange(7), torch.arange(14).view(7, 2).T, torch.arange(14).view(2, 7)[:, :0]):
+        torch.library.opcheck(torch.ops.hybridlab.rotary_turns.default, (positions, 8, 10000.0, torch.float32))

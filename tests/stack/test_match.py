@@ -147,6 +147,14 @@ def test_a_size_that_is_left_to_the_mixer_is_moved_from_what_it_chose():
     assert unmoved.layers == plan_of("performer").layers
 
 
+def test_null_stays_null_where_nothing_moved_it():
+    found, lines = match(plan_of({"parallel": ["sliding", "performer"]}, channel=None), "state")
+    sizes = [part.settings for part in found.layers[0].parts]
+    assert sizes[0]["window"] != 256
+    assert sizes[1]["features"] is None
+    assert len(lines) == 2
+
+
 def test_a_stack_that_cannot_be_matched_is_refused_with_how_far_it_came():
     with pytest.raises(ConfigError, match=r"`stack.match=state`: the nearest that the free sizes \(none\) allow is -9"):
         match(plan_of("gated_conv"), "state")
