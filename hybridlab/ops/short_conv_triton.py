@@ -14,7 +14,7 @@ from torch.library import triton_op
 
 from hybridlab.ops.kernel_launch import launcher
 
-CHANNELS = 64  # of a program; each thread loads 16 bytes at once in half precision
+TOKENS, CHANNELS = 32, 64  # of a program of two warps; each thread loads 16 bytes at once in half precision
 AT_ONCE = 8  # taps whose loads are on the way together
 
 
@@ -80,11 +80,10 @@ def short_conv(x: Tensor, taps: Tensor, bias: Tensor | None, before: int) -> Ten
     x, taps = x.contiguous(), taps.contiguous()
     (b, rows, d), length = x.shape, len(taps)
     t = rows - before
-    y, tokens = x.new_empty(b, t, d), _tokens(length)
-    launcher(_forward_kernel)[(triton.cdiv(t, tokens), triton.cdiv(d, CHANNELS), b)](
+    y = x.new_empty(b, t, d)
+    launcher(_forward_kernel)[_grid(b, t, d)](
         x, taps, taps if bias is None else bias.contiguous(), y, t, d, before,
-        length=length, at_once=min(length, AT_ONCE), biased=bias is not None, tokens=tokens, channels=CHANNELS,
-        num_warps=tokens // 16,
+        length=length, at_once=min(length, AT_ONCE), biased=bias is not None, tokens=TOKENS, channels=CHANNELS, num_warps=2,
     )  # fmt: skip
     return y
 
@@ -94,19 +93,17 @@ def _gradients(x: Tensor, taps: Tensor, d_y: Tensor, before: int) -> tuple[Tenso
     """Return what reaches x, and what reaches the taps and the bias, [l+1 d] in float32."""
     x, taps, d_y = x.contiguous(), taps.contiguous(), d_y.contiguous()
     (b, rows, d), length = x.shape, len(taps)
-    tokens = _tokens(length)
-    d_x, programs = torch.empty_like(x), triton.cdiv(rows, tokens)
-    sums = x.new_empty(b * programs, length + 1, d, dtype=torch.float32)
-    launcher(_gradients_kernel)[(programs, triton.cdiv(d, CHANNELS), b)](
+    d_x, grid = torch.empty_like(x), _grid(b, rows, d)
+    sums = x.new_empty(b * grid[0], length + 1, d, dtype=torch.float32)
+    launcher(_gradients_kernel)[grid](
         x, taps, d_y, d_x, sums, rows - before, d, before,
-        length=length, at_once=min(length, AT_ONCE), tokens=tokens, channels=CHANNELS, num_warps=tokens // 16,
+        length=length, at_once=min(length, AT_ONCE), tokens=TOKENS, channels=CHANNELS, num_warps=2,
     )  # fmt: skip
     return d_x, sums.sum(0)
 
 
-def _tokens(length: int) -> int:
-    """Return the tokens of a program: few, or as many as keep the parts of the taps' gradients fewer than the rows' numbers."""
-    return 32 if length <= AT_ONCE else 128
+def _grid(b: int, tokens: int, d: int) -> tuple[int, int, int]:
+    return triton.cdiv(tokens, TOKENS), triton.cdiv(d, CHANNELS), b
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
