@@ -83,14 +83,13 @@ def _train(arguments: list[str]) -> int:
 
 def _check(arguments: list[str]) -> int:
     def job(config: Any) -> None:
-        from hybridlab.evaluation.kernels import without_kernels
         from hybridlab.evaluation.leak import check_plan
         from hybridlab.training.job import prepare
 
         prepared = prepare(config)
         for line in prepared.matching:
             print(f"match: {line}")
-        for line in without_kernels(prepared.plan, prepared.task.length) if prepared.by_kernels else []:
+        for line in prepared.without_kernels():
             print(f"kernels: {line}")
         for line in check_plan(prepared.plan, prepared.build_stack(), prepared.task.length):
             print(line)

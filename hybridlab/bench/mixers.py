@@ -103,7 +103,7 @@ def _timings(
 def layer_of(name: str, overrides: dict[str, Any], setting: Setting) -> Layer:
     """Return a mixer as configured, with as many heads as the setting has unless the configuration says how many."""
     layer = single_layer(name, setting.width, overrides, mixer_files())
-    if "heads" not in layer.settings or "heads" in (overrides.get(name) or {}):
+    if "heads" not in layer.settings or "heads" in overrides.get(name, {}):
         return layer
     return replace(layer, settings={**layer.settings, "heads": setting.heads})
 

@@ -25,9 +25,9 @@ def kernels_of() -> Iterator[list[str]]:
 
 def without_kernels(plan: Plan, length: int) -> list[str]:
     """Say which mixers of a stack have kernels of ours that do not take their sizes, and why."""
-    mixers = [part for layer in plan.distinct_mixers() for part in layer.parts or (layer,)]
+    mixers = {part.fingerprint: part for layer in plan.layers for part in layer.parts or (layer,)}
     lines = []
-    for layer in {each.fingerprint: each for each in mixers}.values():
+    for layer in mixers.values():
         with torch.device("meta"), torch.no_grad(), kernels_noted() as noted:
             build_mixer(layer, plan.width, plan.causal)(torch.empty(1, length, plan.width))
         if too_large := ", ".join(dict.fromkeys(chain.from_iterable(noted))):

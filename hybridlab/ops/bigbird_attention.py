@@ -74,16 +74,15 @@ def bigbird_attention(
     """
     (b, h, n, _), (g, t) = q.shape, k.shape[1:3]
     start, before = divmod(t - n, block)
+    m = -(-t // block)
+    seen = _seen(chosen, start, m, near, first, causal)  # h l s
     if causal and block_kernel_serves(v, k.shape[-1], v.shape[-1], block, 1):
-        seen = _seen(chosen, start, -(-t // block), near, first, causal)
         far = torch.cat([seen[..., :first], seen[..., first + near :]], dim=-1)  # all but those near
         listed = far.repeat_interleave(block, dim=1)[:, before : before + n]
         return block_attention(q, k, v, listed.expand(b, -1, -1, -1), block, near)
-    m = -(-t // block)
     one = start == m - 1  # a few queries in one block are not filled up to a block
     q = q if one else F.pad(q, (0, 0, before, -t % block))
     positions = torch.arange(t - n if one else start * block, t if one else m * block, device=q.device)
-    seen = _seen(chosen, start, m, near, first, causal)  # h l s
     keys = seen[..., None] * block + torch.arange(block, device=q.device)
     # Of the blocks that are seen, what differs from head to head are the chosen ones, and these are seen whole.
     visible = _visible(positions.unflatten(0, (m - start, -1)), seen[0], keys[0].flatten(-2), t, block, causal)

@@ -61,9 +61,9 @@ def best_blocks(scores: Float[Tensor, "*b n m"], allowed: Bool[Tensor, "n m"], c
 
 def one_by_one(scores: Float[Tensor, "*b m"], count: int) -> tuple[Float[Tensor, "*b count"], Int[Tensor, "*b count"]]:
     """Return the greatest scores and where they are, as `topk` does: each is left out in the search for the next."""
-    numbers, found = torch.arange(scores.shape[-1], device=scores.device), []
-    for _ in range(count):
-        found.append(scores.max(-1, keepdim=True))
+    numbers, found = torch.arange(scores.shape[-1], device=scores.device), [scores.max(-1, keepdim=True)]
+    for _ in range(count - 1):
         scores = scores.masked_fill(numbers == found[-1].indices, -torch.inf)
+        found.append(scores.max(-1, keepdim=True))
     values, indices = zip(*found, strict=True)
     return torch.cat(values, dim=-1), torch.cat(indices, dim=-1)

@@ -6,9 +6,9 @@ Letters: b batch, h heads, t time, k and v widths. The kernels take chunks of 64
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from hybridlab.ops.kernel_launch import compiled_at_once
+from hybridlab.ops.kernel_widths import rounded_up, widened
 
 CHUNK = 64
 
@@ -34,15 +34,9 @@ def channel_recurrence_by_kernel(
     if state is None:
         state = torch.zeros(rows, heads, size, width, dtype=torch.float32, device=v.device)
     # A program of the kernels has 64 columns; tokens of zeros leave the state as it is.
-    tokens, keys, values = -t % CHUNK, -size % 64, -width % 64
-    a, b, k = (None if x is None else _padded(x, tokens, keys) for x in (a, b, k))
-    o, last, *_ = channel_recurrence(
-        _padded(q, tokens, keys), a, b, k, _padded(v, tokens, values),
-        _padded(log_decay.float(), tokens, keys), _padded(state.float(), keys, values),
-    )  # fmt: skip
+    tokens, keys, values = rounded_up(t, CHUNK), rounded_up(size, 64), rounded_up(width, 64)
+    a, b, k = (None if x is None else widened(x.flatten(0, 1), keys, tokens) for x in (a, b, k))
+    q, log_decay = (widened(x.flatten(0, 1), keys, tokens) for x in (q, log_decay.float()))
+    v, state = widened(v.flatten(0, 1), values, tokens), widened(state.float().flatten(0, 1), values, keys)
+    o, last, *_ = channel_recurrence(q, a, b, k, v, log_decay, state)
     return o[:, :t, :width].unflatten(0, (rows, heads)), last[:, :size, :width].unflatten(0, (rows, heads))
-
-
-def _padded(x: Float[Tensor, "b h m n"], below: int, beside: int) -> Float[Tensor, "b*h m+below n+beside"]:
-    x = x.flatten(0, 1)
-    return F.pad(x, (0, beside, 0, below)) if below or beside else x

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hybridlab.ops.kernel_launch import compiled_at_once
-from hybridlab.ops.kernel_widths import kernel_width, widened
+from hybridlab.ops.kernel_widths import kernel_width, rounded_up, widened
 
 CHUNK = 64
 ALIGNMENT = 16  # columns: where each row starts at a multiple of so many, a thread loads several at once
@@ -32,7 +32,7 @@ def recurrence_by_kernel(
     from hybridlab.ops.chunk_recurrence_triton import chunk_recurrence
 
     (b, h, _, _, width), keys = u.shape, k.shape[-1]
-    rows, columns = kernel_width(keys), -(-width // ALIGNMENT) * ALIGNMENT
+    rows, columns = kernel_width(keys), rounded_up(width, ALIGNMENT)
     if state is None:
         state = torch.zeros(b, h, rows, columns, dtype=torch.float32, device=u.device)
     q, k, u = widened(q.to(u.dtype), rows), widened(k.to(u.dtype), rows), widened(u, columns)

@@ -95,14 +95,13 @@ def _by_kernels(
 ) -> tuple[Tensor, Tensor]:
     from hybridlab.ops.wy_form_triton import wy_form
 
-    (t, width), (size, columns), dtype = v.shape[2:], (k.shape[-1], kernel_width(v.shape[-1])), accumulation_dtype(v)
-    q, k = (in_chunks(widened(x, kernel_width(size)), CHUNK) for x in (q, k))
-    v = in_chunks(widened(v, columns), CHUNK)
+    (t, width), size, dtype = v.shape[2:], k.shape[-1], accumulation_dtype(v)
+    q = in_chunks(q, CHUNK)
+    k, v = (in_chunks(widened(x, kernel_width(x.shape[-1])), CHUNK) for x in (k, v))
     beta = in_chunks(beta.to(dtype)[..., None], CHUNK)[..., 0]
     left = None if log_decay is None else in_chunks(log_decay.to(dtype)[..., None], CHUNK)[..., 0].cumsum(-1)
     decay = torch.zeros_like(beta) if left is None else left
     w, u, _ = wy_form(*(x.flatten(0, 2) for x in (k, v, beta, decay)))
-    state = None if state is None else widened(state, columns, k.shape[-1])
     o, last = recurrence_by_kernel(q, k, u.view_as(v), w.view_as(k), left, state)
     return o[:, :, :t, :width], last[:, :, :size, :width]
 

@@ -18,6 +18,11 @@ def kernel_width(width: int) -> int:
     return max(16, 1 << (width - 1).bit_length())
 
 
+def rounded_up(width: int, multiple: int) -> int:
+    """Return the least multiple that is not below a width."""
+    return -(-width // multiple) * multiple
+
+
 def widened(x: Float[Tensor, "*b m n"], columns: int, rows: int | None = None) -> Float[Tensor, "*b rows columns"]:
     """Fill up with zeros to so many columns, and to so many rows if they are given."""
     below, beside = 0 if rows is None else rows - x.shape[-2], columns - x.shape[-1]
@@ -31,7 +36,7 @@ def parts_of(width: int) -> int:
 
 def cut(x: Float[Tensor, "b h *t n"], parts: int) -> Float[Tensor, "b h*parts *t n/parts"]:
     """Make a head of each part of a head's vectors; the last part is filled up with zeros."""
-    whole = widened(x, -(-x.shape[-1] // parts) * parts)
+    whole = widened(x, rounded_up(x.shape[-1], parts))
     return whole.unflatten(-1, (parts, -1)).movedim(-2, 2).flatten(1, 2)
 
 
@@ -60,7 +65,7 @@ def by_parts_of_keys(
     if log_decay is not None:
         log_decay = cut(log_decay, parts) if log_decay.dim() == k.dim() else repeated(log_decay)
     if state is not None:
-        rows = widened(state, v.shape[-1], -(-width // parts) * parts).unflatten(1, (groups, -1))
+        rows = widened(state, v.shape[-1], rounded_up(width, parts)).unflatten(1, (groups, -1))
         state = rows.unflatten(3, (parts, -1)).movedim(3, 2).flatten(1, 3)
     o, last = attend(cut(q, parts), cut(k, parts), repeated(v), log_decay, state)
     of_parts = (groups, parts, -1)

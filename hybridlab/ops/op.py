@@ -13,7 +13,7 @@ HALF = (torch.bfloat16, torch.float16)
 # Looked up here, because a compiler that traces an op would warn of a cached function.
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 LARGEST_STATE = 128  # numbers per channel that those of the selective scan share out to the registers of 8 warps
-MOST_TAPS = 64  # of a short convolution: with more, Fourier transforms cost less
+MOST_TAPS = 64  # of a short convolution; what has more goes by Fourier transforms
 KERNEL_BLOCK = 64  # keys of a block that those of attention to listed blocks take
 MOST_ROWS = 65535  # a GPU launches so many programs side by side in the second direction, and in the third
 # While somebody looks: of each op that has a kernel, what is too large for it.

@@ -7,6 +7,7 @@ from typing import Any
 from hybridlab.build import build
 from hybridlab.config import mixer_files, resolve
 from hybridlab.errors import ConfigError
+from hybridlab.evaluation.kernels import without_kernels
 from hybridlab.evaluation.quality import Quality
 from hybridlab.records.run_id import run_id
 from hybridlab.stack.match import matched, what_and_reference
@@ -43,11 +44,11 @@ class Job:
         """Say whether each device holds a part of the stack alone."""
         return self.config["trainer"].get("strategy") == "fsdp"
 
-    @property
-    def by_kernels(self) -> bool:
-        """Say whether the run asks for what most kernels of ours need: a GPU, and half precision."""
+    def without_kernels(self) -> list[str]:
+        """Say which mixers go without kernels of ours, if the run asks for what most of these need: a GPU, half precision."""
         trainer = self.config["trainer"]
-        return trainer.get("accelerator") in ("gpu", "cuda") and "16" in str(trainer.get("precision"))
+        asked = trainer.get("accelerator") in ("gpu", "cuda") and "16" in str(trainer.get("precision"))
+        return without_kernels(self.plan, self.task.length) if asked else []
 
     def build_stack(self) -> Stack:
         """Build the network with the seed's own weights."""

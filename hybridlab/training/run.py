@@ -12,7 +12,6 @@ import torch
 
 from hybridlab.errors import ConfigError, RunFailedError
 from hybridlab.evaluation.cost import cost_rows, peak_memory_bytes, plan_rows
-from hybridlab.evaluation.kernels import without_kernels
 from hybridlab.evaluation.leak import check_plan
 from hybridlab.records.claim import Claim, claimed
 from hybridlab.records.measurement import Measurement
@@ -109,7 +108,7 @@ def run(job: Job, claim: Claim, failures: int = 0) -> RunRecord:
         say(f"match: {line}")
     for line in checked:
         say(f"leak gate: {line}")
-    for line in without_kernels(job.plan, job.task.length) if job.by_kernels else []:
+    for line in job.without_kernels():
         say(f"kernels: {line}")
     write(record, job.directory)
     curve = Curve(job.task.tokens_per_step)
