@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from hybridlab.config import mixer_files, resolve
-from hybridlab.evaluation.growth import LONG, SHORT, Cost, exponent, training_cost
-from hybridlab.evaluation.kernels import kernels_of
+from hybridlab.evaluation.cost.growth import LONG, SHORT, Cost, exponent, training_cost
+from hybridlab.evaluation.cost.kernels import kernels_of
 from hybridlab.mixers.base import Mixer
 from hybridlab.stack.layer import build_mixer
 from hybridlab.stack.measure import parameters

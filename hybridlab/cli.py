@@ -155,7 +155,7 @@ def _report(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     if options.sweeps_readme:
-        from hybridlab.report.sweeps_readme import write_readme
+        from hybridlab.report.sweeps.readme import write_readme
 
         print(write_readme())
     elif options.sweep:
@@ -195,7 +195,7 @@ def _run_jobs(function: Callable[[Any], Any], arguments: list[str], command: str
     try:
         run_app(job, arguments, command)
     except ReportedError as error:
-        from hybridlab.training.at_end import report_sweep
+        from hybridlab.training.report_at_end import report_sweep
 
         report_sweep(Path(error.folder))
         return error.code

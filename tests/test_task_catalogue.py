@@ -18,7 +18,9 @@ def test_every_task_is_listed_with_what_it_says_of_itself(hybridlab, monkeypatch
 
 def test_a_task_of_the_users_is_listed_too(hybridlab, tmp_path):
     (tmp_path / "mine" / "task").mkdir(parents=True)
-    (tmp_path / "mine" / "task" / "of_mine.yaml").write_text("_target_: hybridlab.tasks.mqar.MQAR\nvocabulary: 12345\n")
+    (tmp_path / "mine" / "task" / "of_mine.yaml").write_text(
+        "_target_: hybridlab.tasks.synthetic.mqar.MQAR\nvocabulary: 12345\n"
+    )
     outcome = hybridlab("tasks", "--config-dir", str(tmp_path / "mine"))
     assert "of_mine" in outcome.out
     assert "12,345" in outcome.out

@@ -15,18 +15,18 @@ from torch import Tensor
 
 from hybridlab.bench.mixers import HEAD_WIDTH, Setting
 from hybridlab.bench.timing import Timing, time_training
-from hybridlab.mixers.retention import log_decays
-from hybridlab.ops.block_attention import block_attention
-from hybridlab.ops.channel_delta_rule import chunked_channel_delta_rule
-from hybridlab.ops.compressed_attention import choice_by_importance, compressed_attention
-from hybridlab.ops.delta_rule import chunked_delta_rule
-from hybridlab.ops.diagonal_plus_low_rank import chunked_diagonal_plus_low_rank
-from hybridlab.ops.elementwise_scan import elementwise_scan
-from hybridlab.ops.fused_attention import fused_attention
-from hybridlab.ops.gated_linear_attention import chunked_gated_linear_attention
-from hybridlab.ops.linear_attention import chunked_linear_attention
-from hybridlab.ops.sliding_attention import sliding_attention
-from hybridlab.ops.taylor_attention import chunked_taylor_attention
+from hybridlab.mixers.linear.retention import log_decays
+from hybridlab.ops.attention.block_attention import block_attention
+from hybridlab.ops.attention.compressed_attention import choice_by_importance, compressed_attention
+from hybridlab.ops.attention.fused_attention import fused_attention
+from hybridlab.ops.attention.sliding_attention import sliding_attention
+from hybridlab.ops.linear.channel_delta_rule import chunked_channel_delta_rule
+from hybridlab.ops.linear.delta_rule import chunked_delta_rule
+from hybridlab.ops.linear.diagonal_plus_low_rank import chunked_diagonal_plus_low_rank
+from hybridlab.ops.linear.gated_linear_attention import chunked_gated_linear_attention
+from hybridlab.ops.linear.linear_attention import chunked_linear_attention
+from hybridlab.ops.linear.taylor_attention import chunked_taylor_attention
+from hybridlab.ops.ssm.elementwise_scan import elementwise_scan
 from hybridlab.training.compiler import compile_soundly
 
 Inputs = dict[str, Tensor]

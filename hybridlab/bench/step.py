@@ -11,7 +11,7 @@ import torch
 from rich.table import Table
 from torch import nn
 
-from hybridlab.evaluation.cost import wait
+from hybridlab.evaluation.cost.layers import wait
 from hybridlab.training.callbacks import Curve
 from hybridlab.training.fit import build_trainer
 from hybridlab.training.job import Job

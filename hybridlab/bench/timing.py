@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hybridlab.evaluation.cost import wait
-from hybridlab.evaluation.held import HeldBytes
+from hybridlab.evaluation.cost.layers import wait
+from hybridlab.evaluation.cost.live_bytes import HeldBytes
 
 WARM_UP, REPEATS = 4, 5  # the first rounds fetch memory from the kernel, compile and tune
 

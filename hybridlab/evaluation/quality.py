@@ -8,15 +8,15 @@ import torch
 
 from hybridlab.build import build
 from hybridlab.errors import near_miss
-from hybridlab.evaluation.budget import share_of_rows
-from hybridlab.evaluation.calibration import calibrate
-from hybridlab.evaluation.evaluating import evaluating
-from hybridlab.evaluation.probes import CALIBRATED, CHANGES, GROUPINGS, MEASURES, READS, Run, probes, runs
-from hybridlab.evaluation.reach import reach_tokens
-from hybridlab.evaluation.rows import intact_rows, probe_rows
-from hybridlab.evaluation.sampling import regrouped
-from hybridlab.evaluation.scores import Breakdown, Scores
-from hybridlab.evaluation.scoring import score_changed, score_intact
+from hybridlab.evaluation.passes.budget import share_of_rows
+from hybridlab.evaluation.passes.calibration import calibrate
+from hybridlab.evaluation.passes.eval_mode import evaluating
+from hybridlab.evaluation.passes.probes import CALIBRATED, CHANGES, GROUPINGS, MEASURES, READS, Run, probes, runs
+from hybridlab.evaluation.passes.reach import reach_tokens
+from hybridlab.evaluation.passes.rows import intact_rows, probe_rows
+from hybridlab.evaluation.passes.sampling import regrouped
+from hybridlab.evaluation.passes.scores import Breakdown, Scores
+from hybridlab.evaluation.passes.scoring import score_changed, score_intact
 from hybridlab.records.measurement import Measurement
 from hybridlab.records.slices import SLICES, UNITS
 from hybridlab.stack.model import Stack

@@ -95,6 +95,6 @@ MEASURES = {
     "ngram_bits_per_byte": Measure(
         "bits/byte",
         "a smoothed byte n-gram model fitted on the same training split; slice `context`, bucket = bytes of context",
-        "hybridlab.tasks.ngram",
+        "hybridlab.tasks.text.ngram",
     ),
 }

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from hybridlab.records.atomic import write_text
 from hybridlab.records.found import read_found
 from hybridlab.records.record import RunRecord
-from hybridlab.report import one_stack, several_stacks
-from hybridlab.report.choices import choose_base
 from hybridlab.report.content import Report
-from hybridlab.report.stack_runs import StackRuns, by_stack
-from hybridlab.report.warnings import warnings
+from hybridlab.report.runs.choices import choose_base
+from hybridlab.report.runs.stack_runs import StackRuns, by_stack
+from hybridlab.report.sections import one_stack, several_stacks
+from hybridlab.report.sections.warnings import warnings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,7 +54,7 @@ def print_and_write(directory: str | Path, base: str | None = None) -> None:
 
     A folder named after a sweep that declares a table ends with that.
     """
-    from hybridlab.report.sweep_file import declares_table
+    from hybridlab.report.sweeps.spec import declares_table
 
     _show(report(directory, base), directory, "report")
     if declares_table(name := Path(directory).resolve().name):
@@ -63,7 +63,7 @@ def print_and_write(directory: str | Path, base: str | None = None) -> None:
 
 def print_sweep(name: str, runs: str | Path | None = None, *, keep: bool = False) -> None:
     """Print the table of a sweep and its claims, and write it into the folder; with `keep`, make its runs the reference."""
-    from hybridlab.report.sweep_table import keep_reference, runs_of, sweep_report
+    from hybridlab.report.sweeps.table import keep_reference, runs_of, sweep_report
 
     found = runs_of(name, runs)
     _show(sweep_report(name, found), found, "sweep")
@@ -91,6 +91,6 @@ def _not_finished(stack: StackRuns | None) -> list[str]:
 
 
 def _figures(stacks: list[StackRuns], base: StackRuns) -> "dict[str, Figure]":
-    from hybridlab.report import figures
+    from hybridlab.report.figures import select as figures
 
     return figures.of_stack(stacks[0]) if len(stacks) == 1 else figures.of_stacks(stacks, base)

@@ -71,18 +71,18 @@ class Report:
 
     def terminal(self, console: "Console") -> None:
         """Print the report; its tables fit 100 columns."""
-        from hybridlab.report.terminal import show
+        from hybridlab.report.render.terminal import show
 
         show(self, console)
 
     def markdown(self) -> str:
         """Return the report as Markdown, with GitHub's tables."""
-        from hybridlab.report.markdown import markdown
+        from hybridlab.report.render.markdown import markdown
 
         return markdown(self)
 
     def html(self) -> str:
         """Return the report as one self-contained page."""
-        from hybridlab.report.page import page
+        from hybridlab.report.render.html import page
 
         return page(self)

@@ -12,7 +12,7 @@ from hybridlab.ops.head_cross_entropy import head_cross_entropy
 from hybridlab.stack.layer import build_mixer
 from hybridlab.stack.packing import Packing, packing_of
 from hybridlab.stack.plan import Plan
-from hybridlab.stack.reading import Bottleneck, PairOfMeans, Reading, RowMean
+from hybridlab.stack.pooling import Bottleneck, PairOfMeans, Reading, RowMean
 
 
 class Block(nn.Module):

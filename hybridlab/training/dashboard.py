@@ -41,7 +41,7 @@ def publish(logger: Any, record: RunRecord) -> None:
     """Send a finished record: every measurement to the summary, the layer-group table, the figures."""
     import wandb
 
-    from hybridlab.report.figures import figures
+    from hybridlab.report.figures.select import figures
 
     run = logger.experiment
     final = [row for row in record.measurements if row.step is None]

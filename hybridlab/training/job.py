@@ -7,7 +7,7 @@ from typing import Any
 from hybridlab.build import build
 from hybridlab.config import mixer_files, resolve
 from hybridlab.errors import ConfigError
-from hybridlab.evaluation.kernels import without_kernels
+from hybridlab.evaluation.cost.kernels import without_kernels
 from hybridlab.evaluation.quality import Quality
 from hybridlab.records.run_id import run_id
 from hybridlab.stack.match import matched, what_and_reference

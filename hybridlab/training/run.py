@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from hybridlab.errors import ConfigError, RunFailedError
-from hybridlab.evaluation.cost import cost_rows, peak_memory_bytes, plan_rows
+from hybridlab.evaluation.cost.layers import cost_rows, peak_memory_bytes, plan_rows
 from hybridlab.evaluation.leak import check_plan
 from hybridlab.records.claim import Claim, claimed
 from hybridlab.records.measurement import Measurement

@@ -6,11 +6,11 @@ import torch.nn.functional as F
 
 from hybridlab.config import mixer_files
 from hybridlab.errors import ConfigError
-from hybridlab.evaluation.calibration import calibrate
 from hybridlab.evaluation.leak import check_plan, stack_leak
-from hybridlab.evaluation.memory import Memory
-from hybridlab.evaluation.samples import samples
-from hybridlab.evaluation.streaming import Streaming
+from hybridlab.evaluation.measures.memory import Memory
+from hybridlab.evaluation.measures.streaming import Streaming
+from hybridlab.evaluation.passes.calibration import calibrate
+from hybridlab.evaluation.passes.samples import samples
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import expand
 from hybridlab.tasks.batch import IGNORED, Batch

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hybridlab.evaluation.probes import MEASURES
+from hybridlab.evaluation.passes.probes import MEASURES
 from hybridlab.tasks.batch import IGNORED, Batch
 from tests.evaluation.examples import Copy, Given, quality_of, speaking_clearly, stack_of
 

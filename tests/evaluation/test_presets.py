@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from hybridlab.build import build
 from hybridlab.config import conf_dir, register, resolve
 from hybridlab.errors import ConfigError
-from hybridlab.tasks.documents import Documents
+from hybridlab.tasks.text.documents import Documents
 from tests.evaluation.examples import quality_of, stack_of
 
 PRESETS = [file.stem for file in sorted((conf_dir() / "evaluation").glob("*.yaml"))]

@@ -7,11 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hybridlab.evaluation.cost import cost_rows, layer_costs, plan_rows
-from hybridlab.evaluation.probes import MEASURES
+from hybridlab.evaluation.cost.layers import cost_rows, layer_costs, plan_rows
+from hybridlab.evaluation.passes.probes import MEASURES
 from hybridlab.stack.interventions import silenced
 from hybridlab.tasks.batch import IGNORED
-from hybridlab.tasks.documents import Documents
+from hybridlab.tasks.text.documents import Documents
 from tests.evaluation.examples import quality_of, stack_of
 
 GROUPS = {"early": {"mixer": "gated_conv"}, "middle": {"mixer": "mamba2 full"}, "deep": {"mixer": "linear"}}

@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from hybridlab.mixers.gated_conv import GatedConv
-from hybridlab.mixers.linear import Linear
-from hybridlab.mixers.mamba2 import Mamba2
-from hybridlab.mixers.projections import QueryKeyValue
+from hybridlab.mixers.conv.gated_conv import GatedConv
+from hybridlab.mixers.linear.linear import Linear
+from hybridlab.mixers.parts.projections import QueryKeyValue
+from hybridlab.mixers.ssm.mamba2 import Mamba2
 
 
 def attention(mixer: torch.nn.Module, x: Tensor, window: int | None = None) -> Tensor:

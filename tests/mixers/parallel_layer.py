@@ -1,8 +1,8 @@
 """A parallel layer as one mixer, so that the contract is asked of it too."""
 
-from hybridlab.mixers.full import Full
-from hybridlab.mixers.mamba2 import Mamba2
+from hybridlab.mixers.attention.full import Full
 from hybridlab.mixers.parallel import Parallel
+from hybridlab.mixers.ssm.mamba2 import Mamba2
 
 
 class FullAndMamba2(Parallel):

@@ -4,7 +4,7 @@ import copy
 
 import torch
 
-from hybridlab.mixers.anchored import Anchored
+from hybridlab.mixers.parts.anchored import Anchored
 
 
 def test_it_starts_at_its_value_and_adds_what_is_learned() -> None:

@@ -6,17 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from hybridlab.mixers.attention.differential import Differential
+from hybridlab.mixers.attention.full import Full
 from hybridlab.mixers.base import Attends, Mixer
-from hybridlab.mixers.bigbird import Bigbird
-from hybridlab.mixers.differential import Differential
-from hybridlab.mixers.dilated import Dilated
-from hybridlab.mixers.full import Full
-from hybridlab.mixers.moba import Moba
-from hybridlab.mixers.nsa import Nsa
-from hybridlab.mixers.projections import join_heads, split_heads
-from hybridlab.mixers.routing import Routing
-from hybridlab.mixers.sliding import Sliding
-from hybridlab.mixers.strided import Strided
+from hybridlab.mixers.parts.projections import join_heads, split_heads
+from hybridlab.mixers.sparse.bigbird import Bigbird
+from hybridlab.mixers.sparse.dilated import Dilated
+from hybridlab.mixers.sparse.moba import Moba
+from hybridlab.mixers.sparse.nsa import Nsa
+from hybridlab.mixers.sparse.routing import Routing
+from hybridlab.mixers.sparse.sliding import Sliding
+from hybridlab.mixers.sparse.strided import Strided
 from tests.mixers.subject import WIDTH, Subject, tokens
 
 BLOCKS = {"block": 8, "random_blocks": 1, "window_blocks": 1, "global_blocks": 1, "seed": 3}

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from hybridlab.mixers.base import Mixer
-from hybridlab.mixers.gated_conv import GatedConv
-from hybridlab.mixers.h3 import H3
-from hybridlab.mixers.hyena import Hyena
-from hybridlab.mixers.implicit_filter import ImplicitFilter
-from hybridlab.mixers.long_conv import LongConv
-from hybridlab.mixers.short_conv import ShortConv
+from hybridlab.mixers.conv.gated_conv import GatedConv
+from hybridlab.mixers.conv.h3 import H3
+from hybridlab.mixers.conv.hyena import Hyena
+from hybridlab.mixers.conv.long_conv import LongConv
+from hybridlab.mixers.conv.short_conv import ShortConv
+from hybridlab.mixers.parts.implicit_filter import ImplicitFilter
 from tests.mixers.agree import WIDTH, agree
 from tests.mixers.oracles import convolved, silu
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from hybridlab.mixers.base import Mixer
-from hybridlab.mixers.delta import Delta
-from hybridlab.mixers.gated_delta import GatedDelta
+from hybridlab.mixers.linear.delta import Delta
+from hybridlab.mixers.linear.gated_delta import GatedDelta
 from tests.mixers.agree import WIDTH, agree
 from tests.mixers.oracles import convolved, silu
 

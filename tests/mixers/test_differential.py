@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hybridlab.mixers.differential import Differential
+from hybridlab.mixers.attention.differential import Differential
 from tests.mixers.agree import WIDTH, agree
 from tests.mixers.masked_attention import BOTH
 from tests.mixers.oracles import rotated

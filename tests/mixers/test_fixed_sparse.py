@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from hybridlab.mixers.base import Mixer, state_bytes
-from hybridlab.mixers.bigbird import Bigbird
-from hybridlab.mixers.dilated import Dilated
-from hybridlab.mixers.sliding import Sliding
-from hybridlab.mixers.strided import Strided
+from hybridlab.mixers.sparse.bigbird import Bigbird
+from hybridlab.mixers.sparse.dilated import Dilated
+from hybridlab.mixers.sparse.sliding import Sliding
+from hybridlab.mixers.sparse.strided import Strided
 from tests.mixers.agree import WIDTH
 from tests.mixers.masked_attention import BOTH, agrees
 from tests.mixers.subject import in_pieces

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from hybridlab.mixers.full import Full
+from hybridlab.mixers.attention.full import Full
 from tests.mixers.agree import WIDTH
 from tests.mixers.masked_attention import BOTH, agrees
 from tests.mixers.subject import in_pieces

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hybridlab.mixers.gla import GLA
+from hybridlab.mixers.linear.gla import GLA
 from tests.mixers.agree import WIDTH, agree
 from tests.mixers.oracles import silu
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hybridlab.mixers.kda import KDA
+from hybridlab.mixers.linear.kda import KDA
 from tests.mixers.agree import WIDTH, agree
 from tests.mixers.oracles import convolved, silu
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from hybridlab.mixers.base import Mixer
-from hybridlab.mixers.moba import Moba
-from hybridlab.mixers.nsa import Compression, Nsa
-from hybridlab.mixers.routing import Routing
+from hybridlab.mixers.sparse.moba import Moba
+from hybridlab.mixers.sparse.nsa import Compression, Nsa
+from hybridlab.mixers.sparse.routing import Routing
 from tests.mixers.agree import WIDTH, agree
 from tests.mixers.oracles import rotated
 from tests.mixers.subject import in_pieces

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from hybridlab.mixers.based import Based
-from hybridlab.mixers.feature_maps import FEATURE_MAPS, Hedgehog
-from hybridlab.mixers.full import Full
-from hybridlab.mixers.linear import Linear
-from hybridlab.mixers.performer import Performer
-from hybridlab.mixers.retention import Retention
+from hybridlab.mixers.attention.full import Full
+from hybridlab.mixers.linear.based import Based
+from hybridlab.mixers.linear.linear import Linear
+from hybridlab.mixers.linear.performer import Performer
+from hybridlab.mixers.linear.retention import Retention
+from hybridlab.mixers.parts.feature_maps import FEATURE_MAPS, Hedgehog
 from tests.mixers.agree import WIDTH, agree
 from tests.mixers.oracles import rotated, silu
 

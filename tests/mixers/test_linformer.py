@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from hybridlab.mixers.base import Mixer, state_bytes
-from hybridlab.mixers.linformer import Linformer
-from hybridlab.mixers.linformer_causal import LinformerCausal
+from hybridlab.mixers.low_rank.linformer import Linformer
+from hybridlab.mixers.low_rank.linformer_causal import LinformerCausal
 from tests.mixers.agree import WIDTH, agree
 
 

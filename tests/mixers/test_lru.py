@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hybridlab.mixers.lru import LRU
+from hybridlab.mixers.ssm.lru import LRU
 from tests.mixers.agree import WIDTH, agree
 
 

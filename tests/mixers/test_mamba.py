@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hybridlab.evaluation.held import HeldBytes
-from hybridlab.mixers.mamba import Mamba, SelectiveStateSpace
+from hybridlab.evaluation.cost.live_bytes import HeldBytes
+from hybridlab.mixers.ssm.mamba import Mamba, SelectiveStateSpace
 from tests.mixers.agree import WIDTH, agree
 from tests.mixers.oracles import convolved, silu
 

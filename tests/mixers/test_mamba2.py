@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hybridlab.mixers.mamba2 import Mamba2
-from hybridlab.mixers.projections import split_heads
+from hybridlab.mixers.parts.projections import split_heads
+from hybridlab.mixers.ssm.mamba2 import Mamba2
 
 
 @pytest.mark.skipif(find_spec("transformers") is None, reason="transformers comes with hybridlab[test]")

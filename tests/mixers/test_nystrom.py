@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from hybridlab.mixers.base import Mixer
-from hybridlab.mixers.nystrom import Nystrom
-from hybridlab.mixers.nystrom_causal import NystromCausal
+from hybridlab.mixers.low_rank.nystrom import Nystrom
+from hybridlab.mixers.low_rank.nystrom_causal import NystromCausal
 from tests.mixers.agree import WIDTH, agree
 
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from hybridlab.mixers.full import Full
-from hybridlab.mixers.gated_conv import GatedConv
-from hybridlab.mixers.linear import Linear
-from hybridlab.mixers.mamba2 import Mamba2
-from hybridlab.mixers.sliding import Sliding
+from hybridlab.mixers.attention.full import Full
+from hybridlab.mixers.conv.gated_conv import GatedConv
+from hybridlab.mixers.linear.linear import Linear
+from hybridlab.mixers.sparse.sliding import Sliding
+from hybridlab.mixers.ssm.mamba2 import Mamba2
 from tests.mixers import oracles
 from tests.mixers.agree import WIDTH, agree
 

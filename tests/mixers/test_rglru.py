@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hybridlab.mixers.rglru import Rglru
+from hybridlab.mixers.ssm.rglru import Rglru
 from tests.mixers.agree import WIDTH, agree
 from tests.mixers.oracles import convolved
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hybridlab.mixers.rwkv7 import RWKV7, LowRank
+from hybridlab.mixers.linear.rwkv7 import RWKV7, LowRank
 from tests.mixers.agree import WIDTH, agree
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hybridlab.mixers.s4 import S4
-from hybridlab.ops.hippo import legs
+from hybridlab.mixers.ssm.s4 import S4
+from hybridlab.ops.ssm.hippo import legs
 from tests.mixers.agree import WIDTH, agree
 
 

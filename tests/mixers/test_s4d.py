@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hybridlab.mixers.s4d import S4D
+from hybridlab.mixers.ssm.s4d import S4D
 from tests.mixers.agree import WIDTH, agree
 
 

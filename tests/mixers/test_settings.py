@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from hybridlab.mixers.attention.full import Full
 from hybridlab.mixers.base import Mixer
-from hybridlab.mixers.full import Full
-from hybridlab.mixers.gated_conv import GatedConv
-from hybridlab.mixers.linear import Linear
-from hybridlab.mixers.mamba2 import Mamba2
-from hybridlab.mixers.sliding import Sliding
+from hybridlab.mixers.conv.gated_conv import GatedConv
+from hybridlab.mixers.linear.linear import Linear
+from hybridlab.mixers.sparse.sliding import Sliding
+from hybridlab.mixers.ssm.mamba2 import Mamba2
 from tests.mixers.subject import CONF, Subject
 
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hybridlab.mixers.retention import log_decays
-from hybridlab.ops.linear_attention import chunked_linear_attention
-from hybridlab.ops.normalised_attention import chunked_normalised_attention
-from hybridlab.ops.taylor_attention import chunked_taylor_attention
+from hybridlab.mixers.linear.retention import log_decays
+from hybridlab.ops.linear.linear_attention import chunked_linear_attention
+from hybridlab.ops.linear.normalised_attention import chunked_normalised_attention
+from hybridlab.ops.linear.taylor_attention import chunked_taylor_attention
 from tests.ops.test_references import reference, same
 
 

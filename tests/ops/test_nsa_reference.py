@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hybridlab.ops.block_attention import block_attention
-from hybridlab.ops.compressed_attention import choice_by_importance, compressed_attention
+from hybridlab.ops.attention.block_attention import block_attention
+from hybridlab.ops.attention.compressed_attention import choice_by_importance, compressed_attention
 
 T, BLOCK, SELECTED = 90, 8, 5
 BLOCKS = 12  # the last of them is not full

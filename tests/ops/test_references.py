@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hybridlab.ops.linear_attention import chunked_linear_attention
-from hybridlab.ops.sliding_attention import sliding_attention
+from hybridlab.ops.attention.sliding_attention import sliding_attention
+from hybridlab.ops.linear.linear_attention import chunked_linear_attention
 
 
 def reference(file: str) -> ModuleType:

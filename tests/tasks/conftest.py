@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybridlab.tasks.documents import Documents
+from hybridlab.tasks.text.documents import Documents
 
 LENGTHS = (1, 20, 33, 40, 64, 65, 90, 120, 121, 150, 200, 700, 800)
 

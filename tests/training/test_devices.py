@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hybridlab.records.store import read_all
-from hybridlab.tasks.documents import Documents
+from hybridlab.tasks.text.documents import Documents
 from hybridlab.training.stream import BatchStream
 from tests.training.test_resume import numbers
 

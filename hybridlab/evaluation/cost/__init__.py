@@ -1,0 +1,1 @@
+"""What layers cost: parameters, FLOPs, memory, time."""

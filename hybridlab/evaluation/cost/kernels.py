@@ -1,0 +1,48 @@
+"""Whose fused kernels serve a mixer on a GPU: found by watching which ops it calls, wherever it runs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from hybridlab.ops.kernels.dispatch import kernels_noted
+from hybridlab.stack.layer import build_mixer
+from hybridlab.stack.plan import Plan
+
+
+@contextmanager
+def kernels_of() -> Iterator[list[str]]:
+    """Give a list that holds, after the block, whose kernels its ops have on a GPU: Triton (ours), PyTorch (attention)."""
+    kernels: list[str] = []
+    with kernels_noted() as ours, _Attention() as attention:
+        yield kernels
+    kernels += ["Triton"] * any(not too_large for too_large in ours) + ["PyTorch"] * attention.called
+
+
+def without_kernels(plan: Plan, length: int) -> list[str]:
+    """Say which mixers of a stack have kernels of ours that do not take their sizes, and why."""
+    mixers = {part.fingerprint: part for layer in plan.layers for part in layer.parts or (layer,)}
+    lines = []
+    for layer in mixers.values():
+        with torch.device("meta"), torch.no_grad(), kernels_noted() as noted:
+            build_mixer(layer, plan.width, plan.causal)(torch.empty(1, length, plan.width))
+        if too_large := ", ".join(dict.fromkeys(chain.from_iterable(noted))):
+            lines.append(
+                f"{layer.mixer}: not for the sizes of `{layer.where}` ({too_large}): PyTorch's operations run in their "
+                "place, several times as slowly"
+            )
+    return lines
+
+
+class _Attention(TorchFunctionMode):
+    """Sees whether PyTorch's attention is called: its other ops are there on every device."""
+
+    called = False
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.called |= function is F.scaled_dot_product_attention
+        return function(*args, **(kwargs or {}))

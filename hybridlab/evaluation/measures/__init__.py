@@ -1,0 +1,1 @@
+"""Measures, one object per file."""

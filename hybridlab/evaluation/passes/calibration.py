@@ -1,0 +1,110 @@
+"""What some probes take from the training split: mean outputs of mixers, and the affine maps of the tuned lens."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from hybridlab.evaluation.passes.readout import moved
+from hybridlab.stack.model import Stack
+from hybridlab.stack.packing import packing_of
+from hybridlab.tasks.base import Task
+from hybridlab.tasks.batch import IGNORED, Batch
+
+RIDGE = 1e-3  # times the mean square of what is mapped
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Mean outputs of modules, and by layer the affine map from the residual stream after it to that after the last."""
+
+    means: dict[nn.Module, Float[Tensor, " d"]]
+    maps: dict[int, Float[Tensor, "d+1 d"]]
+
+    def mapped(self, layer: int, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        """Map the residual stream after a layer to what it is expected to be after the last."""
+        weight = self.maps[layer].to(x)
+        return x + x @ weight[:-1] + weight[-1]
+
+
+def calibrate(stack: Stack, task: Task, layers: Iterable[int], num_batches: int, device: torch.device) -> Calibration:
+    """Run the first training batches of a task through the intact stack, in evaluation mode.
+
+    A map minimises the squared error over the positions that something is predicted from. What is fitted is
+    the change of the stream, by ridge regression: little data leaves the plain lens, and no learning rate is chosen.
+    """
+    fits = {layer: _Fit(stack.plan.width) for layer in layers}
+    with _watched(stack) as means:
+        for step in range(num_batches):
+            batch = moved(task.train_batch(step), device)
+            means.real = _real(stack, batch)
+            residuals = list(stack.residuals(batch.inputs, packing_of(batch.documents)))
+            used = stack.reading.positions(batch.targets != IGNORED, means.real)
+            for layer, fit in fits.items():
+                fit.add(residuals[layer + 1][used], residuals[-1][used])
+    return Calibration(
+        {module: total / means.counts[module] for module, total in means.totals.items()},
+        {layer: fit.solved() for layer, fit in fits.items()},
+    )
+
+
+class _Fit:
+    """Ridge regression of y - x on x and 1, from sums over positions."""
+
+    def __init__(self, width: int) -> None:
+        self.inputs = torch.zeros(width + 1, width + 1, dtype=torch.float64)
+        self.products = torch.zeros(width + 1, width, dtype=torch.float64)
+
+    def add(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> None:
+        x, change = x.double(), (y - x).double()
+        x = nn.functional.pad(x, (0, 1), value=1.0)
+        self.inputs += (x.mT @ x).cpu()
+        self.products += (x.mT @ change).cpu()
+
+    def solved(self) -> Float[Tensor, "d+1 d"]:
+        penalty = torch.full(
+            (len(self.inputs),), RIDGE * float(self.inputs.diagonal()[:-1].mean()), dtype=torch.float64
+        )
+        penalty[-1] = 0  # a constant costs nothing
+        return torch.linalg.solve(self.inputs + penalty.diag(), self.products)
+
+
+class _Means:
+    """Sums and counts of what modules put out."""
+
+    def __init__(self) -> None:
+        self.totals: dict[nn.Module, Tensor] = {}
+        self.counts: dict[nn.Module, int] = {}
+        self.real: Bool[Tensor, "b t"] = torch.empty(0)
+
+    def add(self, module: nn.Module, _inputs: Any, output: Float[Tensor, "n t d"]) -> None:
+        # Packed documents come in rows of their own, padded by repeats of the last token: these count too.
+        taken = output[self.real] if output.shape[:2] == self.real.shape else output.flatten(0, 1)
+        self.totals[module] = self.totals.get(module, 0) + taken.double().sum(0)
+        self.counts[module] = self.counts.get(module, 0) + len(taken)
+
+
+@contextmanager
+def _watched(stack: Stack) -> Iterator[_Means]:
+    """Sum up what every mixer, every part of a parallel mixer and every channel mixer puts out."""
+    means = _Means()
+    with ExitStack() as hooks:
+        layers: Any = stack.layers
+        for layer in layers:
+            for module in (layer.mixer, *getattr(layer.mixer, "parts", {}).values(), layer.channel):
+                if module is not None:
+                    hooks.callback(module.register_forward_hook(means.add).remove)
+        yield means
+
+
+def _real(stack: Stack, batch: Batch) -> Bool[Tensor, "b t"]:
+    """Say which positions are not padding: a decoder's row is padded after its last target."""
+    if batch.documents is not None:
+        return batch.documents >= 0
+    if not stack.reading.by_position:
+        return torch.ones_like(batch.inputs, dtype=torch.bool)
+    return (batch.targets != IGNORED).flip(1).cumsum(1).flip(1) > 0

@@ -1,0 +1,48 @@
+"""Short convolution between two gates."""
+
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hybridlab.mixers.base import Mixer, check_counts
+from hybridlab.mixers.parts.short_convolution import ShortConvolution
+
+
+class GatedConvState(NamedTuple):
+    """The last kernel-1 inputs of the convolution."""
+
+    inputs: Float[Tensor, "b l-1 d"]
+
+
+class GatedConv(Mixer):
+    """y = W_out (C ⊙ conv(B ⊙ v)), where B, C and v are linear maps of x and conv is short, causal and depthwise."""
+
+    kind = "convolution"
+    paper = "Liquid AI 2025 (LFM2), 2511.23404; after H3, 2212.14052"
+    bounded_state = True
+
+    def __init__(self, *, width: int, kernel: int = 3) -> None:
+        super().__init__()
+        check_counts(kernel=kernel)
+        self.in_projection = nn.Linear(width, 3 * width, bias=False)
+        self.convolution = ShortConvolution(width=width, length=kernel, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        """Mix a whole row."""
+        return self._mix(x, None)[0]
+
+    def initial_state(self, batch: int, like: Tensor) -> GatedConvState:
+        """Return inputs of zero."""
+        return GatedConvState(self.convolution.empty_past(batch, like))
+
+    def extend(self, x: Float[Tensor, "b n d"], state: GatedConvState) -> tuple[Float[Tensor, "b n d"], GatedConvState]:
+        """Filter the piece, with the inputs just before it."""
+        y, inputs = self._mix(x, state.inputs)
+        return y, GatedConvState(inputs)
+
+    def _mix(self, x: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
+        before, after, value = self.in_projection(x).chunk(3, dim=-1)
+        filtered, inputs = self.convolution(before * value, past)
+        return self.out(after * filtered), inputs

@@ -1,0 +1,93 @@
+"""H3: a shift and a diagonal state space model, joined by two products."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hybridlab.mixers.base import Mixer, check_counts, tag
+from hybridlab.mixers.parts.anchored import Anchored
+from hybridlab.mixers.parts.short_convolution import ShortConvolution
+from hybridlab.mixers.parts.state_space import check_state_size, draw_log_steps, draw_readout
+from hybridlab.ops.conv.fft_conv import fft_conv
+from hybridlab.ops.precision import accumulation_dtype
+from hybridlab.ops.ssm.diagonal_ssm import (
+    carry_diagonal_state,
+    complex_product,
+    diagonal_kernel,
+    read_diagonal_state,
+    zero_order_hold,
+)
+
+
+class H3State(NamedTuple):
+    """The last keys, and the modes of each channel (one of each pair of conjugates, real parts before imaginary ones)."""
+
+    keys: Float[Tensor, "b l-1 d"]
+    modes: Float[Tensor, "b d n"]
+
+
+class H3(Mixer):
+    """y = W_out (q ⊙ SSM_diag(SSM_shift(k) ⊙ v)), with q, k and v linear maps of x.
+
+    The shift SSM keeps the last `shift` keys and weighs them: a short convolution. The diagonal one is S4D's, with its
+    skip. Heads are one channel wide, the paper's form without outer products.
+    """
+
+    kind = "convolution"
+    paper = "Fu et al. 2022, 2212.14052"
+    bounded_state = True
+    free_sizes = ("state",)
+
+    def __init__(
+        self, *, width: int, shift: int = 64, state: int = 64, shortest_step: float = 0.001, longest_step: float = 0.1
+    ) -> None:
+        super().__init__()
+        check_counts(shift=shift)
+        check_state_size(state)
+        self.state = state
+        self.in_projection = nn.Linear(width, 3 * width, bias=False)
+        self.convolution = ShortConvolution(width=width, length=shift, bias=False)
+        self.log_step = Anchored(draw_log_steps(width, shortest_step, longest_step))
+        modes = torch.full((width, state // 2), math.log(0.5))
+        self.log_rate = tag(nn.Parameter(modes), decay=False, initialise=False)
+        self.frequency = Anchored((math.pi * torch.arange(state // 2)).expand_as(modes).clone())
+        self.readout = tag(nn.Parameter(draw_readout(width, state)), initialise=False)
+        self.skip = tag(nn.Parameter(torch.ones(width)), decay=False, initialise=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        """Convolve a whole row with both kernels."""
+        q, u, _ = self._drive(x, None)
+        log_radius, angle, output = self._discretise(x)
+        return self._output(q, u, fft_conv(u, diagonal_kernel(log_radius, angle, output, x.shape[1])))
+
+    def initial_state(self, batch: int, like: Tensor) -> H3State:
+        """Return keys and modes of zero."""
+        modes = like.new_zeros(batch, len(self.skip), self.state, dtype=accumulation_dtype(like))
+        return H3State(self.convolution.empty_past(batch, like), modes)
+
+    def extend(self, x: Float[Tensor, "b n d"], state: H3State) -> tuple[Float[Tensor, "b n d"], H3State]:
+        """Convolve the piece, and add what is left of the state at each of its tokens."""
+        q, u, keys = self._drive(x, state.keys)
+        log_radius, angle, output = self._discretise(x)
+        n = x.shape[1]
+        y = fft_conv(u, diagonal_kernel(log_radius, angle, output, n))
+        y = y + read_diagonal_state(state.modes, log_radius, angle, output, n).to(y.dtype)
+        return self._output(q, u, y), H3State(keys, carry_diagonal_state(u, log_radius, angle, state.modes))
+
+    def _drive(self, x: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = self.in_projection(x).chunk(3, dim=-1)
+        shifted, keys = self.convolution(k, past)
+        return q, shifted * v, keys
+
+    def _discretise(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        dtype = accumulation_dtype(x)
+        step = self.log_step(dtype).exp()[:, None]
+        log_radius, angle, held = zero_order_hold(self.log_rate.to(dtype).exp(), self.frequency(dtype), step)
+        return log_radius, angle, complex_product(self.readout, held)
+
+    def _output(self, q: Tensor, u: Tensor, y: Tensor) -> Tensor:
+        return self.out(q * torch.addcmul(y, u, self.skip.to(u.dtype)))

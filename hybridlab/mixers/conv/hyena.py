@@ -1,0 +1,78 @@
+"""Hyena: a long convolution with an implicit filter, between two gates."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hybridlab.mixers.base import Mixer, check_counts, tag
+from hybridlab.mixers.parts.implicit_filter import ImplicitFilter
+from hybridlab.mixers.parts.short_convolution import ShortConvolution
+from hybridlab.ops.conv.continued_conv import continued_conv
+from hybridlab.ops.conv.fft_conv import fft_conv
+
+
+class HyenaState(NamedTuple):
+    """The last inputs of the short convolution, and all past inputs of the long one."""
+
+    projected: Float[Tensor, "b l-1 3*d"]
+    inputs: Float[Tensor, "b past d"]
+
+
+class Hyena(Mixer):
+    """y = W_out (x₁ ⊙ (h * u + D u)), u = x₂ ⊙ v: order 2, with x₁, x₂ and v linear maps of x behind a short convolution.
+
+    The bidirectional form has a second filter that looks ahead, and centres the short one.
+    """
+
+    kind = "convolution"
+    paper = "Poli et al. 2023, 2302.10866"
+    bounded_state = False
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        causal: bool = True,
+        conv: int = 3,
+        hidden: int = 64,
+        bands: int = 16,
+        horizon: int = 1024,
+        sine_frequency: float = 10.0,
+    ) -> None:
+        super().__init__()
+        check_counts(conv=conv)
+        self.causal = causal
+        self.in_projection = nn.Linear(width, 3 * width, bias=False)
+        self.convolution = ShortConvolution(width=3 * width, length=conv, bias=True)
+        sizes = {"hidden": hidden, "bands": bands, "horizon": horizon, "sine_frequency": sine_frequency}
+        self.filter = ImplicitFilter(width=width, **sizes)  # pyright: ignore[reportArgumentType]
+        self.filter_ahead = None if causal else ImplicitFilter(width=width, **sizes)  # pyright: ignore[reportArgumentType]
+        self.skip = tag(nn.Parameter(torch.ones(width)), decay=False, initialise=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        """Mix a whole row."""
+        projected = self.in_projection(x)
+        projected = self.convolution(projected)[0] if self.causal else self.convolution.centred(projected)
+        gate, before, value = projected.chunk(3, dim=-1)
+        u = before * value
+        filters = (each(x.shape[1], x) for each in (self.filter, self.filter_ahead) if each is not None)
+        return self._output(gate, u, fft_conv(u, *filters))
+
+    def initial_state(self, batch: int, like: Tensor) -> HyenaState:
+        """Return no inputs."""
+        return HyenaState(self.convolution.empty_past(batch, like), like.new_empty(batch, 0, len(self.skip)))
+
+    def extend(self, x: Float[Tensor, "b n d"], state: HyenaState) -> tuple[Float[Tensor, "b n d"], HyenaState]:
+        """Filter the piece, with everything before it."""
+        mixed, projected = self.convolution(self.in_projection(x), state.projected)
+        gate, before, value = mixed.chunk(3, dim=-1)
+        u = before * value
+        inputs = torch.cat([state.inputs, u.to(state.inputs.dtype)], dim=1)
+        y = continued_conv(u, state.inputs, self.filter(inputs.shape[1], x))
+        return self._output(gate, u, y), HyenaState(projected, inputs)
+
+    def _output(self, gate: Tensor, u: Tensor, y: Tensor) -> Tensor:
+        return self.out(gate * torch.addcmul(y, u, self.skip.to(u.dtype)))

@@ -1,0 +1,70 @@
+"""Long convolution with an explicit filter: a weight for every channel and distance."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hybridlab.mixers.base import Mixer, check_counts, tag
+from hybridlab.ops.conv.continued_conv import continued_conv
+from hybridlab.ops.conv.fft_conv import fft_conv
+
+SHORTEST, LONGEST = 0.02, 0.5  # reach of the filters at the start, in shares of their length
+
+
+class LongConvState(NamedTuple):
+    """The last length-1 inputs of the convolution: beyond its filter nothing is seen."""
+
+    inputs: Float[Tensor, "b l-1 d"]
+
+
+class LongConv(Mixer):
+    """y = W_out GELU(K * u + D u), u = W_in x, with a filter K of `length` taps per channel that is trained tap by tap.
+
+    Filters start as noise that decays exponentially, at rates spread geometrically over the channels. The paper's squash
+    and smoothing of the filters are left out. The bidirectional form has a second filter that looks ahead.
+    """
+
+    kind = "convolution"
+    paper = "Fu et al. 2023, 2302.06646"
+    bounded_state = True
+    free_sizes = ("length",)
+
+    def __init__(self, *, width: int, causal: bool = True, length: int = 256) -> None:
+        super().__init__()
+        check_counts(length=length)
+        self.causal, self.length = causal, length
+        self.in_projection = nn.Linear(width, width, bias=False)
+        self.filter = tag(nn.Parameter(_draw_filter(width, length)), initialise=False)
+        self.filter_ahead = None if causal else tag(nn.Parameter(_draw_filter(width, length)), initialise=False)
+        self.skip = tag(nn.Parameter(torch.ones(width)), decay=False, initialise=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        """Mix a whole row."""
+        u = self.in_projection(x)
+        return self._output(u, fft_conv(u, self.filter, self.filter_ahead))
+
+    def initial_state(self, batch: int, like: Tensor) -> LongConvState:
+        """Return inputs of zero."""
+        return LongConvState(like.new_zeros(batch, self.length - 1, len(self.skip)))
+
+    def extend(self, x: Float[Tensor, "b n d"], state: LongConvState) -> tuple[Float[Tensor, "b n d"], LongConvState]:
+        """Filter the piece, with the inputs before it that the filter still reaches."""
+        u = self.in_projection(x)
+        y = continued_conv(u, state.inputs, self.filter)
+        joined = torch.cat([state.inputs, u.to(state.inputs.dtype)], dim=1)
+        return self._output(u, y), LongConvState(joined[:, joined.shape[1] - self.length + 1 :].clone())
+
+    def _output(self, u: Tensor, y: Tensor) -> Tensor:
+        return self.out(F.gelu(torch.addcmul(y, u, self.skip.to(u.dtype))))
+
+
+def _draw_filter(width: int, length: int) -> Float[Tensor, "d l"]:
+    """Return noise under e^{-j/reach}, of norm 1 on average."""
+    reach = torch.linspace(math.log(SHORTEST * length), math.log(LONGEST * length), width).exp()[:, None]
+    envelope = (-torch.arange(length) / reach).exp()
+    return torch.randn(width, length) * envelope / envelope.norm(dim=-1, keepdim=True)

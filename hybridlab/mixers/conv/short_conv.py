@@ -1,0 +1,52 @@
+"""A short convolution alone: the cheapest local mixer."""
+
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hybridlab.mixers.base import Mixer, check_counts
+from hybridlab.mixers.parts.short_convolution import ShortConvolution
+
+
+class ShortConvState(NamedTuple):
+    """The last kernel-1 inputs of the convolution."""
+
+    inputs: Float[Tensor, "b l-1 d"]
+
+
+class ShortConv(Mixer):
+    """y = W_out SiLU(conv(W_in x)), conv short and depthwise: what Mamba and DeltaNet put in front of their state, alone.
+
+    The bidirectional form centres the taps on each token.
+    """
+
+    kind = "convolution"
+    paper = "Arora et al. 2023 (Zoology), 2312.04927: the short convolution as a baseline"
+    bounded_state = True
+
+    def __init__(self, *, width: int, causal: bool = True, kernel: int = 4) -> None:
+        super().__init__()
+        check_counts(kernel=kernel)
+        self.causal = causal
+        self.in_projection = nn.Linear(width, width, bias=False)
+        self.convolution = ShortConvolution(width=width, length=kernel, bias=True)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        """Mix a whole row."""
+        u = self.in_projection(x)
+        return self._output(self.convolution(u)[0] if self.causal else self.convolution.centred(u))
+
+    def initial_state(self, batch: int, like: Tensor) -> ShortConvState:
+        """Return inputs of zero."""
+        return ShortConvState(self.convolution.empty_past(batch, like))
+
+    def extend(self, x: Float[Tensor, "b n d"], state: ShortConvState) -> tuple[Float[Tensor, "b n d"], ShortConvState]:
+        """Filter the piece, with the inputs just before it."""
+        y, inputs = self.convolution(self.in_projection(x), state.inputs)
+        return self._output(y), ShortConvState(inputs)
+
+    def _output(self, y: Tensor) -> Tensor:
+        return self.out(F.silu(y))

@@ -1,0 +1,104 @@
+"""Gated DeltaNet: the delta rule with one decay per head."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hybridlab.mixers.base import Mixer, check_counts, tag
+from hybridlab.mixers.parts.projections import join_heads, split_heads
+from hybridlab.mixers.parts.short_convolution import ShortConvolution
+from hybridlab.mixers.parts.step_bias import draw_step_bias
+from hybridlab.ops.linear.delta_rule import chunked_delta_rule, unit_vectors
+from hybridlab.ops.precision import accumulation_dtype
+
+# Rates between 0 and 16, as in the paper; one of exactly 0 has no logarithm.
+SLOWEST_RATE, FASTEST_RATE = 1e-3, 16.0
+
+
+class GatedDeltaState(NamedTuple):
+    """The last inputs of the short convolution, and the state of each head."""
+
+    inputs: Float[Tensor, "b l-1 c"]
+    state: Float[Tensor, "b h k v"]
+
+
+class GatedDelta(Mixer):
+    """S_t = α_t (I - β_t k_t k_tᵀ) S_{t-1} + β_t k_t v_tᵀ, o_t = S_tᵀ q_t; then RMS norm ⊙ SiLU(gate) and a linear map.
+
+    α_t = exp(-rate · softplus(step_t)) and β_t = σ, or 2σ with `negative_eigenvalues` (2411.12537), depend on the token.
+    Queries, keys and values pass a short convolution and SiLU; then queries and keys have length 1. All keys together
+    are `keys` times as wide as the stack, values `expansion` times as wide as keys: c = (2 + expansion)·keys·d channels.
+    """
+
+    kind = "linear"
+    paper = "Yang et al. 2024, 2412.06464"
+    bounded_state = True
+    free_sizes = ("expansion", "keys")
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        heads: int = 4,
+        keys: float = 0.75,
+        expansion: int = 2,
+        conv: int = 4,
+        negative_eigenvalues: bool = False,
+        chunk: int = 64,
+    ) -> None:
+        super().__init__()
+        check_counts(heads=heads, expansion=expansion, conv=conv, chunk=chunk)
+        if not keys > 0:
+            raise ValueError(f"keys={keys}: a number above 0 is needed")
+        if keys * width % heads:
+            raise ValueError(f"heads={heads}: must divide the width {width} times keys, {keys}")
+        self.key_width = int(keys * width) // heads
+        self.value_width, self.chunk = expansion * self.key_width, chunk
+        self.strongest = 2 if negative_eigenvalues else 1
+        self.sizes = (heads * self.key_width, heads * self.key_width, heads * self.value_width)
+        self.in_projection = nn.Linear(width, sum(self.sizes), bias=False)
+        self.convolution = ShortConvolution(width=sum(self.sizes), length=conv, bias=False)
+        self.strength = nn.Linear(width, heads, bias=False)
+        self.step = nn.Linear(width, heads, bias=False)
+        rate = torch.empty(heads).uniform_(SLOWEST_RATE, FASTEST_RATE)
+        self.log_rate = tag(nn.Parameter(rate.log()), decay=False, initialise=False)
+        self.step_bias = tag(nn.Parameter(draw_step_bias(heads)), decay=False, initialise=False)
+        self.gate = nn.Linear(width, self.sizes[2], bias=False)
+        self.norm = tag(nn.Parameter(torch.ones(self.value_width)), decay=False, initialise=False)
+        self.out = nn.Linear(self.sizes[2], width, bias=False)
+
+    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        """Mix a whole row in chunks."""
+        return self._mix(x, None, None)[0]
+
+    def initial_state(self, batch: int, like: Tensor) -> GatedDeltaState:
+        """Return inputs and states of zero."""
+        shape = (batch, self.strength.out_features, self.key_width, self.value_width)
+        return GatedDeltaState(
+            self.convolution.empty_past(batch, like), like.new_zeros(shape, dtype=accumulation_dtype(like))
+        )
+
+    def extend(
+        self, x: Float[Tensor, "b n d"], state: GatedDeltaState
+    ) -> tuple[Float[Tensor, "b n d"], GatedDeltaState]:
+        """Carry the recurrence on through the piece."""
+        y, inputs, last = self._mix(x, state.inputs, state.state)
+        return y, GatedDeltaState(inputs, last)
+
+    def _mix(self, x: Tensor, past: Tensor | None, state: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        mixed, inputs = self.convolution(self.in_projection(x), past)
+        # Contiguous: a convolution's output may lie channels first, and SiLU's gradient is slow across two layouts.
+        query, key, value = F.silu(mixed.contiguous()).split(self.sizes, dim=-1)
+        q, k = (unit_vectors(split_heads(each, self.key_width)) for each in (query, key))
+        # Decay and β in float32: in bfloat16 those near 1 would be rounded to it.
+        dtype = accumulation_dtype(x)
+        strength = self.strength(x).to(dtype).sigmoid().mT * self.strongest  # b h t
+        step = F.softplus(self.step(x).to(dtype) + self.step_bias.to(dtype)).mT
+        log_decay = -step * self.log_rate.to(dtype).exp()[:, None]
+        value = split_heads(value, self.value_width)
+        o, state = chunked_delta_rule(q, k, value, strength, log_decay, state, self.chunk)
+        y = join_heads(F.rms_norm(o, o.shape[-1:], eps=1e-5) * self.norm)
+        return self.out(y * F.silu(self.gate(x))), inputs, state

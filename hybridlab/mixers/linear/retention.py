@@ -1,0 +1,94 @@
+"""Retention: linear attention in which each head forgets at a fixed rate."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hybridlab.mixers.base import Mixer, check_counts, check_heads
+from hybridlab.mixers.parts.projections import join_heads, split_heads
+from hybridlab.ops.attention.rotary import rotary_turns, rotate
+from hybridlab.ops.linear.linear_attention import chunked_linear_attention
+from hybridlab.ops.precision import accumulation_dtype
+
+
+class RetentionState(NamedTuple):
+    """The decayed sums Σ γ^(t-j) k_j v_jᵀ, with keys turned to their positions, and how many tokens there were."""
+
+    sums: Float[Tensor, "b h k v"]
+    position: Int[Tensor, "b 1"]
+
+
+class Retention(Mixer):
+    """S_t = γ_h S_{t-1} + k_t v_tᵀ, o_t = S_tᵀ q_t / √k, γ_h = 1 - 2^(-5-h); y = out(swish(W_g x) ⊙ norm(o)).
+
+    Queries and keys are turned by rotary angles (`rope` null: they are not); the values are `expansion` times as wide as
+    the stack; `norm` is a group norm, each head by itself. Its factors would do nothing before a gate and a linear map.
+    """
+
+    kind = "linear"
+    paper = "Sun et al. 2023 (RetNet), 2307.08621"
+    bounded_state = True
+    free_sizes = ("expansion",)
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        heads: int = 4,
+        expansion: int = 2,
+        rope: float | None = 10000.0,
+        chunk: int = 64,
+    ) -> None:
+        super().__init__()
+        check_counts(heads=heads, expansion=expansion, chunk=chunk)
+        check_heads(width, heads)
+        if rope is not None and not rope > 0:
+            raise ValueError(f"rope={rope}: a number above 0 is needed, or null for no positions")
+        if rope is not None and width // heads % 2:
+            raise ValueError(
+                f"rope={rope}: needs heads of an even width, not {width // heads}; or null for no positions"
+            )
+        self.heads, self.expansion, self.rope, self.chunk = heads, expansion, rope, chunk
+        self.head_width = width // heads
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, expansion * width, bias=False)
+        self.gate = nn.Linear(width, expansion * width, bias=False)
+        self.out = nn.Linear(expansion * width, width, bias=False)
+
+    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        """Mix a whole row in chunks."""
+        return self._mix(x, None, 0)[0]
+
+    def initial_state(self, batch: int, like: Tensor) -> RetentionState:
+        """Return sums of zero, at position 0."""
+        shape = (batch, self.heads, self.head_width, self.expansion * self.head_width)
+        return RetentionState(
+            like.new_zeros(shape, dtype=accumulation_dtype(like)),
+            torch.zeros(batch, 1, dtype=torch.long, device=like.device),
+        )
+
+    def extend(self, x: Float[Tensor, "b n d"], state: RetentionState) -> tuple[Float[Tensor, "b n d"], RetentionState]:
+        """Carry the recurrence on through the piece."""
+        y, sums = self._mix(x, state.sums, state.position)
+        return y, RetentionState(sums.clone(), state.position + x.shape[1])
+
+    def _mix(self, x: Tensor, sums: Tensor | None, past: int | Tensor) -> tuple[Tensor, Tensor]:
+        q, k = (split_heads(project(x), self.head_width) for project in (self.query, self.key))
+        if self.rope is not None:
+            turns = rotary_turns(past + torch.arange(x.shape[1], device=x.device), q, self.rope)
+            q, k = rotate(q, turns), rotate(k, turns)
+        v = split_heads(self.value(x), self.expansion * self.head_width)
+        dtype = accumulation_dtype(v)
+        log_decay = log_decays(self.heads, dtype, x.device)[:, None].expand(len(x), -1, x.shape[1])
+        o, sums = chunked_linear_attention(q * self.head_width**-0.5, k, v, log_decay, sums, self.chunk)
+        o = F.layer_norm(o, o.shape[-1:], eps=1e-5)
+        return self.out(F.silu(self.gate(x)) * join_heads(o)), sums
+
+
+def log_decays(heads: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, " h"]:
+    """Return log γ_h = log(1 - 2^(-5-h)) for h from 0: the last heads remember longest."""
+    return torch.log1p(-(2.0 ** (-5 - torch.arange(heads, dtype=dtype, device=device))))

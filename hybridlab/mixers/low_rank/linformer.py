@@ -1,0 +1,51 @@
+"""Linformer: attention to a fixed number of sums over the row."""
+
+from jaxtyping import Float
+from torch import Tensor, empty, nn
+
+from hybridlab.mixers.base import Mixer, check_counts, check_heads, tag
+from hybridlab.mixers.parts.projections import join_heads, split_heads
+from hybridlab.ops.attention.fused_attention import fused_attention
+from hybridlab.ops.attention.position_table import position_rows
+
+
+class Linformer(Mixer):
+    """o = softmax(Q (EᵀK)ᵀ / √k) FᵀV: `rank` learned sums over the keys and values of the row take their place.
+
+    Bidirectional: every sum contains the whole row. E and F, of `max_length` positions and shared by the heads, are the
+    only thing that knows positions. A shorter row uses their first positions, as in the paper. For a longer one, which
+    the paper does not have, they are stretched: interpolated linearly to its length, and scaled to keep their integral.
+    """
+
+    kind = "low-rank"
+    paper = "Wang et al. 2020, 2006.04768"
+    causal = False
+    bounded_state = False
+    free_sizes = ("rank",)
+
+    def __init__(self, *, width: int, heads: int = 4, rank: int = 128, max_length: int = 512) -> None:
+        super().__init__()
+        check_counts(heads=heads, rank=rank, max_length=max_length)
+        check_heads(width, heads)
+        self.head_width = width // heads
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        # Sums of max_length independent terms start at the size of one of them.
+        self.key_sums = tag(nn.Parameter(empty(max_length, rank).normal_(std=max_length**-0.5)), initialise=False)
+        self.value_sums = tag(nn.Parameter(empty(max_length, rank).normal_(std=max_length**-0.5)), initialise=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        """Attend from each token to the sums."""
+        # Eᵀ(xW) = (Eᵀx)W: the row is summed up before the maps to keys and values, which then see `rank` tokens, not t.
+        k = split_heads(self.key(_sums(self.key_sums, x)), self.head_width)
+        v = split_heads(self.value(_sums(self.value_sums, x)), self.head_width)
+        q = split_heads(self.query(x), self.head_width)
+        return self.out(join_heads(fused_attention(q, k, v)))
+
+
+def _sums(table: Float[Tensor, "l r"], x: Float[Tensor, "b t d"]) -> Float[Tensor, "b r d"]:
+    rows = position_rows(table, x.shape[1]).to(x.dtype)
+    # One view of the table for each row: for one table and many rows PyTorch would copy the rows, turned.
+    return rows.mT.expand(len(x), -1, -1) @ x

@@ -1,0 +1,42 @@
+"""Nyströmformer: attention through landmarks."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hybridlab.mixers.base import Mixer, check_counts, tag
+from hybridlab.mixers.parts.projections import QueryKeyValue, join_heads
+from hybridlab.ops.attention.nystrom_attention import nystrom_attention
+from hybridlab.ops.conv.centred_conv import centred_conv
+
+
+class Nystrom(Mixer):
+    """o = softmax(q k̃ᵀ) softmax(q̃ k̃ᵀ)⁺ softmax(q̃ kᵀ) v + conv(v), scores over √k; q̃ and k̃ are means of segments.
+
+    Bidirectional: every landmark and the convolution see tokens on both sides. The inverse is approached by a few
+    iterations; a row of no more tokens than landmarks is attended to exactly. Positions are known to the convolution
+    alone, one filter of `conv` taps per head: a mean of turned keys would be no landmark.
+    """
+
+    kind = "low-rank"
+    paper = "Xiong et al. 2021, 2102.03902"
+    causal = False
+    bounded_state = False
+    free_sizes = ("landmarks",)
+
+    def __init__(self, *, width: int, heads: int = 4, landmarks: int = 64, iterations: int = 6, conv: int = 33) -> None:
+        super().__init__()
+        check_counts(landmarks=landmarks, iterations=iterations, conv=conv)
+        if conv % 2 == 0:
+            raise ValueError(f"conv={conv}: an odd number is needed, as many taps on either side of a token")
+        self.landmarks, self.iterations = landmarks, iterations
+        self.projections = QueryKeyValue(width=width, heads=heads)
+        reach = conv**-0.5
+        self.conv = tag(nn.Parameter(torch.empty(heads, conv).uniform_(-reach, reach)), initialise=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        """Attend from each token to the landmarks, and to its neighbours by the convolution."""
+        q, k, v = self.projections(x)
+        o = nystrom_attention(q, k, v, self.landmarks, self.iterations)
+        return self.out(join_heads(o + centred_conv(v, self.conv)))

@@ -1,0 +1,88 @@
+"""What mixers with heads share: the way from the stream to queries, keys and values, and back."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, arange, nn
+from torch.nn import functional as F
+
+from hybridlab.mixers.base import check_counts, check_heads, tag
+from hybridlab.mixers.parts.key_values import KeyValues
+from hybridlab.ops.attention.rotary import rotary_turns, rotate
+from hybridlab.ops.precision import accumulation_dtype
+
+
+class QueryKeyValue(nn.Module):
+    """Linear maps to `heads` queries and `kv_heads` keys and values, turned to their positions if `rope` gives a base.
+
+    Fewer `kv_heads` than `heads`: each key and value serves several queries (GQA, 2305.13245). `qk_norm` divides each query
+    and each key by its root mean square, times a learned scale that all heads share (after 2302.05442).
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        heads: int,
+        kv_heads: int | None = None,
+        rope: float | None = None,
+        qk_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        kv_heads = heads if kv_heads is None else kv_heads
+        check_counts(heads=heads, kv_heads=kv_heads)
+        check_heads(width, heads)
+        if heads % kv_heads:
+            raise ValueError(f"kv_heads={kv_heads}: must divide heads, {heads}")
+        if rope is not None and not rope > 0:
+            raise ValueError(f"rope={rope}: a number above 0 is needed, or null for no positions")
+        if rope is not None and width // heads % 2:
+            raise ValueError(
+                f"rope={rope}: needs heads of an even width, not {width // heads}; or null for no positions"
+            )
+        self.head_width = width // heads
+        self.kv_heads = kv_heads
+        self.rope = rope
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, kv_heads * self.head_width, bias=False)
+        self.value = nn.Linear(width, kv_heads * self.head_width, bias=False)
+        self.query_norm = HeadNorm(self.head_width) if qk_norm else nn.Identity()
+        self.key_norm = HeadNorm(self.head_width) if qk_norm else nn.Identity()
+
+    def forward(
+        self, x: Float[Tensor, "b t d"], past: int | Int[Tensor, "b 1"] = 0
+    ) -> tuple[Float[Tensor, "b h t k"], Float[Tensor, "b g t k"], Float[Tensor, "b g t k"]]:
+        """Return queries, keys and values of a piece that `past` tokens go before."""
+        q, k, v = (split_heads(project(x), self.head_width) for project in (self.query, self.key, self.value))
+        q, k = self.query_norm(q), self.key_norm(k)
+        if self.rope is not None:
+            turns = rotary_turns(past + arange(x.shape[1], device=x.device), q, self.rope)
+            q, k = rotate(q, turns), rotate(k, turns)
+        return q, k, v
+
+    def no_past(self, batch: int, like: Tensor) -> KeyValues:
+        """Return no keys and no values."""
+        empty = like.new_empty(batch, self.kv_heads, 0, self.head_width)
+        return KeyValues(empty, empty)
+
+
+class HeadNorm(nn.Module):
+    """Divide each head by its root mean square, times a learned scale that all heads share."""
+
+    def __init__(self, head_width: int) -> None:
+        super().__init__()
+        self.scale = tag(nn.Parameter(torch.ones(head_width)), decay=False, initialise=False)
+
+    def forward(self, x: Float[Tensor, "b h t k"]) -> Float[Tensor, "b h t k"]:
+        """Normalise in float32 at least."""
+        wide = x.to(accumulation_dtype(x))
+        return (F.rms_norm(wide, wide.shape[-1:], eps=1e-6) * self.scale).to(x.dtype)
+
+
+def split_heads(x: Float[Tensor, "b t h*k"], head_width: int) -> Float[Tensor, "b h t k"]:
+    """Cut the last dimension into heads, and put them before time."""
+    return x.unflatten(-1, (-1, head_width)).transpose(1, 2)
+
+
+def join_heads(x: Float[Tensor, "b h t k"]) -> Float[Tensor, "b t h*k"]:
+    """Undo `split_heads`."""
+    return x.transpose(1, 2).flatten(2)

@@ -1,0 +1,1 @@
+"""Sparse attention, fixed and learned."""

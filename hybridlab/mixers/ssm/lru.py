@@ -1,0 +1,110 @@
+"""The linear recurrent unit (LRU): a diagonal complex recurrence between two dense maps."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hybridlab.mixers.base import Mixer, check_counts, tag
+from hybridlab.mixers.parts.anchored import Anchored
+from hybridlab.ops.precision import accumulation_dtype
+from hybridlab.ops.ssm.diagonal_recurrence import chunked_diagonal_recurrence
+
+# Keeps the draws off a radius of exactly 0 or 1, which have no logarithm here.
+EDGE = 1e-6
+
+
+class LRUState(NamedTuple):
+    """The real and imaginary part of each channel of the recurrence."""
+
+    state: Float[Tensor, "b n 2"]
+
+
+class LRU(Mixer):
+    """h_t = λ ⊙ h_{t-1} + γ ⊙ B x_t, y_t = Re(C h_t) + D ⊙ x_t; then GELU, and a linear map with a gate (GLU).
+
+    λ = exp(-e^ν + i e^θ) starts uniform on the ring r_min ≤ |λ| ≤ r_max, with angles below max_phase. γ starts at
+    √(1 - |λ|²), which gives h the size of the input; it, ν, θ, B and C (dense and complex) and D are learned. The
+    bidirectional form also runs the recurrence from the row's end, and has a second C for it, as in S5 (2208.04933).
+    """
+
+    kind = "recurrence"
+    paper = "Orvieto et al. 2023, 2303.06349"
+    bounded_state = True
+    free_sizes = ("state",)
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        causal: bool = True,
+        state: int = 256,
+        r_min: float = 0.0,
+        r_max: float = 1.0,
+        max_phase: float = 6.28,
+        chunk: int = 32,
+    ) -> None:
+        super().__init__()
+        check_counts(state=state, chunk=chunk)
+        if not 0 <= r_min < 1:
+            raise ValueError(f"r_min={r_min}: a number from 0 to below 1 is needed")
+        if not r_min <= r_max <= 1:
+            raise ValueError(f"r_max={r_max}: a number from r_min, {r_min}, to 1 is needed")
+        if not max_phase > 0:
+            raise ValueError(f"max_phase={max_phase}: a number above 0 is needed")
+        self.state, self.chunk, self.causal = state, chunk, causal
+        square = (r_min**2 + (r_max**2 - r_min**2) * torch.rand(state)).clamp(EDGE, 1 - EDGE)
+        self.log_rate = tag(nn.Parameter((-0.5 * square.log()).log()), decay=False, initialise=False)
+        self.log_angle = Anchored((max_phase * torch.rand(state).clamp(min=EDGE)).log())
+        self.log_gain = tag(nn.Parameter(0.5 * (1 - square).log()), decay=False, initialise=False)
+        self.drive = nn.Linear(width, 2 * state, bias=False)  # rows: real part, imaginary part, of one channel each
+        self.readout = nn.Linear(2 * state, width, bias=False)  # its columns: Re C, -Im C
+        drive = torch.randn(2 * state, width) * (2 * width) ** -0.5
+        self.drive.weight = tag(nn.Parameter(drive), decay=False, initialise=False)
+        _draw(self.readout)
+        self.skip = tag(nn.Parameter(torch.randn(width)), decay=False, initialise=False)
+        self.gate = nn.Linear(width, width)
+        self.out = nn.Linear(width, width, bias=False)
+        self.readout_back = None if causal else nn.Linear(2 * state, width, bias=False)
+        if self.readout_back is not None:
+            _draw(self.readout_back)
+
+    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        """Mix a whole row in chunks."""
+        return self._mix(x, None)[0]
+
+    def initial_state(self, batch: int, like: Tensor) -> LRUState:
+        """Return channels of zero."""
+        return LRUState(like.new_zeros(batch, self.state, 2, dtype=accumulation_dtype(like)))
+
+    def extend(self, x: Float[Tensor, "b n d"], state: LRUState) -> tuple[Float[Tensor, "b n d"], LRUState]:
+        """Carry the recurrence on through the piece."""
+        y, last = self._mix(x, state.state)
+        return y, LRUState(last.clone())
+
+    def _mix(self, x: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:
+        # The gain is taken up by the weights, which are fewer than the tokens' numbers.
+        weight = self.drive.weight.unflatten(0, (self.state, 2)) * self.log_gain.exp()[:, None, None]
+        driven = F.linear(x, weight.flatten(0, 1)).mT.unflatten(1, (self.state, 2))
+        h, last = self._recur(driven, start)
+        y = self.readout(h.flatten(1, 2).mT.to(x.dtype))
+        if self.readout_back is not None:
+            h, _ = self._recur(driven.flip(-1), None)
+            y = y + self.readout_back(h.flip(-1).flatten(1, 2).mT.to(x.dtype))
+        y = F.gelu(torch.addcmul(y, x, self.skip.to(x.dtype)))
+        return self.out(y) * torch.sigmoid(self.gate(y)), last
+
+    def _recur(
+        self, driven: Float[Tensor, "b n 2 t"], start: Tensor | None
+    ) -> tuple[Float[Tensor, "b n 2 t"], Float[Tensor, "b n 2"]]:
+        dtype = accumulation_dtype(driven)
+        rate, angle = self.log_rate.to(dtype).exp(), self.log_angle(dtype).exp()
+        return chunked_diagonal_recurrence(driven, -rate, angle, start, self.chunk)
+
+
+def _draw(readout: nn.Linear) -> None:
+    """Draw C: complex numbers of variance 1 / state."""
+    drawn = torch.randn_like(readout.weight) * (readout.in_features // 2) ** -0.5
+    readout.weight = tag(nn.Parameter(drawn), initialise=False)

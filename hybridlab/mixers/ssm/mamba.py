@@ -1,0 +1,110 @@
+"""Mamba: a selective state space model with a decay for every number that a channel remembers."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hybridlab.mixers.base import Mixer, check_counts, tag
+from hybridlab.mixers.parts.short_convolution import ShortConvolution
+from hybridlab.mixers.parts.step_bias import draw_step_bias
+from hybridlab.ops.precision import accumulation_dtype
+from hybridlab.ops.ssm.selective_scan import selective_scan
+
+
+class MambaState(NamedTuple):
+    """The last inputs of the short convolution, and what each channel remembers."""
+
+    inputs: Float[Tensor, "b l-1 e"]
+    state: Float[Tensor, "b n e"]
+
+
+class Mamba(Mixer):
+    """S_t = exp(Δ_t A) ⊙ S_{t-1} + B_t (Δ_t ⊙ x_t)ᵀ, y_t = S_tᵀ C_t + D ⊙ x_t; then y ⊙ SiLU(z) and a linear map.
+
+    x passes a short convolution and SiLU; Δ (through a map of low `rank`), B and C are functions of it. The bidirectional
+    form adds the y of a second set of those, run over the reversed row, before the gate (Vision Mamba, 2401.09417).
+    Letters: e expanded width, n numbers remembered per channel (`state`), r `rank`.
+    """
+
+    kind = "ssm"
+    paper = "Gu & Dao 2023, 2312.00752"
+    bounded_state = True
+    free_sizes = ("expansion", "state")
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        expansion: int = 2,
+        state: int = 16,
+        conv: int = 4,
+        rank: int | None = None,
+        causal: bool = True,
+    ) -> None:
+        super().__init__()
+        rank = -(-width // 16) if rank is None else rank
+        check_counts(expansion=expansion, state=state, conv=conv, rank=rank)
+        self.causal = causal
+        expanded = expansion * width
+        self.in_projection = nn.Linear(width, 2 * expanded, bias=False)
+        self.ahead = SelectiveStateSpace(expanded, state, conv, rank)
+        self.back = None if causal else SelectiveStateSpace(expanded, state, conv, rank)
+        self.out = nn.Linear(expanded, width, bias=False)
+
+    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        """Mix a whole row in chunks."""
+        mixed, gate = self.in_projection(x).chunk(2, dim=-1)
+        y, _ = self.ahead(mixed)
+        if self.back is not None:
+            y = y + self.back(mixed.flip(1))[0].flip(1)
+        return self.out(y * F.silu(gate))
+
+    def initial_state(self, batch: int, like: Tensor) -> MambaState:
+        """Return inputs and states of zero."""
+        return MambaState(
+            self.ahead.convolution.empty_past(batch, like),
+            like.new_zeros(batch, *self.ahead.log_rate.shape, dtype=accumulation_dtype(like)),
+        )
+
+    def extend(self, x: Float[Tensor, "b n d"], state: MambaState) -> tuple[Float[Tensor, "b n d"], MambaState]:
+        """Carry the recurrence on through the piece."""
+        mixed, gate = self.in_projection(x).chunk(2, dim=-1)
+        y, state = self.ahead(mixed, state)
+        return self.out(y * F.silu(gate)), state
+
+
+class SelectiveStateSpace(nn.Module):
+    """What Mamba does in one direction: the short convolution, the parameters that depend on the token, the scan."""
+
+    def __init__(self, expanded: int, state: int, conv: int, rank: int) -> None:
+        super().__init__()
+        self.sizes = (rank, state, state)
+        self.convolution = ShortConvolution(width=expanded, length=conv, bias=True)
+        self.parameter_projection = nn.Linear(expanded, sum(self.sizes), bias=False)
+        self.step_projection = nn.Linear(rank, expanded, bias=False)
+        drawn = torch.empty(expanded, rank).uniform_(-(rank**-0.5), rank**-0.5)
+        self.step_projection.weight = tag(nn.Parameter(drawn), initialise=False)
+        self.step_bias = tag(nn.Parameter(draw_step_bias(expanded)), decay=False, initialise=False)
+        # A = -1, ..., -n in every channel: the real form of S4D's initialisation.
+        rates = torch.arange(1.0, state + 1)[:, None].expand(state, expanded)
+        self.log_rate = tag(nn.Parameter(rates.log()), decay=False, initialise=False)
+        self.skip = tag(nn.Parameter(torch.ones(expanded)), decay=False, initialise=False)
+
+    def forward(
+        self, x: Float[Tensor, "b t e"], state: MambaState | None = None
+    ) -> tuple[Float[Tensor, "b t e"], MambaState]:
+        """Return y of the piece, and the state after it."""
+        past, start = (None, None) if state is None else state
+        x, inputs = self.convolution(x, past)
+        x = F.silu(x)
+        step, key, query = self.parameter_projection(x).split(self.sizes, dim=-1)
+        step = self.step_projection(step)
+        # The step and the rate in float32: in bfloat16 a decay near 1 would be rounded to it.
+        dtype = accumulation_dtype(step)
+        step = F.softplus(step.to(dtype) + self.step_bias.to(dtype))
+        rate = -self.log_rate.to(dtype).exp()
+        y, last = selective_scan(x * step, step, rate, key, query, start)
+        return (y + x * self.skip).to(x.dtype), MambaState(inputs, last)

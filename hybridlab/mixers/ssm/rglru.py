@@ -1,0 +1,129 @@
+"""Griffin's recurrent block, around its real-gated linear recurrent unit (RG-LRU)."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hybridlab.mixers.base import Mixer, check_counts, tag
+from hybridlab.mixers.parts.short_convolution import ShortConvolution
+from hybridlab.ops.precision import accumulation_dtype, autocast_off
+from hybridlab.ops.ssm.elementwise_scan import elementwise_scan
+
+# The paper's c: a decay is between a^c and 1.
+SHARPNESS = 8.0
+# Where a^c starts.
+STRONGEST_DECAY, WEAKEST_DECAY = 0.9, 0.999
+
+
+class RglruState(NamedTuple):
+    """The last inputs of the short convolution, the state of each channel, and whether there was a token at all."""
+
+    inputs: Float[Tensor, "b l-1 e"]
+    state: Float[Tensor, "b e"]
+    begun: Bool[Tensor, "b 1"]
+
+
+class Rglru(Mixer):
+    """h_t = a_t ⊙ h_{t-1} + √(1 - a_t²) ⊙ i_t ⊙ u_t, a_t = exp(-8 softplus(Λ) ⊙ r_t); then out(h ⊙ GELU(W x)).
+
+    u is a short convolution over a second linear map of x; the gates r and i are sigmoids of maps of u that are block
+    diagonal, one block for each of `heads`. The first token of a row enters whole: √(1 - a²) is 1 there.
+    Letters: e expanded width (about `expansion` · d, whole in 8 · heads), h heads of width k.
+    """
+
+    kind = "recurrence"
+    paper = "De et al. 2024, 2402.19427"
+    bounded_state = True
+    free_sizes = ("expansion",)
+
+    def __init__(self, *, width: int, heads: int = 4, expansion: float = 1.333, conv: int = 4) -> None:
+        super().__init__()
+        check_counts(heads=heads, conv=conv)
+        if not expansion > 0:
+            raise ValueError(f"expansion={expansion}: a number above 0 is needed")
+        # Blocks of a multiple of 8 suit matrix products.
+        expanded = max(round(expansion * width / (8 * heads)), 1) * 8 * heads
+        self.in_projection = nn.Linear(width, 2 * expanded, bias=False)
+        self.convolution = ShortConvolution(width=expanded, length=conv, bias=True)
+        self.recurrence = GatedRecurrence(expanded, heads)
+        self.out = nn.Linear(expanded, width, bias=False)
+
+    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        """Mix a whole row in chunks."""
+        return self._mix(x, None)[0]
+
+    def initial_state(self, batch: int, like: Tensor) -> RglruState:
+        """Return inputs and states of zero, before the first token."""
+        return RglruState(
+            self.convolution.empty_past(batch, like),
+            like.new_zeros(batch, self.out.in_features, dtype=accumulation_dtype(like)),
+            like.new_zeros(batch, 1, dtype=torch.bool),
+        )
+
+    def extend(self, x: Float[Tensor, "b n d"], state: RglruState) -> tuple[Float[Tensor, "b n d"], RglruState]:
+        """Carry the recurrence on through the piece."""
+        y, inputs, last = self._mix(x, state)
+        return y, RglruState(inputs, last.clone(), torch.ones_like(state.begun))
+
+    def _mix(self, x: Tensor, state: RglruState | None) -> tuple[Tensor, Tensor, Tensor]:
+        gate, u = self.in_projection(x).chunk(2, dim=-1)
+        u, inputs = self.convolution(u, None if state is None else state.inputs)
+        start, begun = (None, None) if state is None else (state.state, state.begun)
+        h, last = self.recurrence(u, start, begun)
+        return self.out(h * F.gelu(gate, approximate="tanh")), inputs, last
+
+
+class GatedRecurrence(nn.Module):
+    """The RG-LRU: a linear recurrence whose decay and input are gated."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        block = width // heads
+        self.recurrence_weight, self.input_weight = (
+            tag(nn.Parameter(torch.empty(heads, block, block).normal_(std=block**-0.5)), initialise=False)
+            for _ in range(2)
+        )
+        self.recurrence_bias, self.input_bias = (
+            tag(nn.Parameter(torch.zeros(heads, block)), decay=False, initialise=False) for _ in range(2)
+        )
+        # a^c = exp(-c softplus(Λ)) is uniform in its range.
+        rate = -torch.empty(width).uniform_(STRONGEST_DECAY, WEAKEST_DECAY).log() / SHARPNESS
+        self.rate = tag(nn.Parameter(rate.expm1().log()), decay=False, initialise=False)  # Λ
+
+    def forward(
+        self, u: Float[Tensor, "b t e"], start: Float[Tensor, "b e"] | None, begun: Bool[Tensor, "b 1"] | None
+    ) -> tuple[Float[Tensor, "b t e"], Float[Tensor, "b e"]]:
+        """Return all states, and the last in float32 at least; `begun` says which rows are past their first token."""
+        blocks = u.unflatten(-1, (self.input_weight.shape[0], -1))
+        recurrence_gate = _block_diagonal(blocks, self.recurrence_weight, self.recurrence_bias)
+        input_gate = _block_diagonal(blocks, self.input_weight, self.input_bias)
+        with autocast_off(u):
+            # In float32: in bfloat16 a decay near 1 would be rounded to it.
+            dtype = accumulation_dtype(u)
+            rate = -SHARPNESS * F.softplus(self.rate.to(dtype))
+            log_decay = rate * recurrence_gate.to(dtype).sigmoid()
+            scale = _bounded_sqrt(-torch.expm1(2 * log_decay))
+            first = torch.ones_like(scale[:, :1])
+            if begun is not None:
+                first = torch.where(begun[..., None], scale[:, :1], first)
+            scale = torch.cat([first, scale[:, 1:]], dim=1)
+            h, last = elementwise_scan(scale * input_gate.to(dtype).sigmoid() * u, log_decay, start)
+            return h.to(u.dtype), last
+
+
+def _block_diagonal(
+    u: Float[Tensor, "b t h k"], weight: Float[Tensor, "h k k"], bias: Float[Tensor, "h k"]
+) -> Float[Tensor, "b t h*k"]:
+    """Multiply each head by its own matrix, and add the bias."""
+    return (torch.einsum("bthk,hkj->bthj", u, weight) + bias).flatten(-2)
+
+
+def _bounded_sqrt(x: Tensor) -> Tensor:
+    """Return √x, but a straight line below 1e-12: the slope of the root at 0 is infinite, and infinity · 0 no gradient.
+
+    The line can be that short because what multiplies the slope vanishes with x: the decay's gate, or its rate.
+    """
+    return x * x.clamp(min=1e-12).rsqrt()

@@ -1,0 +1,109 @@
+"""S4: a state space model with HiPPO's matrix in every channel, as one long convolution."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hybridlab.mixers.base import Mixer, tag
+from hybridlab.mixers.parts.anchored import Anchored
+from hybridlab.mixers.parts.state_space import check_state_size, draw_log_steps, draw_readout
+from hybridlab.ops.conv.fft_conv import fft_conv
+from hybridlab.ops.precision import accumulation_dtype, autocast_off
+from hybridlab.ops.ssm.dplr_ssm import bilinear_dplr, carry_state, doubled_powers, responses
+from hybridlab.ops.ssm.hippo import legs_diagonal_plus_low_rank
+
+
+class S4State(NamedTuple):
+    """The state of each channel: one of each pair of conjugates, real parts before imaginary ones."""
+
+    state: Float[Tensor, "b d n"]
+
+
+class S4(Mixer):
+    """h' = A h + B u, y = 2 Re(C h) + D u per channel, A = Λ - P P*; then GELU, and a linear map with a gate (GLU).
+
+    A, P and B start as HiPPO-LegS, each channel has its own, and the bilinear rule with a step Δ makes them Ā and B̄:
+    y = K * u + D u, K_l = 2 Re(C Ā^l B̄). P P* and not P Q*: so no Λ with a negative real part makes a state that grows
+    (Goel et al. 2022, 2202.09729; the second C of the bidirectional form, for a kernel that looks ahead, is theirs too).
+    """
+
+    kind = "ssm"
+    paper = "Gu et al. 2022, 2111.00396"
+    bounded_state = True
+    free_sizes = ("state",)
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        causal: bool = True,
+        state: int = 64,
+        shortest_step: float = 0.001,
+        longest_step: float = 0.1,
+    ) -> None:
+        super().__init__()
+        check_state_size(state)
+        self.causal, self.state = causal, state
+        frequency, low_rank, drive = legs_diagonal_plus_low_rank(state)
+        self.log_step = Anchored(draw_log_steps(width, shortest_step, longest_step))
+        modes, pairs = torch.empty(width, state // 2), torch.empty(width, state)
+        self.log_rate = tag(nn.Parameter(torch.full_like(modes, math.log(0.5))), decay=False, initialise=False)
+        self.frequency = Anchored(modes.copy_(frequency))
+        self.low_rank = Anchored(pairs.copy_(torch.cat([low_rank.real, low_rank.imag])))
+        self.drive = tag(
+            nn.Parameter(torch.empty_like(pairs).copy_(torch.cat([drive.real, drive.imag]))),
+            decay=False,
+            initialise=False,
+        )
+        self.readout = tag(nn.Parameter(draw_readout(width, state)), initialise=False)
+        self.readout_ahead = None if causal else tag(nn.Parameter(draw_readout(width, state)), initialise=False)
+        self.skip = tag(nn.Parameter(torch.randn(width)), decay=False, initialise=False)
+        self.gate = nn.Linear(width, width)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        """Convolve a whole row with the kernel."""
+        with autocast_off(x):
+            transition, drive, readouts = self._discretise(x)
+            powers = doubled_powers(transition, x.shape[1] - 1)
+            kernels = responses(powers, drive[..., None], readouts, x.shape[1])[:, :, 0]
+        return self._output(x, fft_conv(x, *kernels.unbind(1)))
+
+    def initial_state(self, batch: int, like: Tensor) -> S4State:
+        """Return states of zero."""
+        return S4State(like.new_zeros(batch, len(self.skip), self.state, dtype=accumulation_dtype(like)))
+
+    def extend(self, x: Float[Tensor, "b n d"], state: S4State) -> tuple[Float[Tensor, "b n d"], S4State]:
+        """Convolve the piece, and add what is left of the state at each of its tokens."""
+        with autocast_off(x):
+            transition, drive, readouts = self._discretise(x)
+            powers = doubled_powers(transition, x.shape[1])
+            # The kernel is what an input leaves, and what the state leaves starts one step on.
+            starts = torch.cat([drive[..., None], transition @ state.state.permute(1, 2, 0)], dim=-1)
+            kernel, *left = responses(powers, starts, readouts, x.shape[1])[:, 0].unbind(1)
+            y = fft_conv(x, kernel) + torch.stack(left).mT.to(x.dtype)
+            last = carry_state(x, powers, drive, state.state)
+        return self._output(x, y), S4State(last)
+
+    def _discretise(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        dtype = accumulation_dtype(x)
+        transition, drive = bilinear_dplr(
+            self.log_rate.to(dtype).exp(),
+            self.frequency(dtype),
+            self.low_rank(dtype),
+            self.drive.to(dtype),
+            self.log_step(dtype).exp()[:, None],
+        )
+        readouts = self.readout[:, None]
+        if self.readout_ahead is not None:
+            readouts = torch.stack([self.readout, self.readout_ahead], dim=1)
+        real, imaginary = readouts.to(dtype).chunk(2, -1)
+        return transition, drive, 2 * torch.cat([real, -imaginary], dim=-1)
+
+    def _output(self, x: Tensor, y: Tensor) -> Tensor:
+        y = F.gelu(torch.addcmul(y, x, self.skip.to(x.dtype)))
+        return self.out(y) * torch.sigmoid(self.gate(y))

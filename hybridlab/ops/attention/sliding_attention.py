@@ -1,0 +1,180 @@
+"""Softmax attention in which each token sees a fixed number of tokens: those near it and, perhaps, the first of the row.
+
+Letters: b batch, h heads, g heads that have keys of their own (h is a multiple of g), n queries, that stand at the last
+n of t keys, k width.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from hybridlab.ops.attention.flash_sliding_attention import flash_sliding_attention
+from hybridlab.ops.attention.fused_attention import fused_attention
+from hybridlab.ops.kernels.dispatch import flash_serves
+
+# Blocks much smaller than this leave the matrix products too little to do.
+SMALLEST_BLOCK = 64
+
+
+def dense_sliding_attention(
+    q: Float[Tensor, "b h n k"],
+    k: Float[Tensor, "b g t k"],
+    v: Float[Tensor, "b g t k"],
+    window: int,
+    *,
+    causal: bool = True,
+    sinks: int = 0,
+    missing: Int[Tensor, " b"] | None = None,
+) -> Float[Tensor, "b h n k"]:
+    """Attend under one (n, t) mask: query i stands at key t-n+i and sees the `window` keys that end there.
+
+    It also sees the first `sinks` keys that are not ahead of it (StreamingLLM, 2309.17453). If not `causal`, n is t, the
+    window reaches as far ahead as behind, and the first `sinks` tokens are seen by all and see all (the symmetric global
+    attention of Longformer, 2004.05150). The first `missing` keys of a row are not there. The obvious form, O(n·t).
+    """
+    keys = torch.arange(k.shape[2], device=q.device)
+    visible = sliding_mask(keys[k.shape[2] - q.shape[2] :], keys, window, causal=causal, sinks=sinks)
+    return fused_attention(q, k, v, _without(missing, visible))
+
+
+def sliding_mask(
+    queries: Int[Tensor, " n"], keys: Int[Tensor, " t"], window: int, *, causal: bool = True, sinks: int = 0
+) -> Bool[Tensor, "n t"]:
+    """Say which of the keys each query sees, by the positions of both."""
+    distance = queries[:, None] - keys
+    near = (distance < window) | (keys < sinks)
+    if causal:
+        return near & (distance >= 0)
+    return near & ((distance > -window) | (keys < sinks)) | (queries < sinks)[:, None]
+
+
+def sliding_attention(
+    q: Float[Tensor, "b h n k"],
+    k: Float[Tensor, "b g t k"],
+    v: Float[Tensor, "b g t k"],
+    window: int,
+    *,
+    causal: bool = True,
+    sinks: int = 0,
+    missing: Int[Tensor, " b"] | None = None,
+) -> Float[Tensor, "b h n k"]:
+    """Give what `dense_sliding_attention` gives, exactly, in O(n·(window + sinks)) time and memory.
+
+    Queries are cut into blocks at least as long as the window, so that each needs its own block of keys, the one before
+    and, if not `causal`, the one after, under one mask for all (Longformer, 2004.05150). The first block also sees what
+    came before the piece: no more than sinks + window - 1 keys of it, or else none may be `missing`. On a GPU, in half
+    precision, kernels that know windows take over where there are neither sinks nor missing keys.
+    """
+    if missing is None and not sinks and flash_serves(q):
+        return flash_sliding_attention(q, k, v, window, causal=causal)
+    n, past = q.shape[2], k.shape[2] - q.shape[2]
+    if (unseen := past - sinks - window + 1) > 0:
+        k, v, past = _drop(k, sinks, unseen), _drop(v, sinks, unseen), past - unseen
+    block = max(window, SMALLEST_BLOCK)
+    # A window that ends at `first` or later begins after all sinks: blocks see nothing twice.
+    first = min(max(-(-(window + sinks - 1) // block), 1) * block, n)
+    num_blocks = -(-(n - first) // block) if causal else max((n - first) // block - 1, 0)
+    last = min(first + num_blocks * block, n)
+    parts = [_attend_at_start(q[:, :, :first], k, v, past, window, causal, sinks, missing)]
+    if num_blocks:
+        seen = slice(past + first - block, past + last + (0 if causal else block))
+        parts.append(
+            _attend_in_blocks(
+                q[:, :, first:last],
+                k[:, :, seen],
+                v[:, :, seen],
+                k[:, :, :sinks],
+                v[:, :, :sinks],
+                window,
+                block,
+                causal,
+            )
+        )
+    if last < n:
+        parts.append(_attend_at_end(q[:, :, last:], k, v, window, sinks))
+    o = torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
+    # Sinks see all the row. What they found in the window alone is put aside.
+    return o if causal or not sinks else torch.cat([fused_attention(q[:, :, :sinks], k, v), o[:, :, sinks:]], dim=2)
+
+
+def _drop(x: Float[Tensor, "b g t k"], first: int, count: int) -> Float[Tensor, "b g t-count k"]:
+    """Return all keys but `count` from `first` on."""
+    rest = x[:, :, first + count :]
+    return torch.cat([x[:, :, :first], rest], dim=2) if first else rest
+
+
+def _attend_at_start(
+    q: Tensor, k: Tensor, v: Tensor, past: int, window: int, causal: bool, sinks: int, missing: Tensor | None
+) -> Tensor:
+    """Attend from the first queries of the piece to the past and to the piece."""
+    n = q.shape[2]
+    t = past + n if causal else min(past + n + window - 1, k.shape[2])
+    k, v = k[:, :, :t], v[:, :, :t]
+    if missing is None and window >= t and (not causal or n == 1):
+        return fused_attention(q, k, v)
+    if missing is None and window >= t and n == t:
+        return fused_attention(q, k, v, causal=True)
+    keys = torch.arange(t, device=q.device)
+    visible = sliding_mask(keys[past : past + n], keys, window, causal=causal, sinks=sinks)
+    return fused_attention(q, k, v, _without(missing, visible))
+
+
+def _attend_in_blocks(
+    q: Float[Tensor, "b h n k"],
+    k: Float[Tensor, "b g t k"],
+    v: Float[Tensor, "b g t k"],
+    sink_keys: Float[Tensor, "b g s k"],
+    sink_values: Float[Tensor, "b g s k"],
+    window: int,
+    block: int,
+    causal: bool,
+) -> Float[Tensor, "b h n k"]:
+    """Attend from each block of queries to the blocks of keys around it; the keys start one block before the queries."""
+    b, h, n, _ = q.shape
+    g, seen = k.shape[1], 2 if causal else 3
+    q, k, v = (_pad_to_blocks(x, block) for x in (q, k, v))
+    # The heads that share keys become more queries of the same block: nothing is repeated.
+    queries = q.unflatten(2, (-1, block)).unflatten(1, (g, h // g)).transpose(2, 3)  # b g blocks h/g block k
+    keys, values = _neighbours(k, sink_keys, block, seen), _neighbours(v, sink_values, block, seen)
+    positions = torch.arange(seen * block, device=q.device)
+    mask = sliding_mask(positions[block : 2 * block], positions, window, causal=causal)
+    mask = F.pad(mask, (sink_keys.shape[2], 0), value=True).repeat(h // g, 1)
+    o = fused_attention(queries.flatten(3, 4).flatten(0, 1), keys, values, mask)
+    o = o.unflatten(2, (h // g, block)).unflatten(0, (b, g)).transpose(2, 3)  # b g h/g blocks block k
+    return o.reshape(b, h, -1, o.shape[-1])[:, :, :n]
+
+
+def _attend_at_end(q: Tensor, k: Tensor, v: Tensor, window: int, sinks: int) -> Tensor:
+    """Attend from the last queries of a row to the keys in their windows, which stop at its end, and to the sinks."""
+    n, t = q.shape[2], k.shape[2]
+    start = t - n - window + 1
+    k, v = (torch.cat([x[:, :, :sinks], x[:, :, start:]], dim=2) if sinks else x[:, :, start:] for x in (k, v))
+    positions = torch.arange(start, t, device=q.device)
+    mask = sliding_mask(positions[-n:], positions, window, causal=False)
+    return fused_attention(q, k, v, F.pad(mask, (sinks, 0), value=True))
+
+
+def _neighbours(
+    x: Float[Tensor, "b g t k"], sinks: Float[Tensor, "b g s k"], block: int, seen: int
+) -> Float[Tensor, "b*g blocks s+seen*block k"]:
+    """Return, for each block of queries, the sinks and the blocks of keys around it."""
+    blocks = x.unflatten(2, (-1, block)).flatten(0, 1)
+    num_blocks = blocks.shape[1] - seen + 1
+    parts = [blocks[:, i : i + num_blocks] for i in range(seen)]
+    if sinks.shape[2]:
+        parts.insert(0, sinks.flatten(0, 1)[:, None].expand(-1, num_blocks, -1, -1))
+    return torch.cat(parts, dim=2)
+
+
+def _pad_to_blocks(x: Float[Tensor, "b h t k"], block: int) -> Float[Tensor, "b h t+pad k"]:
+    missing = -x.shape[2] % block
+    return F.pad(x, (0, 0, 0, missing)) if missing else x
+
+
+def _without(missing: Int[Tensor, " b"] | None, visible: Bool[Tensor, "n t"]) -> Bool[Tensor, "*b n t"]:
+    """Hide the first `missing` keys of each row."""
+    if missing is None:
+        return visible
+    keys = torch.arange(visible.shape[1], device=visible.device)
+    return visible & (keys >= missing[:, None])[:, None, None]

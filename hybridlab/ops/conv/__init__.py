@@ -1,0 +1,1 @@
+"""Causal, centred and long convolutions."""

@@ -1,0 +1,1 @@
+"""Triton kernels, and the one place that chooses between them and PyTorch (`dispatch`)."""

@@ -1,0 +1,1 @@
+"""A report in the terminal, as Markdown and as a page."""

@@ -1,0 +1,100 @@
+"""A fair table tunes every row: of the values that were tried for a stack, the one with the best validation NLL is reported."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from hybridlab.records.json_values import to_text
+from hybridlab.records.record import RunRecord
+from hybridlab.report.runs.statistics import Estimate, over_seeds
+
+TUNED = ("optimizer.lr",)
+Runs = tuple[RunRecord, ...]
+
+
+class Trial(NamedTuple):
+    """One setting of the tuned choices."""
+
+    values: dict[str, Any]
+    validation: Estimate | None  # NLL at the end of training, over the seeds that finished
+    records: Runs
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What was tried for one stack, the chosen setting first."""
+
+    trials: tuple[Trial, ...] = ()
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The chosen value of each tuned choice."""
+        return self.trials[0].values if self.trials else {}
+
+    @property
+    def chosen(self) -> Runs:
+        """The runs with the chosen values."""
+        return self.trials[0].records
+
+    @property
+    def others(self) -> Runs:
+        """The runs with values that were not chosen."""
+        return tuple(record for trial in self.trials[1:] for record in trial.records)
+
+    @property
+    def at_the_edge(self) -> dict[str, Any]:
+        """The chosen values that are the smallest or largest tried: a better one may lie beyond."""
+        found = {}
+        for key, value in self.values.items():
+            tried = [tried for trial in self.trials if isinstance(tried := trial.values.get(key), int | float)]
+            if len(tried) > 1 and value in (min(tried), max(tried)):
+                found[key] = value
+        return found
+
+
+UNTUNED = Tuning()
+
+
+def tune(
+    groups: Sequence[tuple[dict[str, Any], Runs]], tuned: Sequence[str]
+) -> list[tuple[dict[str, Any], Tuning]] | None:
+    """Put together groups of runs that differ in the `tuned` choices alone, and choose among their values.
+
+    `None` where nothing was searched, or where the runs kept no validation NLL to choose by: then every value is a stack.
+    """
+    found: dict[str, tuple[dict[str, Any], list[Trial]]] = {}
+    for choices, records in groups:
+        rest = {key: value for key, value in choices.items() if key not in tuned}
+        values = {key: choices[key] for key in tuned if key in choices}
+        trial = Trial(values, validation(records), records)
+        found.setdefault(to_text(rest, sort_keys=True), (rest, []))[1].append(trial)
+    searches = [trials for _, trials in found.values() if len(trials) > 1]
+    if not searches or any(map(_is_blind, searches)):
+        return None
+    return [(rest, Tuning(tuple(sorted(trials, key=_rank)))) for rest, trials in found.values()]
+
+
+def validation(records: Runs) -> Estimate | None:
+    """Return the last validation NLL of the finished runs, over seeds."""
+    last = {}
+    for record in records:
+        if record.status == "finished" and record.seed not in last:
+            rows = [row for row in record.measurements if (row.measure, row.split) == ("nll", "validation")]
+            rows = [row for row in rows if row.step is not None and not row.bucket]
+            if rows:
+                last[record.seed] = max(rows, key=lambda row: row.step or 0).value
+    return over_seeds(list(last.values())) if last else None
+
+
+def _is_blind(trials: list[Trial]) -> bool:
+    """Say whether runs finished, but none with a validation NLL."""
+    finished = any(record.status == "finished" for trial in trials for record in trial.records)
+    return finished and all(trial.validation is None for trial in trials)
+
+
+def _rank(trial: Trial) -> tuple[float, float]:
+    """Rank by validation NLL, among the settings that most seeds survived: the mean of the survivors would flatter."""
+    if trial.validation is None or math.isnan(trial.validation.value):
+        return 0, math.inf
+    return -(trial.validation.n or 1), trial.validation.value

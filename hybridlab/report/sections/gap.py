@@ -1,0 +1,71 @@
+"""The share of a gap between two stacks that recall tokens explain: Zoology's Table 1 (arXiv:2312.04927)."""
+
+from hybridlab.report.content import Section, Table
+from hybridlab.report.runs.choices import label, short_names, telling, value
+from hybridlab.report.runs.format import NOT_MEASURED, significant, with_interval
+from hybridlab.report.runs.stack_runs import StackRuns
+from hybridlab.report.runs.statistics import Estimate, ratio_over_seeds
+
+RECALL = {"slice": "recall", "bucket": "recall"}
+OTHER = {"slice": "recall", "bucket": "other tokens"}
+
+
+def gap_share(base: StackRuns, other: StackRuns) -> Estimate | None:
+    """Return (difference of NLL on recall tokens x their number) / (difference of NLL x number of tokens), paired by seed.
+
+    `None` where either was not measured, or where the seeds don't show that there is a gap to explain.
+    """
+    explained, whole = (_summed_gap(base, other, where) for where in (RECALL, {}))
+    seeds = [seed for seed in whole if seed in explained]
+    return ratio_over_seeds([explained[s] for s in seeds], [whole[s] for s in seeds]) if seeds else None
+
+
+def gap_section(stacks: list[StackRuns], base: StackRuns) -> list[Section]:
+    """Return the table of perplexities by recall and the share of each stack's gap to the base, if recall was measured."""
+    if not any(stack.find("nll", **RECALL) for stack in stacks):
+        return []
+    keys = telling(stacks)
+    rows = [
+        (
+            *(value(stack, key) for key in keys),
+            *(with_interval(stack.find("perplexity", **where)) for where in ({}, RECALL, OTHER)),
+            NOT_MEASURED if stack is base else with_interval(_in_percent(gap_share(base, stack))),
+        )
+        for stack in stacks
+        if stack.finished
+    ]
+    table = Table(
+        caption=f"Recall tokens, {_frequency(base)}: perplexity on them and on the others, and the share of the gap to the "
+        f"base ({label(base, keys)}) that they explain.",
+        text=tuple(short_names(keys).values()),
+        numbers=("Perplexity", "on recall", "on others", "% of the gap\nby recall"),
+        bodies=(tuple(rows),),
+        note="Share: difference of NLL on recall tokens times their number, over difference of NLL times number of tokens, "
+        "paired by seed, with Fieller's 95 % interval; none is given where the seeds don't show a gap. "
+        "Above 100 %: the others gained.",
+    )
+    return [Section(title="Recall", tables=(table,))]
+
+
+def _in_percent(share: Estimate | None) -> Estimate | None:
+    if share is None:
+        return None
+    low, high = (None if end is None else 100 * end for end in (share.low, share.high))
+    return Estimate(100 * share.value, low, high, share.interval, share.n)
+
+
+def _summed_gap(base: StackRuns, other: StackRuns, where: dict[str, str]) -> dict[int, float]:
+    """Return the difference in NLL summed over tokens, by seed."""
+    before, after = (stack.by_seed("nll", **where) for stack in (base, other))
+    return {
+        seed: (after[seed].value - before[seed].value) * (row.tokens or 0)
+        for seed, row in before.items()
+        if seed in after
+    }
+
+
+def _frequency(stack: StackRuns) -> str:
+    recall, whole = stack.find("nll", **RECALL), stack.find("nll")
+    if recall is None or whole is None or not recall.tokens or not whole.tokens:
+        return "n-grams that their document has shown before"
+    return f"{significant(100 * recall.tokens / whole.tokens, 2)} % of all"

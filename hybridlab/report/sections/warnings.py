@@ -1,0 +1,80 @@
+"""What a reader must know before comparing: unlike sizes, unlike runs, too few seeds."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from hybridlab.report.runs.choices import label, short_names, telling
+from hybridlab.report.runs.format import count, percent
+from hybridlab.report.runs.stack_runs import StackRuns
+from hybridlab.report.sections.facts import flat
+
+SIZE = 1.05  # largest ratio of parameters that needs no word
+
+
+def warnings(stacks: Sequence[StackRuns]) -> tuple[str, ...]:
+    """Return one sentence for each reason to be careful."""
+    return (*_sizes(stacks), *_tuning(stacks), *_unlike(stacks), *_seeds(stacks), *_repeats(stacks))
+
+
+def _sizes(stacks: Sequence[StackRuns]) -> Iterable[str]:
+    sizes = [(found.value, stack) for stack in stacks if (found := stack.find("parameters"))]
+    if len(sizes) < 2:
+        return
+    (least, small), (most, large) = (choose(sizes, key=lambda size: size[0]) for choose in (min, max))
+    if least and most / least > SIZE:
+        keys = telling(stacks)
+        more = percent(most / least).removeprefix("+")
+        yield (
+            f"The stacks differ in size: {label(large, keys)} has {count(most)} parameters, {more} more than "
+            f"{label(small, keys)} with {count(least)}. Part of a difference in quality may be a difference in size."
+        )
+
+
+def _tuning(stacks: Sequence[StackRuns]) -> Iterable[str]:
+    keys = telling(stacks)
+    edges = [
+        f"{label(stack, keys)} ({', '.join(f'{short_names([key])[key]} {value}' for key, value in edge.items())})"
+        for stack in stacks
+        if stack.finished and (edge := stack.tuning.at_the_edge)
+    ]
+    if edges:
+        yield f"The chosen value lies on the edge of its grid, and a better one may lie beyond: {'; '.join(edges)}."
+    single = [label(stack, keys) for stack in stacks if len(stack.tuning.trials) < 2]
+    if len(single) < len(stacks) and single:
+        yield f"Not every stack was tuned: one setting only of {'; '.join(single)}. The comparison is not fair to it."
+
+
+def _unlike(stacks: Sequence[StackRuns]) -> Iterable[str]:
+    """Name what differs among the finished runs although no choice says so; of data and evaluation, among runs of one task."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for record in (record for stack in stacks for record in stack.finished):
+        made: dict[str, Any] = {
+            "commit": record.commit or "unknown",
+            "versions": record.versions,
+            "hardware": record.hardware,
+            "evaluation": record.evaluation,
+        }
+        for key, fact in flat(made).items():
+            task = str(record.config["task"]) if key.startswith(("hardware.task.", "evaluation.")) else ""
+            found.setdefault((key, task), {})[fact] = None
+    unlike = [f"{key} ({' or '.join(facts)})" for (key, _), facts in found.items() if len(facts) > 1]
+    if unlike:
+        yield f"The runs were not all made alike: they differ in {', '.join(unlike)}."
+
+
+def _seeds(stacks: Sequence[StackRuns]) -> Iterable[str]:
+    finished = [stack for stack in stacks if stack.finished]
+    single = sum(len(stack.finished) == 1 for stack in finished)
+    if len(stacks) > 1 and single:
+        which = "Every stack has" if single == len(finished) else f"{single} of {len(finished)} stacks have"
+        yield (
+            f"{which} one seed: such an interval says how much documents vary, not how much another seed would change."
+        )
+
+
+def _repeats(stacks: Sequence[StackRuns]) -> Iterable[str]:
+    repeats = sum(
+        sum(record.status == "finished" for record in stack.records) - len(stack.finished) for stack in stacks
+    )
+    if repeats:
+        yield f"Finished runs that repeat a seed of the same stack: {repeats}. They don't count; the first made does."

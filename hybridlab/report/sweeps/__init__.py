@@ -1,0 +1,1 @@
+"""The table and the claims that a sweep declares."""

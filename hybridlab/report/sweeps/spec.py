@@ -1,0 +1,226 @@
+"""What a sweep's file says to its report: the table's shape, a paper's figures, the claims."""
+
+from dataclasses import dataclass
+from itertools import pairwise, product
+from pathlib import Path
+from typing import Any
+
+from hybridlab.config import REPORTED, sweep_files
+from hybridlab.errors import ConfigError, near_miss
+from hybridlab.report.runs.tuning import TUNED
+from hybridlab.report.sweeps.claims import Cell, Claim, Form, Inequality, Term
+from hybridlab.report.sweeps.selection import Selection
+
+GRADES = {"A": "primary source", "B": "transcriptions that agree", "C": "one third-party transcription"}
+RELATIONS = {"<": -1, ">": 1, "within": 0}
+_TABLE = ("title", "note", "reading", "rows", "columns")  # its other keys select numbers, for every cell
+_CLAIM = ("left", "relation", "right", "margin", "chain")
+_PUBLISHED = ("paper", "source", "grade", "csv", "figures")
+
+
+@dataclass(frozen=True)
+class Published:
+    """Figures of one source."""
+
+    paper: str
+    source: str
+    grade: str  # a key of GRADES
+    csv: str
+    figures: dict[Cell, float]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep's table: which number stands in which cell, what a paper has there, and what is claimed of it."""
+
+    name: str
+    title: str
+    note: str  # how it differs from the paper
+    reading: str  # what its authors make of the numbers
+    tuned: tuple[str, ...]
+    cells: dict[Cell, Selection]
+    published: tuple[Published, ...]
+    claims: tuple[Claim, ...]
+
+    def source(self, cell: Cell) -> Published | None:
+        """Return the first source that has a figure for the cell."""
+        return next((source for source in self.published if cell in source.figures), None)
+
+    def figure(self, cell: Cell) -> float | None:
+        """Return the paper's figure for the cell."""
+        source = self.source(cell)
+        return source.figures[cell] if source else None
+
+
+def read_sweep(name: str) -> Sweep:
+    """Read the sweep of this name."""
+    files = sweep_files()
+    if name not in files:
+        raise ConfigError(f"`--sweep {name}`: no such sweep; {near_miss(name, files)}")
+    sweep = parse(files[name])
+    if sweep is None:
+        raise ConfigError(
+            f"sweeps/{name}.yaml: no `table`, so nothing to show; `hybridlab report runs/{name}` compares its runs"
+        )
+    return sweep
+
+
+def declares_table(name: str) -> bool:
+    """Say whether there is a sweep of this name, with a table."""
+    files = sweep_files()
+    return name in files and parse(files[name]) is not None
+
+
+def parse(file: Path) -> Sweep | None:
+    """Read a sweep's file, or return None if it declares no table; what means nothing is refused with the near miss."""
+    words = _words(file)
+    place = f"sweeps/{file.name}"
+    if "table" not in words:
+        return None
+    table = _mapping(words["table"], f"{place}: `table`")
+    common = {key: word for key, word in table.items() if key not in _TABLE}
+    rows = {str(key): _mapping(word, f"{place}: `table.rows.{key}`") for key, word in table.get("rows", {}).items()}
+    columns = {
+        str(key): _mapping(word, f"{place}: `table.columns.{key}`") for key, word in table.get("columns", {}).items()
+    }
+    if not rows:
+        raise ConfigError(f"{place}: `table.rows`: at least one row is needed")
+    grid = _Grid(place, common, rows, columns or {"": {}})
+    return Sweep(
+        name=file.stem,
+        title=str(table.get("title", file.stem)),
+        note=str(table.get("note", "")),
+        reading=str(table.get("reading", "")),
+        tuned=tuple(words.get("tuned", TUNED)),
+        cells={
+            (row, column): grid.number({"row": row, "column": column}, f"{place}: `{row}`")
+            for row, column in grid.cells
+        },
+        published=tuple(grid.published(source) for source in words.get("published", [])),
+        claims=tuple(grid.claim(str(claim), said) for claim, said in words.get("claims", {}).items()),
+    )
+
+
+def _words(file: Path) -> dict[str, Any]:
+    """Return the report's keys of a file, over those of the sweeps that its `defaults` build on, as Hydra does the others."""
+    from omegaconf import OmegaConf
+
+    loaded: Any = OmegaConf.load(file)
+    files = sweep_files()
+    bases = [_words(files[name]) for name in loaded.get("defaults", []) if isinstance(name, str) and name in files]
+    own = OmegaConf.masked_copy(loaded, [key for key in loaded if key in REPORTED])
+    return OmegaConf.to_container(OmegaConf.merge(*bases, own))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The rows and columns by name, to which figures and claims refer."""
+
+    place: str
+    common: dict[str, Any]
+    rows: dict[str, dict[str, Any]]
+    columns: dict[str, dict[str, Any]]
+
+    @property
+    def cells(self) -> list[Cell]:
+        return [(row, column) for row in self.rows for column in self.columns]
+
+    def number(self, words: dict[str, Any], place: str) -> Selection:
+        """Return the number meant by a row, a column (the first unless another is named) and any further words."""
+        row, column = words.get("row"), words.get("column", next(iter(self.columns)))
+        self.known(row, self.rows, "row", place)
+        self.known(column, self.columns, "column", place)
+        further = {key: word for key, word in words.items() if key not in ("row", "column")}
+        return Selection.of({**self.common, **self.columns[str(column)], **self.rows[str(row)], **further}, place)
+
+    def known(self, name: Any, allowed: Any, what: str, place: str) -> None:
+        if str(name) not in allowed:
+            raise ConfigError(f"{place}: no {what} is called `{name}`; {near_miss(str(name), allowed)}")
+
+    def published(self, said: Any) -> Published:
+        place = f"{self.place}: `published`"
+        said = _mapping(said, place)
+        _only(said, _PUBLISHED, place)
+        self.known(said.get("grade"), GRADES, "grade", place)
+        figures: dict[Cell, float] = {}
+        for row, found in said.get("figures", {}).items():
+            self.known(row, self.rows, "row", place)
+            by_column = found if isinstance(found, dict) else {next(iter(self.columns)): found}
+            for column, figure in by_column.items():
+                self.known(column, self.columns, "column", place)
+                figures[str(row), str(column)] = float(figure)
+        paper, source, csv = (str(said.get(key, "")) for key in ("paper", "source", "csv"))
+        return Published(paper, source, said["grade"], csv, figures)
+
+    def claim(self, words: str, said: Any) -> Claim:
+        place = f"{self.place}: claim `{words}`"
+        said = _mapping(said, place)
+        _only(said, _CLAIM, place)
+        relation, margin = said.get("relation", ""), float(said.get("margin", 0))
+        self.known(relation, RELATIONS, "relation", place)
+        sides = said["chain"] if "chain" in said else [said.get("left"), said.get("right")]
+        if len(sides) < 2 or None in sides or ("chain" in said and ("left" in said or "right" in said)):
+            raise ConfigError(f"{place}: a `left` and a `right` side are needed, or a `chain` of sides")
+        inequalities = []
+        for left, right in (pair for two in pairwise(sides) for pair in product(*map(_each, two))):
+            form = self.difference(left, right, place)
+            if relation == "within":
+                inequalities += [Inequality(form, 1, -margin), Inequality(form, -1, -margin)]
+            else:
+                inequalities.append(Inequality(form, RELATIONS[relation], margin))
+        return Claim(words, tuple(inequalities))
+
+    def difference(self, left: Any, right: Any, place: str) -> Form:
+        constant, terms = 0.0, []
+        for sign, side in ((1, left), (-1, right)):
+            if isinstance(side, int | float):
+                constant += sign * side
+            else:
+                terms += self.terms(side, sign, place)
+        if not terms:
+            raise ConfigError(f"{place}: both sides are numbers; one must be measured")
+        return Form(f"{_in_words(left)} − {_in_words(right)}", constant, tuple(terms))
+
+    def terms(self, side: Any, sign: float, place: str) -> list[Term]:
+        """Return a side as terms: a row's name, or a mapping with `row` and, if wanted, `column`, `minus`, `times`, fields."""
+        side = dict(side) if isinstance(side, dict) else {"row": side}
+        minus, times = side.pop("minus", None), side.pop("times", 1)
+        in_total = times == "tokens"
+        coefficient = sign if in_total else sign * float(times)
+        named = set(side) <= {"row", "column"}
+        cell = (str(side.get("row")), str(side.get("column", next(iter(self.columns))))) if named else None
+        terms = [Term(coefficient, self.number(side, place), cell, in_total)]
+        if minus is not None:
+            other = {**side, "times": times, **(minus if isinstance(minus, dict) else {"row": minus})}
+            terms += self.terms(other, -sign, place)
+        return terms
+
+
+def _each(side: Any) -> list[Any]:
+    """Return a side for each row that it names: of several rows, a claim is made of each."""
+    named = side if isinstance(side, dict) else {"row": side}
+    rows = named.get("row")
+    return [{**named, "row": row} for row in rows] if isinstance(rows, list) else [side]
+
+
+def _in_words(side: Any) -> str:
+    """Return a side of an inequality in words, e.g. `hyena - full (recall)`."""
+    if not isinstance(side, dict):
+        return str(side)
+    minus, times = side.get("minus"), side.get("times")
+    further = ", ".join(str(word) for key, word in side.items() if key not in ("row", "minus", "times"))
+    name = f"{side.get('row')}{f' ({further})' if further else ''}"
+    name = name if minus is None else f"({name} − {_in_words(minus)})"
+    return name if times is None else f"{times} × {name}"
+
+
+def _mapping(words: Any, place: str) -> dict[str, Any]:
+    if not isinstance(words, dict):
+        raise ConfigError(f"{place}: `{words}`: a mapping is needed")
+    return words
+
+
+def _only(words: dict[str, Any], allowed: tuple[str, ...], place: str) -> None:
+    for key in words:
+        if key not in allowed:
+            raise ConfigError(f"{place}: no such key `{key}`; {near_miss(key, allowed)}")

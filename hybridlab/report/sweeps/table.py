@@ -1,0 +1,208 @@
+"""A sweep's table beside a paper's: paper, measured, interval, n, and whether each claim holds."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hybridlab.config import sweep_files
+from hybridlab.records.archive import SUFFIX, pack
+from hybridlab.records.found import read_found
+from hybridlab.records.record import RunRecord
+from hybridlab.report.content import Picture, Report, Section, Table
+from hybridlab.report.runs.choices import keys_called, no_choice, telling
+from hybridlab.report.runs.format import NOT_MEASURED, p_value, setting, with_interval
+from hybridlab.report.runs.stack_runs import StackRuns, by_stack
+from hybridlab.report.runs.statistics import Estimate
+from hybridlab.report.sections.several_stacks import group_tables, unfinished_section
+from hybridlab.report.sections.trials import tuning_section
+from hybridlab.report.sections.warnings import warnings
+from hybridlab.report.sweeps.claims import Decision, decide
+from hybridlab.report.sweeps.spec import GRADES, Published, Sweep, read_sweep
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MARK = "†"  # of a figure that may be a typing error of who copied it
+
+
+def reference(name: str) -> Path:
+    """Return the archive of a sweep's reference records, which stands beside its file."""
+    return sweep_files()[name].with_name(f"{name}{SUFFIX}")
+
+
+def runs_of(name: str, runs: str | Path | None = None) -> Path:
+    """Return where a sweep's runs lie: as given, else its reference records, else runs/<name>."""
+    known = reference(read_sweep(name).name)
+    return Path(runs) if runs else known if known.is_file() else Path("runs") / name
+
+
+def sweep_report(name: str, runs: str | Path | None = None) -> Report:
+    """Report on a sweep's runs, by default those of `runs_of`."""
+    return of_sweep(read_sweep(name), read_found(runs_of(name, runs)))
+
+
+def keep_reference(name: str, runs: str | Path) -> Path:
+    """Pack runs into the sweep's archive of reference records, without the folder that they were made in."""
+    records = [replace(record, config=record.config | {"runs": "runs"}) for record in read_found(runs)]
+    return pack(records, reference(name))
+
+
+def of_sweep(sweep: Sweep, records: Sequence[RunRecord]) -> Report:
+    """Return the table of a sweep and its claims."""
+    stacks = by_stack(records, sweep.tuned)
+    rows = _rows(sweep, stacks)
+    unused = len(stacks) - len(rows)
+    names = dict.fromkeys(name for selection in sweep.cells.values() for name in selection.choices)
+    beside = [f"In these runs {no_choice(name, stacks)}" for name in names if not keys_called(name, stacks)]
+    beside += [f"Stacks that stand in no row of the table: {unused}."] if unused else []
+    picture = Picture("table", "What was measured, with 95 % intervals, and the paper's figures.")
+    sections = [Section(title="Table", tables=(cells_table(sweep, stacks),), pictures=(picture,))]
+    if sweep.claims:
+        sections.append(Section(title="Claims", tables=(claims_table(sweep, decide(sweep.claims, stacks)),)))
+    if sweep.reading:
+        sections.append(Section(title="Reading", text=(sweep.reading,)))
+    if by_group := group_tables(rows, telling(rows)):
+        sections.append(Section(title="By layer group", tables=tuple(by_group), detail=True))
+    sections += [*tuning_section(rows, telling(rows)), *unfinished_section(stacks)]
+    return Report(
+        title=f"{sweep.name}: {sweep.title}",
+        subtitle=made_on(records),
+        warnings=(*([sweep.note] if sweep.note else []), *beside, *warnings(rows)),
+        statement="",
+        headline=(),
+        sections=tuple(sections),
+        layers=(),
+        figures=partial(_figures, sweep, stacks),
+    )
+
+
+def cells_table(sweep: Sweep, stacks: Sequence[StackRuns]) -> Table:
+    """Return a row for each cell of the sweep's table: paper, measured, interval, n, and the values that were tuned."""
+    several = _has_columns(sweep)
+    tuned = [key for key in sweep.tuned if any(key in stack.tuning.values for stack in stacks)]
+    bodies: dict[str, list[tuple[str, ...]]] = {}
+    for (row, column), selection in sweep.cells.items():
+        stack = selection.stack(stacks)
+        found = stack.find(selection.measure, **selection.where) if stack else None
+        chosen = (setting(stack.tuning.values.get(key, NOT_MEASURED)) if stack else NOT_MEASURED for key in tuned)
+        paper = paper_figure(sweep.figure((row, column)), [sweep.source((row, column))])
+        line = (row, *([column] if several else []), *chosen, paper, *measured(found))
+        bodies.setdefault(row if several else "", []).append(line)
+    measures = dict.fromkeys(selection.measure for selection in sweep.cells.values())
+    return Table(
+        caption=f"The {_listed(measures)} of each row: the paper's figure, and the mean over n seeds with its 95 % "
+        "interval (Student's t; over one seed's documents where n says so).",
+        text=("Row", *(["Column"] if several else []), *(key.rpartition(".")[2] for key in tuned)),
+        numbers=("Paper", "Measured", "95 % interval", "n"),
+        bodies=tuple(map(tuple, bodies.values())),
+        note=_sources(sweep),
+    )
+
+
+def claims_table(sweep: Sweep, decisions: Sequence[Decision]) -> Table:
+    """Return a row for each claim: its weakest inequality in the paper's figures and as measured, and whether it holds."""
+    rows = []
+    for decision in decisions:
+        form = decision.weakest.form
+        sources = [sweep.source(term.cell) for term in form.terms if term.cell]
+        rows.append(
+            (
+                decision.claim.words,
+                form.words,
+                paper_figure(form.published(sweep.figure), sources),
+                *measured(decision.measured),
+                p_value(decision.p),
+                decision.word,
+            )
+        )
+    return Table(
+        caption="Claims, each with the difference that decides it, paired by seed.",
+        text=("Claim", "Difference"),
+        numbers=("Paper", "Measured", "95 % interval", "n", "p\n(Holm)", "Claim\nholds?"),
+        bodies=(tuple(rows),),
+        note=f"One-sided paired t tests over seeds; Holm's correction for the m = {len(rows)} claims of this table, 5 % for all "
+        "together. A claim of several inequalities holds if each does. Undecided: neither the claim nor its opposite is "
+        "shown. The paper's figures decide nothing.",
+    )
+
+
+def _rows(sweep: Sweep, stacks: Sequence[StackRuns]) -> list[StackRuns]:
+    """Return the stacks that stand in the table under their rows' names, with the column's where a row has several stacks."""
+    cells = {cell: selection.stack(stacks) for cell, selection in sweep.cells.items()}
+    found = []
+    for stack in stacks:
+        its = [cell for cell, other in cells.items() if other is stack]
+        if its:
+            row, column = its[0]
+            several = any(
+                name == row and other is not None and other is not stack for (name, _), other in cells.items()
+            )
+            found.append(replace(stack, name=f"{row}, {column}" if several else row))
+    return found
+
+
+def _figures(sweep: Sweep, stacks: Sequence[StackRuns]) -> "dict[str, Figure]":
+    from hybridlab.report.figures.comparison_figures import TableRow
+    from hybridlab.report.figures.select import of_table
+
+    several = _has_columns(sweep)
+    panels: dict[str, list[TableRow]] = {}
+    for (row, column), selection in sweep.cells.items():
+        stack = selection.stack(stacks)
+        found = stack.find(selection.measure, **selection.where) if stack else None
+        title = _titled(column, selection.measure) if several else selection.measure
+        # Without a unit: a paper's may be another.
+        panels.setdefault(title, []).append(TableRow(row, sweep.figure((row, column)), found))
+    return {"table": of_table(panels)}
+
+
+def _has_columns(sweep: Sweep) -> bool:
+    return len({column for _, column in sweep.cells}) > 1
+
+
+def _titled(column: str, measure: str) -> str:
+    """Return a column's name with its measure, unless the one has the other."""
+    return column if measure in column.lower() else f"{measure}, {column}"
+
+
+def _listed(measures: Iterable[str]) -> str:
+    """Return e.g. `nll, the knockout and the reach`."""
+    *others, last = measures
+    return f"{', the '.join(others)} and the {last}" if others else last
+
+
+def measured(found: Estimate | None) -> tuple[str, str, str]:
+    """Return the cells of a number: its value, its interval, n."""
+    if found is None:
+        return NOT_MEASURED, NOT_MEASURED, "0"
+    number, _, interval = with_interval(found).partition("\n")
+    documents = " documents" if found.interval.endswith("documents") else ""
+    return number, interval or NOT_MEASURED, f"{found.n or 1}{documents}"
+
+
+def paper_figure(figure: float | None, sources: Sequence[Published | None]) -> str:
+    """Return a paper's figure, marked if it rests on a single transcription."""
+    if figure is None:
+        return NOT_MEASURED
+    return f"{figure:.4g}".replace("-", "−") + MARK * any(
+        source is not None and source.grade == "C" for source in sources
+    )
+
+
+def made_on(records: Sequence[RunRecord]) -> str:
+    """Say how many runs there are, over how many seeds, and on what they ran."""
+    machines = dict.fromkeys(str(record.hardware.get("gpu", "CPU")) for record in records)
+    seeds = {record.seed for record in records}
+    return f"{len(records)} runs, {len(seeds)} seeds, on {' and '.join(machines)}"
+
+
+def _sources(sweep: Sweep) -> str:
+    """Cite the papers' figures."""
+    cited = []
+    for source in sweep.published:
+        mark = f", marked {MARK}" if source.grade == "C" else ""
+        about = (source.source, source.csv, f"grade {source.grade}: {GRADES[source.grade]}{mark}")
+        cited.append(f"{source.paper} ({'; '.join(part for part in about if part)})")
+    return f"Paper: {'; '.join(cited)}." if cited else ""

@@ -1,0 +1,79 @@
+"""Retrieval of the Long Range Arena: does one paper cite the other, both read byte by byte."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+
+from hybridlab.errors import ConfigError
+from hybridlab.tasks.lra.classification import Example, Stored
+from hybridlab.tasks.lra.published_folder import published_folder
+
+FILES = {
+    "training": "new_aan_pairs.train.tsv",
+    "validation": "new_aan_pairs.eval.tsv",
+    "test": "new_aan_pairs.test.tsv",
+}
+_FIELDS = "label, id1, id2, text1, text2"
+
+
+class LRARetrieval(Stored):
+    """Tell whether two papers of the ACL Anthology Network are linked by a citation (1) or not (0).
+
+    A row holds both, at most half of `length` bytes of each, as documents that never see one another; the stack encodes them
+    apart and compares their means. `path` is the folder with the published .tsv files, a pair a line; the splits are theirs.
+    """
+
+    supervised = "whether one paper cites the other, once a row, from the bytes of both, encoded apart"
+    source = "ACL Anthology Network, Radev et al. 2013, as in the Long Range Arena, arXiv:2011.04006"
+    unit = "byte"
+    vocabulary = 257  # the bytes and padding
+    padding = 256
+    classes = 2
+    pair = True
+
+    def __init__(self, *, seed: int, path: str, length: int = 8000, batch: int = 32) -> None:
+        super().__init__(seed=seed, length=length, batch=batch)
+        what = "the folder tsv_data of the Long Range Arena's archive (lra_release.gz)"
+        folder = published_folder(path, *FILES.values(), what=what)
+        self.splits = {name: _Pairs(folder / file) for name, file in FILES.items()}
+
+
+class _Pairs(Sequence[Example]):
+    """The lines of a .tsv file of gigabytes: where each begins is kept in memory, not what it says."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        starts = [0]
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.count(b"\t") != 4 or _label(line) is None:
+                    raise ConfigError(
+                        f"path={file.parent}: line {number} of {file.name} is not {_FIELDS}, apart by tabs"
+                    )
+                starts.append(starts[-1] + len(line))
+        if len(starts) == 1:
+            raise ConfigError(f"path={file.parent}: {file.name} is empty")
+        self.starts = np.array(starts)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | Sequence[Example]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        with self.file.open("rb") as lines:
+            lines.seek(self.starts[index])
+            line = lines.readline().rstrip(b"\r\n")
+        texts = line.split(b"\t")[3:]
+        return Example(tuple(np.frombuffer(text, np.uint8) for text in texts), _label(line) or 0)
+
+
+def _label(line: bytes) -> int | None:
+    """Return 0 or 1, which the files write as 0.0 or 1.0; None for anything else."""
+    return {b"0": 0, b"1": 1, b"0.0": 0, b"1.0": 1}.get(line.partition(b"\t")[0])

@@ -1,0 +1,30 @@
+"""Real text to hide things in."""
+
+import numpy as np
+from jaxtyping import Int64
+
+from hybridlab.tasks.synthetic.draws import Draws
+from hybridlab.tasks.text.corpus import Division, open_corpus
+from hybridlab.tasks.text.files import Files
+from hybridlab.tasks.text.tokeniser import Bytes
+
+VOCABULARY = len(Bytes.bytes_of_token)
+
+
+class Haystack:
+    """The documents of each split of a corpus, byte by byte and one after another (`path` as in `Documents`)."""
+
+    def __init__(self, path: str | None, validation_share: float, test_share: float):
+        corpus = open_corpus(Files(path), "bytes", Division(validation_share, test_share))
+        self.bytes_of_token = corpus.tokeniser.bytes_of_token
+        self.facts = corpus.facts
+        self._text = {name: np.concatenate(list(split.texts(None))) for name, split in corpus.splits.items()}
+
+    def cut(self, draws: Draws, split: str, length: int) -> Int64[np.ndarray, "n length"]:
+        """Cut `length` bytes for each example at a random place of the split, whose end is followed by its start."""
+        text = self._text[split]
+        return text[(draws.integers(len(text), 1) + np.arange(length)) % len(text)].astype(np.int64)
+
+    def inputs(self, text: Int64[np.ndarray, "n t"]) -> Int64[np.ndarray, "n t"]:
+        """Return what each byte is predicted from last: the byte before it, or the mark in front of all."""
+        return np.concatenate([np.full((len(text), 1), Bytes.begin), text[:, :-1]], axis=1)

@@ -1,0 +1,118 @@
+"""Which tokens of real text can be recalled: those that complete an n-gram their document has shown before."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int64, UInt64
+
+from hybridlab.errors import ConfigError, near_miss
+from hybridlab.tasks.settings import require_whole
+from hybridlab.tasks.synthetic.draws import keyed, mixed
+from hybridlab.tasks.text.previous import previous_occurrence
+from hybridlab.tasks.text.split import Split
+
+
+class Rule(NamedTuple):
+    """When a token is a recall hit (Zoology, arXiv:2312.04927, section 3.1: there n = 2 tokens of a BPE).
+
+    It completes an n-gram that its document has shown before, whole, and that training documents hold at most `at_most`
+    times: what is frequent there is known without looking back. Zoology takes bigrams seen below 1250 times in
+    training on the Pile. Eight bytes are about two such tokens; 4 is for a corpus of ten megabytes, and ours by choice.
+    """
+
+    n: int = 8
+    at_most: int = 4
+
+    @classmethod
+    def of(cls, settings: Mapping[str, int]) -> "Rule":
+        """Read {n, at_most}, either of which may be missing."""
+        for key in settings:
+            if key not in cls._fields:
+                raise ConfigError(f"recall={dict(settings)}: no key `{key}`; {near_miss(key, cls._fields)}")
+        rule = cls(**settings)
+        require_whole("recall.n", rule.n, least=2)
+        require_whole("recall.at_most", rule.at_most, least=0)
+        return rule
+
+
+class Recalled(Mapping[str, Split]):
+    """The splits of a corpus with the slices `recall` and `recall_distance`; in training documents no token is in either.
+
+    What is recalled in a split is found when that split is first asked for, and what is frequent, when a held-out one is.
+    """
+
+    def __init__(self, splits: Mapping[str, Split], rule: Rule) -> None:
+        self._splits = splits
+        self._rule = rule
+        self._told: dict[str, Split] = {}
+
+    def __getitem__(self, name: str) -> Split:
+        if name not in self._told:
+            split = self._splits[name]
+            self._told[name] = split._replace(facts={**split.facts, **self._facts(name, split)})
+        return self._told[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._splits)
+
+    def __len__(self) -> int:
+        return len(self._splits)
+
+    @cached_property
+    def _frequent(self) -> UInt64[np.ndarray, " k"]:
+        return frequent_ngrams(_documents(self._splits["training"]), self._rule)
+
+    def _facts(self, name: str, split: Split) -> dict[str, Any]:
+        nothing = np.broadcast_to(np.int64(-1), split.tokens.shape)
+        if name == "training":
+            return {"recall": nothing, "recall_distance": nothing}
+        recall, distance = nothing.copy(), nothing.copy()
+        for first, document in zip(split.offsets + 1, _documents(split), strict=False):
+            here = slice(first, first + len(document))
+            recall[here], distance[here] = recall_facts(document, self._rule, self._frequent)
+        return {"recall": recall, "recall_distance": distance}
+
+
+class RecallFacts(NamedTuple):
+    """For each token whether it is a recall hit, 1 or 0, and how many tokens ago its n-gram last ended, -1 if it is none."""
+
+    recall: Int64[np.ndarray, " t"]
+    distance: Int64[np.ndarray, " t"]
+
+
+def recall_facts(document: np.ndarray, rule: Rule, frequent: UInt64[np.ndarray, " k"]) -> RecallFacts:
+    """Find the recall hits of a document [t], given what `frequent_ngrams` found in the training documents."""
+    grams = _ngrams(document, rule.n)
+    seen = previous_occurrence(grams)
+    rare = np.searchsorted(frequent, grams, side="left") == np.searchsorted(frequent, grams, side="right")
+    hit = (seen >= 0) & rare
+    # The first n - 1 tokens complete no n-gram.
+    before = np.full(min(rule.n - 1, len(document)), -1)
+    distance = np.concatenate([before, np.where(hit, np.arange(len(grams)) - seen, -1)])
+    return RecallFacts((distance >= 0).astype(np.int64), distance)
+
+
+def frequent_ngrams(documents: Iterable[np.ndarray], rule: Rule) -> UInt64[np.ndarray, " k"]:
+    """Return the n-grams that lie more than `at_most` times in the documents, as sorted numbers.
+
+    An n-gram's number is a hash of 64 bits: that any two of ten million share one has a chance of 3 in a million.
+    """
+    found = [_ngrams(document, rule.n) for document in documents]
+    grams, counts = np.unique(np.concatenate([np.empty(0, dtype=np.uint64), *found]), return_counts=True)
+    return grams[counts > rule.at_most]
+
+
+def _documents(split: Split) -> Iterable[np.ndarray]:
+    for start, length in zip(split.offsets, split.lengths, strict=False):
+        yield split.tokens[start + 1 : start + 1 + length]
+
+
+def _ngrams(document: np.ndarray, n: int) -> UInt64[np.ndarray, " grams"]:
+    """Return a number for each n-gram, by the place it starts at."""
+    tokens = document.astype(np.uint64) + np.uint64(1)
+    total = np.zeros(max(len(tokens) - n + 1, 0), dtype=np.uint64)
+    for place, multiplier in enumerate(keyed(np.arange(n, dtype=np.uint64)) | np.uint64(1)):
+        total += tokens[place : place + len(total)] * multiplier
+    return mixed(total)
