@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.ops.test_sliding_attention import compared
+from tests.ops.attention.test_sliding_attention import compared
 
 from hybridlab.ops.attention.differential_attention import dense_differential_attention, differential_attention
 

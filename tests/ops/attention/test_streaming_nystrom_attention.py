@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.ops.test_sliding_attention import LargestTensor
+from tests.ops.attention.test_sliding_attention import LargestTensor
 from torch import Tensor
 from torch.nn import functional as F
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.ops.test_sliding_attention import LargestTensor, compared, inputs
+from tests.ops.attention.test_sliding_attention import LargestTensor, compared, inputs
 
 from hybridlab.ops.attention.strided_attention import dense_strided_attention, strided_attention
 

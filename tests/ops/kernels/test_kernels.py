@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from tests.ops.test_block_attention import chosen_blocks
+from tests.ops.attention.test_block_attention import chosen_blocks
 from torch import Tensor
 from torch.nn import functional as F
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from tests.report.test_claims import FILE, PAPER, runs
+from tests.report.sweeps.test_claims import FILE, PAPER, runs
 
 from hybridlab.errors import ConfigError
 from hybridlab.records import store
