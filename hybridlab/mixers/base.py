@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
+@runtime_checkable
 class State(Protocol):
     """What a mixer remembers between two pieces: a `NamedTuple` of tensors, batch first, owned by the caller.
 
