@@ -2,12 +2,12 @@
 
 import inspect
 import math
-import types
 import typing
 from collections.abc import Mapping
 from typing import Any
 
 from hybridlab.errors import ConfigError, near_miss
+from hybridlab.type_check import fits, in_words
 
 
 def build(settings: Mapping[str, Any], where: str, **given: Any) -> Any:
@@ -29,8 +29,8 @@ def build(settings: Mapping[str, Any], where: str, **given: Any) -> Any:
             )
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"`{where}.{key}={value}`: a finite number is needed")
-        if not _fits(value, hints.get(key, Any)):
-            raise ConfigError(f"`{where}.{key}={value}`: {_words(hints[key])} is needed")
+        if not fits(value, hints.get(key, Any)):
+            raise ConfigError(f"`{where}.{key}={value}`: {in_words(hints[key])} is needed")
     for key, parameter in accepted.items():
         if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD and key not in values:
             raise ConfigError(f"`{where}.{key}`: missing, and {target.__name__} has no default for it")
@@ -68,22 +68,3 @@ def _hints(target: Any) -> dict[str, Any]:
         return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
     except (NameError, TypeError):
         return {}
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Say whether a configuration value fits a plain type hint; hints of any other kind are left to the target."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return any(_fits(value, part) for part in typing.get_args(hint))
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint in (str, bool, type(None)):
-        return isinstance(value, hint)
-    return True
-
-
-def _words(hint: Any) -> str:
-    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
-    parts = typing.get_args(hint) or (hint,)
-    return " or ".join(names.get(part, str(part)) for part in parts)

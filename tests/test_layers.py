@@ -11,7 +11,7 @@ import hybridlab
 
 PACKAGE = Path(hybridlab.__file__).parent
 FLOORS = {
-    "errors": 0, "config": 0, "build": 0, "ops": 0, "records": 0, "report": 0,
+    "errors": 0, "config": 0, "build": 0, "type_check": 0, "validate": 0, "renamed": 0, "ops": 0, "records": 0, "report": 0,
     "mixers": 1,
     "stack": 2, "tasks": 2,
     "evaluation": 3,
