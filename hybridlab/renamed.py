@@ -64,5 +64,10 @@ TARGETS = {
 # Settings of a class, by its present `_target_`: old name -> new name.
 SETTINGS: dict[str, dict[str, str]] = {}
 
-# Paths of the configuration: old path -> what to write now.
-PATHS: dict[str, str] = {}
+# Settings of `evaluation`: old name -> new name.
+EVALUATION = {
+    "probes": "measures",
+    "also": "measures",
+    "by": "groupings",
+    "probe_budget": "intervention_budget",
+}

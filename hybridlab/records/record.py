@@ -1,22 +1,23 @@
 """Everything that one run found out, as data."""
 
 import dataclasses
-import types
-import typing
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from hybridlab.errors import ConfigError
+from hybridlab.records import schema1
+from hybridlab.records.description import MeasureDescription, SliceDescription
 from hybridlab.records.json_values import from_text, to_text
 from hybridlab.records.measurement import Measurement
+from hybridlab.type_check import fits
 
-SCHEMA = 1
+SCHEMA = 2
 STATUSES = ("running", "finished", "failed", "diverged", "stopped")
 
 
 @dataclass(kw_only=True)
 class RunRecord:
-    """One run: what was asked for, with what, how it ended, and every number it measured."""
+    """One run: its configuration, what it was made with, how it ended, and every number it measured."""
 
     schema: int = SCHEMA
     run_id: str
@@ -34,22 +35,35 @@ class RunRecord:
     created: str  # ISO 8601, UTC
     seconds: float = 0.0
     evaluation: dict[str, Any] = field(default_factory=dict)  # split, window, stride, tokens, documents
+    headline: str = ""  # the measure that stacks are ranked by
+    measures: dict[str, MeasureDescription] = field(default_factory=dict)  # what each measurement's `measure` means
+    slices: dict[str, SliceDescription] = field(default_factory=dict)  # what each measurement's `slice` means
     measurements: list[Measurement] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         assert self.status in STATUSES, self.status
+        for found in self.measurements:
+            assert found.measure in self.measures, f"no description of the measure `{found.measure}`"
+            assert found.unit == self.measures[found.measure].unit, (found.measure, found.unit)
+            known = not found.slice or found.bucket in self.slices[found.slice].buckets
+            assert known, f"no bucket `{found.bucket}` in the slice `{found.slice}`"
         self.reason = " ".join(self.reason.split())
 
     def to_json(self) -> str:
-        """Return the record as JSON: a key per line, a layer of the plan or a measurement per line."""
+        """Return the record as JSON: a line per key, and per layer of the plan, description and measurement."""
         content = {f.name: getattr(self, f.name) for f in fields(self)}
-        content["measurements"] = [_without_defaults(row) for row in self.measurements]
-        lines = [f'"{key}": {_rows(value) if key in _LONG else to_text(value)}' for key, value in content.items()]
+        content["measures"] = {name: found._asdict() for name, found in self.measures.items()}
+        content["slices"] = {name: found._asdict() for name, found in self.slices.items()}
+        content["measurements"] = [_without_defaults(found) for found in self.measurements]
+        lines = [f'"{key}": {_lines(value) if key in _LONG else to_text(value)}' for key, value in content.items()]
         return "{\n" + ",\n".join(lines) + "\n}\n"
 
     @classmethod
     def from_json(cls, text: str, source: str = "record.json") -> "RunRecord":
-        """Read what `to_json` wrote; refuse a newer schema or a damaged text with a ConfigError that names `source`."""
+        """Read what `to_json` wrote, in this schema or an earlier one.
+
+        A newer schema or a damaged text is refused with a ConfigError that names `source`.
+        """
         try:
             content = from_text(text)
         except (ValueError, RecursionError) as error:
@@ -60,37 +74,39 @@ class RunRecord:
             raise ConfigError(
                 f"{source}: schema {content['schema']}, written by a newer hybridlab; this one reads up to {SCHEMA}"
             )
-        content.setdefault("failures", 0)  # the first records did not count them
+        if content["schema"] == 1:
+            try:
+                content = schema1.upgraded(content)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise ConfigError(f"{source}: damaged, a value that no record holds ({error})") from error
         known = {f.name: f.type for f in fields(cls)}
         for key in known.keys() | content.keys():
             if key not in content or key not in known:
                 raise ConfigError(f"{source}: damaged, {'unknown' if key in content else 'missing'} `{key}`")
-            if not _fits(content[key], known[key]):
+            if not fits(content[key], known[key]):
                 raise ConfigError(f"{source}: damaged, `{key}` is not of the right type")
         try:
-            rows = [Measurement(**row) for row in content.pop("measurements")]
-            return cls(**content, measurements=rows)
-        except (TypeError, ValueError, AssertionError) as error:
+            content["measures"] = {name: MeasureDescription(**found) for name, found in content["measures"].items()}
+            content["slices"] = {
+                name: SliceDescription(**found | {"buckets": tuple(found["buckets"])})
+                for name, found in content["slices"].items()
+            }
+            content["measurements"] = [Measurement(**found) for found in content["measurements"]]
+            return cls(**content)
+        except (KeyError, TypeError, ValueError, AssertionError) as error:
             raise ConfigError(f"{source}: damaged, a value that no record holds ({error})") from error
 
 
-_LONG = ("plan", "measurements")
+_LONG = ("plan", "measures", "slices", "measurements")
 
 
-def _rows(values: list[Any]) -> str:
-    return "[\n" + ",\n".join(f"  {to_text(value)}" for value in values) + "\n]" if values else "[]"
+def _lines(values: list[Any] | dict[str, Any]) -> str:
+    """Return JSON with a line per item."""
+    if isinstance(values, dict):
+        return "{\n" + ",\n".join(f"  {to_text(key)}: {to_text(value)}" for key, value in values.items()) + "\n}"
+    return "[\n" + ",\n".join(f"  {to_text(value)}" for value in values) + "\n]"
 
 
-def _without_defaults(row: Measurement) -> dict[str, Any]:
+def _without_defaults(found: Measurement) -> dict[str, Any]:
     defaults = {f.name: f.default for f in fields(Measurement) if f.default is not dataclasses.MISSING}
-    return {key: value for key, value in asdict(row).items() if key not in defaults or value != defaults[key]}
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    if isinstance(hint, types.UnionType):
-        return any(_fits(value, part) for part in typing.get_args(hint))
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, typing.get_origin(hint) or hint)
+    return {key: value for key, value in asdict(found).items() if key not in defaults or value != defaults[key]}

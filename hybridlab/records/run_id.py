@@ -30,14 +30,14 @@ CHANGES_NO_RESULT = frozenset(
 
 def run_id(config: dict[str, Any]) -> str:
     """Return 12 hexadecimal digits: equal for equal results, whatever the order of the keys."""
-    identity = {"schema": SCHEMA, "config": deciding(config)}
+    identity = {"schema": SCHEMA, "config": identity_fields(config)}
     return hashlib.sha256(to_text(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def deciding(config: dict[str, Any], under: str = "") -> dict[str, Any]:
+def identity_fields(config: dict[str, Any], under: str = "") -> dict[str, Any]:
     """Return the part of a resolved config that decides the results."""
     return {
-        key: deciding(value, f"{under}{key}.") if isinstance(value, dict) else value
+        key: identity_fields(value, f"{under}{key}.") if isinstance(value, dict) else value
         for key, value in config.items()
         if f"{under}{key}" not in CHANGES_NO_RESULT
     }
