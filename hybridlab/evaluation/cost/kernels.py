@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from hybridlab.ops.kernels.dispatch import kernels_noted
+from hybridlab.ops.kernels.dispatch import record_kernel_use
 from hybridlab.stack.layer import build_mixer
 from hybridlab.stack.plan import Plan
 
@@ -18,7 +18,7 @@ from hybridlab.stack.plan import Plan
 def kernels_of() -> Iterator[list[str]]:
     """Give a list that holds, after the block, whose kernels its ops have on a GPU: Triton (ours), PyTorch (attention)."""
     kernels: list[str] = []
-    with kernels_noted() as ours, _Attention() as attention:
+    with record_kernel_use() as ours, _Attention() as attention:
         yield kernels
     kernels += ["Triton"] * any(not too_large for too_large in ours) + ["PyTorch"] * attention.called
 
@@ -28,7 +28,7 @@ def without_kernels(plan: Plan, length: int) -> list[str]:
     mixers = {part.fingerprint: part for layer in plan.layers for part in layer.parts or (layer,)}
     lines = []
     for layer in mixers.values():
-        with torch.device("meta"), torch.no_grad(), kernels_noted() as noted:
+        with torch.device("meta"), torch.no_grad(), record_kernel_use() as noted:
             build_mixer(layer, plan.width, plan.causal)(torch.empty(1, length, plan.width))
         if too_large := ", ".join(dict.fromkeys(chain.from_iterable(noted))):
             lines.append(

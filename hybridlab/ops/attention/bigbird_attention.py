@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from hybridlab.ops.attention.block_attention import block_attention
 from hybridlab.ops.attention.fused_attention import fused_attention
-from hybridlab.ops.kernels.dispatch import block_kernel_serves
+from hybridlab.ops.kernels.dispatch import can_use_block_kernel
 
 
 def dense_bigbird_attention(
@@ -76,7 +76,7 @@ def bigbird_attention(
     start, before = divmod(t - n, block)
     m = -(-t // block)
     seen = _seen(chosen, start, m, near, first, causal)  # h l s
-    if causal and block_kernel_serves(v, k.shape[-1], v.shape[-1], block, 1):
+    if causal and can_use_block_kernel(v, k.shape[-1], v.shape[-1], block, 1):
         far = torch.cat([seen[..., :first], seen[..., first + near :]], dim=-1)  # all but those near
         listed = far.repeat_interleave(block, dim=1)[:, before : before + n]
         return block_attention(q, k, v, listed.expand(b, -1, -1, -1), block, near)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from hybridlab.ops.attention.block_pairs import block_pairs
 from hybridlab.ops.attention.softmax_part import Part, softmax_part
-from hybridlab.ops.kernels.dispatch import KERNEL_BLOCK, block_kernel_serves
+from hybridlab.ops.kernels.dispatch import KERNEL_BLOCK, can_use_block_kernel
 from hybridlab.ops.kernels.launch import compiled_at_once
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 
@@ -74,7 +74,7 @@ def block_attention(
     """
     with autocast_off(v):
         (b, h, n, width), dtype = q.shape, v.dtype
-        if block_kernel_serves(v, width, v.shape[-1], block, h // chosen.shape[1]):
+        if can_use_block_kernel(v, width, v.shape[-1], block, h // chosen.shape[1]):
             return _by_kernels(q, k, v, _listed(chosen, k.shape[2], block, local, first))
         sets, sharing = chosen.shape[1] // k.shape[1], h // chosen.shape[1]
         q = (q * q.shape[-1] ** -0.5).unflatten(1, (k.shape[1], sets, sharing))  # b g s/g h/s n k

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from hybridlab.ops.attention.flash_sliding_attention import flash_sliding_attention
 from hybridlab.ops.attention.fused_attention import fused_attention
-from hybridlab.ops.kernels.dispatch import flash_serves
+from hybridlab.ops.kernels.dispatch import can_use_flash
 
 # Blocks much smaller than this leave the matrix products too little to do.
 SMALLEST_BLOCK = 64
@@ -66,7 +66,7 @@ def sliding_attention(
     came before the piece: no more than sinks + window - 1 keys of it, or else none may be `missing`. On a GPU, in half
     precision, kernels that know windows take over where there are neither sinks nor missing keys.
     """
-    if missing is None and not sinks and flash_serves(q):
+    if missing is None and not sinks and can_use_flash(q):
         return flash_sliding_attention(q, k, v, window, causal=causal)
     n, past = q.shape[2], k.shape[2] - q.shape[2]
     if (unseen := past - sinks - window + 1) > 0:

@@ -25,8 +25,8 @@ from hybridlab.ops.kernels.channel_decay import decay_seen, tile
 from hybridlab.ops.kernels.channel_products import products_kernel, vectors_gradients_kernel
 from hybridlab.ops.kernels.chunk_recurrence import stages
 from hybridlab.ops.kernels.launch import launcher
+from hybridlab.ops.kernels.padding import CHUNK
 from hybridlab.ops.kernels.triangular_inverse import inverse
-from hybridlab.ops.linear.channel_recurrence import CHUNK
 
 
 @triton.jit

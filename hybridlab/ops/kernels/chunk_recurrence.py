@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.library import triton_op
 
 from hybridlab.ops.kernels.launch import launcher
-from hybridlab.ops.linear.chunk_recurrence import CHUNK
+from hybridlab.ops.kernels.padding import CHUNK
 
 # The fewest columns of values per program. On Hopper, products of fewer are wrong where the first factor lies in registers:
 # the assembler of CUDA 12.8 loses the address of the second.

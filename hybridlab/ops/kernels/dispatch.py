@@ -1,4 +1,4 @@
-"""Which implementation of an op runs: the only place that chooses."""
+"""Which implementation of an op runs: a GPU kernel if it fits, otherwise PyTorch's form. The only place that chooses."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -7,86 +7,88 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from hybridlab.ops.kernels.padding import WIDEST
+from hybridlab.ops.kernels.padding import MAX_WIDTH
 
 HALF = (torch.bfloat16, torch.float16)
-# Looked up here, because a compiler that traces an op would warn of a cached function.
+# Looked up once at import: a compiler that traces an op warns of cached functions.
 HAS_TRITON = importlib.util.find_spec("triton") is not None
-LARGEST_STATE = 128  # numbers per channel that those of the selective scan share out to the registers of 8 warps
-MOST_TAPS = 64  # of a short convolution; what has more goes by Fourier transforms
-KERNEL_BLOCK = 64  # keys of a block that those of attention to listed blocks take
-MOST_ROWS = 65535  # a GPU launches so many programs side by side in the second direction, and in the third
-# While somebody looks: of each op that has a kernel, what is too large for it.
-_noted: list[list[str]] | None = None
+MAX_STATE = 128  # per channel: what the selective scan's kernels hold in the registers of 8 warps
+MAX_TAPS = 64  # of a short convolution; longer ones use Fourier transforms
+KERNEL_BLOCK = 64  # keys per block in the kernels of block attention
+MAX_GRID = 65535  # programs that a GPU launches along the second and the third axis of a grid
+# While `record_kernel_use` runs: for each op that has a kernel, the sizes that are too large for it.
+_recorded: list[list[str]] | None = None
 
 
-def kernel_serves(x: Tensor, width: int = 0, rows: int = 0) -> bool:
-    """Say whether a GPU kernel of ours takes over from the PyTorch form: in half precision, for vectors of this width and so many
-    heads of all rows together, where these matter."""
-    return _serves(x, HALF, ("numbers of a vector", width, WIDEST), ("heads of all rows", rows, MOST_ROWS))
+def can_use_kernel(x: Tensor, width: int = 0, batch_heads: int = 0) -> bool:
+    """Return whether a Triton kernel replaces the PyTorch form: in half precision, for this head width and this
+    batch x heads count, if the kernel depends on them."""
+    return _can_use(x, HALF, ("head width", width, MAX_WIDTH), ("batch x heads", batch_heads, MAX_GRID))
 
 
-def wide_kernel_serves(x: Tensor) -> bool:
-    """Say the same of the kernels that work in float32 throughout, for any width."""
-    return _serves(x, (torch.float32,))
+def can_use_float32_kernel(x: Tensor) -> bool:
+    """Return the same for kernels that work in float32 throughout, for any width."""
+    return _can_use(x, (torch.float32,))
 
 
-def scan_kernel_serves(x: Tensor, size: int) -> bool:
-    """Say the same of the kernels of the selective scan, of float32 or half precision, for a state of this size a channel."""
-    return _serves(x, (torch.float32, *HALF), ("numbers remembered by a channel", size, LARGEST_STATE))
+def can_use_scan_kernel(x: Tensor, size: int) -> bool:
+    """Return the same for the selective scan, in float32 or half precision, for this state size per channel."""
+    return _can_use(x, (torch.float32, *HALF), ("state size", size, MAX_STATE))
 
 
-def short_conv_kernel_serves(x: Tensor, taps: int) -> bool:
-    """Say the same of the kernels of short convolutions, of float32 or half precision, for so many taps."""
-    return _serves(x, (torch.float32, *HALF), ("taps", taps, MOST_TAPS), ("rows", x.shape[0], MOST_ROWS))
+def can_use_short_conv_kernel(x: Tensor, taps: int) -> bool:
+    """Return the same for short convolutions, in float32 or half precision, for this many taps."""
+    return _can_use(x, (torch.float32, *HALF), ("taps", taps, MAX_TAPS), ("batch size", x.shape[0], MAX_GRID))
 
 
-def taylor_kernel_serves(x: Tensor, width: int, values: int) -> bool:
-    """Say the same of the kernels of Taylor attention, in half precision, for queries and values that fit into a program."""
-    return _serves(x, HALF, ("numbers of a query", width, 64), ("numbers of a value", values, WIDEST))
+def can_use_taylor_kernel(x: Tensor, width: int, value_width: int) -> bool:
+    """Return the same for Taylor attention, in half precision, for these widths of queries and values."""
+    return _can_use(x, HALF, ("query width", width, 64), ("value width", value_width, MAX_WIDTH))
 
 
-def block_kernel_serves(x: Tensor, width: int, values: int, block: int, sharing: int) -> bool:
-    """Say the same of the kernels of attention to chosen blocks, by the length of a block and the heads that share a choice."""
-    return _serves(
+def can_use_block_kernel(x: Tensor, width: int, value_width: int, block: int, sharing: int) -> bool:
+    """Return the same for attention to chosen blocks, for this block length and `sharing` heads per choice."""
+    return _can_use(
         x,
         HALF,
-        ("numbers of a vector", max(width, values), WIDEST),
-        ("tokens of a block", block, 4 * KERNEL_BLOCK),
-        (f"tokens of a block beyond a multiple of {KERNEL_BLOCK}", block % KERNEL_BLOCK, 0),
+        ("head width", max(width, value_width), MAX_WIDTH),
+        ("block length", block, 4 * KERNEL_BLOCK),
+        (f"block length modulo {KERNEL_BLOCK}", block % KERNEL_BLOCK, 0),
         ("heads that share a choice", sharing, 64),
     )
 
 
-def flash_serves(q: Tensor) -> bool:
-    """Say whether PyTorch's flash kernels take a window, on this GPU and for heads of this width."""
-    rows, width = q.shape[0] * q.shape[1], q.shape[-1]
-    taken = q.is_cuda and q.dtype in HALF and width <= 256 and width % 8 == 0 and rows <= MOST_ROWS
-    return taken and _runs_flash(q.device)
+def can_use_flash(q: Tensor) -> bool:
+    """Return whether PyTorch's flash kernels take a window on this GPU and for this head width."""
+    batch_heads, width = q.shape[0] * q.shape[1], q.shape[-1]
+    fits = q.is_cuda and q.dtype in HALF and width <= 256 and width % 8 == 0 and batch_heads <= MAX_GRID
+    return fits and _runs_flash(q.device)
 
 
 @contextmanager
-def kernels_noted() -> Iterator[list[list[str]]]:
-    """Give a list that tells after the block, for each op in it with a kernel on a GPU, what is too large for the kernel; the
-    block may run anywhere."""
-    global _noted
-    _noted = noted = []
+def record_kernel_use() -> Iterator[list[list[str]]]:
+    """Yield a list that the block fills: for each op with a Triton kernel, the sizes that are too large for that kernel.
+
+    The block may run on any device.
+    """
+    global _recorded
+    _recorded = recorded = []
     try:
-        yield noted
+        yield recorded
     finally:
-        _noted = None
+        _recorded = None
 
 
 def chunk_length(x: Tensor) -> int:
-    """Return the chunk that linear attention without decay is fastest in: on a GPU, fewer states between longer chunks."""
+    """Return the fastest chunk length for linear attention without decay: on a GPU, longer chunks and fewer states."""
     return 128 if x.is_cuda else 64
 
 
-def _serves(x: Tensor, dtypes: tuple[torch.dtype, ...], *limits: tuple[str, int, int]) -> bool:
-    """Say whether a kernel runs here, and note what is too large for it; `limits` are what, how many there are, and at most."""
-    if _noted is not None:
-        _noted.append([f"{what}: {given}, at most {most}" for what, given, most in limits if given > most])
-    return all(given <= most for _, given, most in limits) and x.is_cuda and x.dtype in dtypes and HAS_TRITON
+def _can_use(x: Tensor, dtypes: tuple[torch.dtype, ...], *limits: tuple[str, int, int]) -> bool:
+    """Return whether a kernel runs for x, and record which sizes exceed it; `limits` are (name, size, maximum)."""
+    if _recorded is not None:
+        _recorded.append([f"{name}: {size}, at most {most}" for name, size, most in limits if size > most])
+    return all(size <= most for _, size, most in limits) and x.is_cuda and x.dtype in dtypes and HAS_TRITON
 
 
 @torch.compiler.assume_constant_result

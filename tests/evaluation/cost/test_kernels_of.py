@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from hybridlab.config import mixer_files
 from hybridlab.evaluation.cost.kernels import kernels_of, without_kernels
-from hybridlab.ops.kernels.dispatch import kernel_serves, kernels_noted, scan_kernel_serves
+from hybridlab.ops.kernels.dispatch import can_use_kernel, can_use_scan_kernel, record_kernel_use
 from hybridlab.ops.linear.linear_attention import chunked_linear_attention
 from hybridlab.stack.plan import expand, has_causal_form, single_layer
 
@@ -14,13 +14,13 @@ from hybridlab.stack.plan import expand, has_causal_form, single_layer
 def test_a_kernel_of_ours_is_seen_where_it_is_written_for_the_widths():
     x = torch.zeros(1)
     with kernels_of() as kernels:
-        assert not kernel_serves(x, 64, 7)  # on a CPU nothing changes
+        assert not can_use_kernel(x, 64, 7)  # on a CPU nothing changes
     with kernels_of() as too_wide:
-        kernel_serves(x, 129)
+        can_use_kernel(x, 129)
     with kernels_of() as scanned:
-        assert not scan_kernel_serves(x, 13)
+        assert not can_use_scan_kernel(x, 13)
     with kernels_of() as too_large:
-        scan_kernel_serves(x, 200)
+        can_use_scan_kernel(x, 200)
     assert (kernels, too_wide, scanned, too_large) == (["Triton"], [], ["Triton"], [])
 
 
@@ -43,11 +43,11 @@ def test_default_sizes_are_such_as_kernels_take(name: str):
 @pytest.mark.parametrize(
     ("mixer", "too_large"),
     [
-        ({"name": "kda", "heads": 1}, ["kda: not for the sizes of `a.mixer` (numbers of a vector: 256, at most 128)"]),
+        ({"name": "kda", "heads": 1}, ["kda: not for the sizes of `a.mixer` (head width: 256, at most 128)"]),
         ({"name": "gla", "heads": 1}, []),  # its keys are cut into parts
         (
             {"name": "bigbird", "block": 32},
-            ["bigbird: not for the sizes of `a.mixer` (tokens of a block beyond a multiple of 64: 32, at most 0)"],
+            ["bigbird: not for the sizes of `a.mixer` (block length modulo 64: 32, at most 0)"],
         ),
         (
             {"name": "nsa", "kv_heads": 1, "heads": 128},
@@ -56,15 +56,15 @@ def test_default_sizes_are_such_as_kernels_take(name: str):
         ({"name": "short_conv", "kernel": 65}, ["short_conv: not for the sizes of `a.mixer` (taps: 65, at most 64)"]),
         (
             {"name": "mamba", "state": 200},
-            ["mamba: not for the sizes of `a.mixer` (numbers remembered by a channel: 200, at most 128)"],
+            ["mamba: not for the sizes of `a.mixer` (state size: 200, at most 128)"],
         ),
         (
             {"name": "based", "feature_width": 80},
-            ["based: not for the sizes of `a.mixer` (numbers of a query: 80, at most 64)"],
+            ["based: not for the sizes of `a.mixer` (query width: 80, at most 64)"],
         ),
         (
             {"parallel": [{"name": "delta", "heads": 1}, "kda"]},
-            ["delta: not for the sizes of `a.mixer.parallel` (numbers of a vector: 256, at most 128)"],
+            ["delta: not for the sizes of `a.mixer.parallel` (head width: 256, at most 128)"],
         ),
     ],
     ids=str,
@@ -76,16 +76,16 @@ def test_what_is_too_large_for_a_kernel_is_said(mixer: Any, too_large: list[str]
 
 
 def test_so_many_heads_of_all_rows_together_as_a_gpu_launches():
-    with kernels_noted() as noted:
+    with record_kernel_use() as noted:
         chunked_linear_attention(*(torch.empty(600, 16, 64, 900, device="meta") for _ in range(3)))
         chunked_linear_attention(*(torch.empty(512, 15, 64, 900, device="meta") for _ in range(3)))
-    assert noted == [["heads of all rows: 76800, at most 65535"], []]
+    assert noted == [["batch x heads: 76800, at most 65535"], []]
 
 
 def test_a_gpu_run_hears_of_heads_that_no_kernel_takes(hybridlab, tiny):
     on_gpu = [*tiny, "trainer.accelerator=gpu", "trainer.precision=bf16-mixed"]
     wide = ["stack.width=256", "stack.groups={only:{mixer:delta}}", "mixers.delta.heads=1"]
-    assert "kernels: delta: not for the sizes of `mixers.delta` (num" in hybridlab("check", *on_gpu, *wide).out
+    assert "kernels: delta: not for the sizes of `mixers.delta` (head width" in hybridlab("check", *on_gpu, *wide).out
     assert "kernels:" not in hybridlab("check", *on_gpu, *wide, "mixers.delta.heads=2").out
     assert "kernels:" not in hybridlab("check", *on_gpu, *wide, "trainer.precision=32-true").out
     assert "kernels:" not in hybridlab("check", *tiny, *wide).out

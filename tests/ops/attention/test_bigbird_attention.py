@@ -4,10 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.ops.attention.test_sliding_attention import LargestTensor, compared, inputs
 
 from hybridlab.ops.attention import bigbird_attention as bigbird
 from hybridlab.ops.attention.bigbird_attention import bigbird_attention, dense_bigbird_attention
+from tests.ops.attention.test_sliding_attention import LargestTensor, compared, inputs
 
 
 def choice(heads: int, t: int, start: int, block: int, near: int, first: int, num: int, causal: bool) -> torch.Tensor:
@@ -51,7 +51,7 @@ def test_listed_blocks_are_the_dense_mask(
     n: int, past: int, near: int, first: int, sharing: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As on a GPU, but that the attention to listed blocks has its PyTorch form.
-    monkeypatch.setattr(bigbird, "block_kernel_serves", lambda *_: True)
+    monkeypatch.setattr(bigbird, "can_use_block_kernel", lambda *_: True)
     torch.manual_seed(0)
     q, k, v = inputs(n, past, sharing)
     chosen = choice(2 * sharing, n + past, past // 9, 9, near, first, 2, True)

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from tests.ops.attention.test_sliding_attention import compared
 
 from hybridlab.ops.attention.differential_attention import dense_differential_attention, differential_attention
+from tests.ops.attention.test_sliding_attention import compared
 
 
 @pytest.mark.parametrize(

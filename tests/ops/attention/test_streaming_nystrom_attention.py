@@ -4,7 +4,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.ops.attention.test_sliding_attention import LargestTensor
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,6 +15,7 @@ from hybridlab.ops.attention.streaming_nystrom_attention import (
     extend_streaming_nystrom,
     streaming_nystrom,
 )
+from tests.ops.attention.test_sliding_attention import LargestTensor
 
 RIDGE = 1e-3
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.ops.attention.test_sliding_attention import LargestTensor, compared, inputs
 
 from hybridlab.ops.attention.strided_attention import dense_strided_attention, strided_attention
+from tests.ops.attention.test_sliding_attention import LargestTensor, compared, inputs
 
 
 @settings(max_examples=80, deadline=None, derandomize=True)

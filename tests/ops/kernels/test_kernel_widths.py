@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from hybridlab.ops.kernels.padding import WIDEST, by_parts_of_keys, by_parts_of_values, cut, joined, kernel_width
+from hybridlab.ops.kernels.padding import (
+    MAX_WIDTH,
+    kernel_width,
+    merge_width,
+    split_over_keys,
+    split_over_values,
+    split_width,
+)
 from hybridlab.ops.linear.delta_rule import chunked_delta_rule, unit_vectors
 from hybridlab.ops.linear.gated_linear_attention import chunked_gated_linear_attention
 from hybridlab.ops.linear.linear_attention import chunked_linear_attention
@@ -33,9 +40,9 @@ def test_parts_of_keys_give_what_the_whole_gives(width: int, groups: int, decays
         widths.append(k.shape[-1])
         return op(q, k, *rest)  # type: ignore[arg-type]
 
-    found = by_parts_of_keys(attend, q, k, v, log_decay, state)
+    found = split_over_keys(attend, q, k, v, log_decay, state)
     torch.testing.assert_close(found, op(q, k, v, log_decay, state), rtol=1e-9, atol=1e-9)  # type: ignore[arg-type]
-    assert max(widths) <= WIDEST
+    assert max(widths) <= MAX_WIDTH
 
 
 @pytest.mark.parametrize("continued", [False, True])
@@ -55,16 +62,16 @@ def test_parts_of_values_give_what_the_whole_gives(width: int, decays: bool, con
         widths.append(v.shape[-1])
         return chunked_delta_rule(q, k, v, beta, log_decay, state)
 
-    found = by_parts_of_values(attend, v, state, q, k, beta, log_decay)
+    found = split_over_values(attend, v, state, q, k, beta, log_decay)
     expected = chunked_delta_rule(q, k, v, beta, log_decay, state)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
-    assert max(widths) <= WIDEST
+    assert max(widths) <= MAX_WIDTH
 
 
 def test_what_is_cut_can_be_joined() -> None:
     x = torch.randn(2, 3, 5, 7, 10)
-    assert cut(x, 4).shape == (2, 12, 5, 7, 3)
-    assert torch.equal(joined(cut(x, 4), 4, 10), x)
+    assert split_width(x, 4).shape == (2, 12, 5, 7, 3)
+    assert torch.equal(merge_width(split_width(x, 4), 4, 10), x)
 
 
 @pytest.mark.parametrize(("width", "wanted"), [(1, 16), (16, 16), (17, 32), (48, 64), (96, 128), (128, 128)])

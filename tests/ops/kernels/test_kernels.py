@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from tests.ops.attention.test_block_attention import chosen_blocks
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,6 +20,7 @@ from hybridlab.ops.linear.taylor_attention import chunked_taylor_attention
 from hybridlab.ops.linear.triangular import solve_unit_lower
 from hybridlab.ops.ssm.elementwise_scan import elementwise_scan
 from hybridlab.ops.ssm.selective_scan import selective_scan
+from tests.ops.attention.test_block_attention import chosen_blocks
 from tests.ops.kept import numbers_kept
 
 # The warning: PyTorch's, at the first product in its backward thread.
