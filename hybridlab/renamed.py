@@ -62,7 +62,31 @@ TARGETS = {
 }
 
 # Settings of a class, by its present `_target_`: old name -> new name.
-SETTINGS: dict[str, dict[str, str]] = {}
+SETTINGS: dict[str, dict[str, str]] = {
+    "hybridlab.mixers.conv.gated_conv.GatedConv": {"kernel": "conv_size"},
+    "hybridlab.mixers.conv.h3.H3": {"shift": "conv_size", "shortest_step": "dt_min", "longest_step": "dt_max"},
+    "hybridlab.mixers.conv.hyena.Hyena": {"conv": "conv_size"},
+    "hybridlab.mixers.conv.long_conv.LongConv": {"length": "conv_size"},
+    "hybridlab.mixers.conv.short_conv.ShortConv": {"kernel": "conv_size"},
+    "hybridlab.mixers.linear.delta.Delta": {"conv": "conv_size"},
+    "hybridlab.mixers.linear.gated_delta.GatedDelta": {
+        "keys": "expand_k",
+        "expansion": "value_ratio",
+        "conv": "conv_size",
+    },
+    "hybridlab.mixers.linear.gla.GLA": {"rank": "decay_rank"},
+    "hybridlab.mixers.linear.kda.KDA": {"conv": "conv_size", "rank": "decay_gate_rank"},
+    "hybridlab.mixers.linear.retention.Retention": {"expansion": "expand_v"},
+    "hybridlab.mixers.low_rank.nystrom.Nystrom": {"conv": "conv_size"},
+    "hybridlab.mixers.sparse.moba.Moba": {"topk": "top_k"},
+    "hybridlab.mixers.sparse.nsa.Nsa": {"selected": "top_k"},
+    "hybridlab.mixers.sparse.sliding.Sliding": {"sinks": "global_tokens"},
+    "hybridlab.mixers.ssm.mamba.Mamba": {"expansion": "expand", "conv": "conv_size", "rank": "dt_rank"},
+    "hybridlab.mixers.ssm.mamba2.Mamba2": {"expansion": "expand", "conv": "conv_size"},
+    "hybridlab.mixers.ssm.rglru.Rglru": {"expansion": "expand", "conv": "conv_size"},
+    "hybridlab.mixers.ssm.s4.S4": {"shortest_step": "dt_min", "longest_step": "dt_max"},
+    "hybridlab.mixers.ssm.s4d.S4D": {"shortest_step": "dt_min", "longest_step": "dt_max"},
+}
 
 # Settings of `evaluation`: old name -> new name.
 EVALUATION = {

@@ -53,6 +53,20 @@ def even(*, why: str, **settings: int) -> None:
             raise ConfigError(f"{name}={value}: must be even: {why}")
 
 
+def divides(total: int, name: str, **settings: int) -> None:
+    """Require divisors of `total`; the message calls it by `name`."""
+    for setting, value in settings.items():
+        if total % value:
+            raise ConfigError(f"{setting}={value}: must divide {name}, {total}")
+
+
+def power_of_two(**settings: Any) -> None:
+    """Require powers of two, 1 included."""
+    for name, value in settings.items():
+        if type(value) is not int or value < 1 or value & (value - 1):
+            raise ConfigError(f"{name}={_spelt(value)}: must be a power of two")
+
+
 def choice(allowed: Collection[str], **settings: Any) -> None:
     """Require one of the allowed words; the message names the near miss."""
     for name, value in settings.items():

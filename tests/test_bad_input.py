@@ -24,11 +24,14 @@ CASES = {
     "an unknown stack": (["train", "stack=hybird"], "`stack=hybird`: no such stack; did you mean `hybrid`?"),
     "an unknown mixer": (["train", "stack.groups.deep.mixer=slidng"], "`stack.groups.deep.mixer=slidng`: no such mixer; did you mean `sliding`?"),
     "an unknown hyper-parameter": (["train", "mixers.sliding.windw=3"], "`mixers.sliding.windw=3`: Sliding has no such setting; did you mean `window`?"),
+    "a renamed hyper-parameter": (["train", "mixers.sliding.sinks=4"], "`mixers.sliding.sinks=4`: renamed, write `mixers.sliding.global_tokens=4`"),
+    "a renamed hyper-parameter of a layer group": (["train", "stack.groups.deep.mixer={name: sliding, sinks: 4}"], "`stack.groups.deep.mixer.sinks=4`: renamed, write `stack.groups.deep.mixer.global_tokens=4`"),
+    "a class that moved": (["train", "mixers.full._target_=hybridlab.mixers.full.Full"], "`mixers.full._target_=hybridlab.mixers.full.Full`: moved, write `hybridlab.mixers.attention.full.Full`"),
     "an unknown hyper-parameter of a mixer that is not used": (["train", "mixers.linear.head=3"], "`mixers.linear.head=3`: Linear has no such setting; did you mean `heads`?"),
     "a mapping for a list": (["train", "stack.groups.middle.mixer={name: full}"], "`stack.groups.middle.mixer={name: full}`: does not go with what the file says; to replace what is there: '~stack.groups.middle.mixer' '+stack.groups.middle.mixer={name: full}'"),
     "a parallel layer merged into a mixer": (["train", "stack.groups.deep.mixer={parallel: [full, mamba2]}"], "`stack.groups.deep.mixer`: both `name` and `parallel`; to replace what is there: '~stack.groups.deep.mixer' '+stack.groups.deep.mixer={parallel:[...]}'"),
-    "a window of 0": (["train", "stack.groups.deep.mixer.window=0"], "`stack.groups.deep.mixer.window=0`: a whole number of at least 1 is needed"),
-    "heads that do not divide the width": (["train", "mixers.full.heads=3"], "`mixers.full.heads=3`: must divide the width 128"),
+    "a window of 0": (["train", "stack.groups.deep.mixer.window=0"], "`stack.groups.deep.mixer.window=0`: must be a whole number of at least 1"),
+    "heads that do not divide the width": (["train", "mixers.full.heads=3"], "`mixers.full.heads=3`: must divide the width, 128"),
     "a group without layers": (["train", "stack.groups.deep.layers=0"], "`stack.groups.deep.layers=0`: a whole number of at least 1 is needed"),
     "an unknown setting of the task": (["train", "task.lenght=8"], "`task.lenght=8`: Documents has no such setting; did you mean `length`?"),
     "a length of the wrong type": (["train", "task.length=long"], "`task.length=long`: a whole number is needed"),
@@ -93,6 +96,6 @@ def test_no_command_shows_the_usage(hybridlab):
 def test_a_mistake_in_one_job_of_a_sweep_is_said_and_the_others_run(hybridlab, tiny):
     outcome = hybridlab("train", "-m", *tiny, "logger=none", "mixers.full.heads=3,2", "stack.groups.deep.mixer=full")
     assert outcome.code == 2
-    assert "`mixers.full.heads=3`: must divide the width 32" in outcome.err
+    assert "`mixers.full.heads=3`: must divide the width, 32" in outcome.err
     assert "Traceback" not in outcome.err
     assert "finished" not in outcome.err

@@ -63,19 +63,6 @@ class Attends(Protocol):
         ...
 
 
-def check_counts(**hyper_parameters: int) -> None:
-    """Refuse a hyper-parameter that is not a whole number of at least 1."""
-    for name, value in hyper_parameters.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name}={value}: a whole number of at least 1 is needed")
-
-
-def check_heads(width: int, heads: int) -> None:
-    """Refuse a number of heads that does not divide the width."""
-    if width % heads:
-        raise ValueError(f"heads={heads}: must divide the width {width}")
-
-
 def tag(parameter: nn.Parameter, *, decay: bool = True, initialise: bool = True) -> nn.Parameter:
     """Mark a parameter as taking no weight decay, or as keeping the value its mixer gave it at construction."""
     parameter.takes_weight_decay = decay  # pyright: ignore[reportAttributeAccessIssue]

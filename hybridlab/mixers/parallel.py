@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hybridlab.mixers.base import Mixer, State, tag
+from hybridlab.validate import choice
 
 COMBINATIONS = ("mean", "gate")
 
@@ -31,8 +32,7 @@ class Parallel(Mixer):
 
     def __init__(self, *, width: int, parts: Mapping[str, Mixer], combine: str = "mean") -> None:
         super().__init__()
-        if combine not in COMBINATIONS:
-            raise ValueError(f"combine={combine}: one of {', '.join(COMBINATIONS)} is needed")
+        choice(COMBINATIONS, combine=combine)
         self.parts = nn.ModuleDict(dict(parts))
         self.causal = all(part.causal for part in parts.values())
         self.bounded_state = all(part.bounded_state for part in parts.values())  # type: ignore[misc]

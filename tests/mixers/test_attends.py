@@ -43,7 +43,7 @@ def test_the_weights_of_each_token_add_up_to_1_and_none_lies_ahead_of_a_causal_o
     ("cls", "settings"),
     [
         (Full, {"kv_heads": 2, "qk_norm": True}),
-        (Sliding, {"window": 5, "sinks": 3, "kv_heads": 1}),
+        (Sliding, {"window": 5, "global_tokens": 3, "kv_heads": 1}),
         (Strided, {"stride": 7, "kv_heads": 2}),
         (Dilated, {"window": 5, "dilation": 4, "rope": None}),
         (Bigbird, BLOCKS),
@@ -53,7 +53,7 @@ def test_values_are_read_with_these_weights(cls: type[Mixer], settings: dict[str
     read_with_its_weights(cls(width=WIDTH, causal=causal, **settings))
 
 
-@pytest.mark.parametrize("settings", [{"block": 8, "topk": 3}, {"block": 5, "topk": 2, "kv_heads": 2}], ids=str)
+@pytest.mark.parametrize("settings", [{"block": 8, "top_k": 3}, {"block": 5, "top_k": 2, "kv_heads": 2}], ids=str)
 def test_moba_reads_with_these_weights(settings: dict[str, Any]) -> None:
     read_with_its_weights(Moba(width=WIDTH, **settings))
 
@@ -67,7 +67,7 @@ def test_routing_reads_with_these_weights_times_the_margin_of_the_token() -> Non
 @pytest.mark.parametrize("kv_heads", [1, 2])
 @torch.no_grad()
 def test_nsa_reads_with_these_weights_where_all_branches_have_the_same_values(kv_heads: int) -> None:
-    sizes = {"compress_block": 8, "compress_stride": 4, "select_block": 8, "selected": 4, "window": 5}
+    sizes = {"compress_block": 8, "compress_stride": 4, "select_block": 8, "top_k": 4, "window": 5}
     mixer = Nsa(width=WIDTH, kv_heads=kv_heads, **sizes).double()
     _, selected, _, window = mixer.branches.weight.chunk(4)
     for weight in (selected, window):

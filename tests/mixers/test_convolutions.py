@@ -50,10 +50,10 @@ def short_conv(mixer: ShortConv, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("t", [1, 3, 20])
-@pytest.mark.parametrize("kernel", [1, 2, 3, 4])
+@pytest.mark.parametrize("conv_size", [1, 2, 3, 4])
 @pytest.mark.parametrize("causal", [True, False], ids=["causal", "both ways"])
-def test_short_conv(kernel: int, t: int, causal: bool) -> None:
-    agree(ShortConv(width=WIDTH, kernel=kernel, causal=causal), short_conv, t)
+def test_short_conv(conv_size: int, t: int, causal: bool) -> None:
+    agree(ShortConv(width=WIDTH, conv_size=conv_size, causal=causal), short_conv, t)
 
 
 def long_conv(mixer: LongConv, x: Tensor) -> Tensor:
@@ -62,10 +62,10 @@ def long_conv(mixer: LongConv, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("t", [1, 7, 40])
-@pytest.mark.parametrize("length", [1, 8, 64])
+@pytest.mark.parametrize("conv_size", [1, 8, 64])
 @pytest.mark.parametrize("causal", [True, False], ids=["causal", "both ways"])
-def test_long_conv(length: int, t: int, causal: bool) -> None:
-    agree(LongConv(width=WIDTH, length=length, causal=causal), long_conv, t)
+def test_long_conv(conv_size: int, t: int, causal: bool) -> None:
+    agree(LongConv(width=WIDTH, conv_size=conv_size, causal=causal), long_conv, t)
 
 
 def taps(made: ImplicitFilter, length: int) -> Tensor:
@@ -94,7 +94,7 @@ def hyena(mixer: Hyena, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("t", [1, 7, 40])
-@pytest.mark.parametrize("settings", [{}, {"conv": 1, "hidden": 8, "bands": 2, "horizon": 16}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"conv_size": 1, "hidden": 8, "bands": 2, "horizon": 16}], ids=str)
 @pytest.mark.parametrize("causal", [True, False], ids=["causal", "both ways"])
 def test_hyena(settings: dict[str, Any], t: int, causal: bool) -> None:
     agree(Hyena(width=WIDTH, causal=causal, **settings), hyena, t)
@@ -116,7 +116,7 @@ def h3(mixer: H3, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("t", [1, 7, 40])
-@pytest.mark.parametrize("settings", [{}, {"shift": 1, "state": 2}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"conv_size": 1, "state": 2}], ids=str)
 def test_h3(settings: dict[str, Any], t: int) -> None:
     agree(H3(width=WIDTH, **settings), h3, t)
 
@@ -129,7 +129,7 @@ def test_a_filter_does_not_depend_on_how_much_of_it_is_asked_for() -> None:
 
 def test_long_filters_start_with_norm_one_and_different_reaches() -> None:
     torch.manual_seed(0)
-    energy = LongConv(width=64, length=256).filter.detach().square()
+    energy = LongConv(width=64, conv_size=256).filter.detach().square()
     assert energy.sum(-1).mean().item() == pytest.approx(1, abs=0.1)
     centre = (energy * torch.arange(256)).sum(-1) / energy.sum(-1)
     assert centre[:8].mean() < 6
@@ -139,13 +139,13 @@ def test_long_filters_start_with_norm_one_and_different_reaches() -> None:
 @pytest.mark.parametrize(
     ("cls", "settings", "message"),
     [
-        (ShortConv, {"kernel": 0}, "kernel=0: a whole number of at least 1 is needed"),
-        (LongConv, {"length": 2.5}, "length=2.5: a whole number of at least 1 is needed"),
-        (Hyena, {"horizon": 0}, "horizon=0: a whole number of at least 1 is needed"),
-        (Hyena, {"sine_frequency": 0.0}, "sine_frequency=0.0: a number above 0 is needed"),
-        (H3, {"state": 7}, "state=7: must be even, for it is pairs of real and imaginary parts"),
-        (H3, {"shortest_step": 0.0}, "shortest_step=0.0: a number above 0 is needed"),
-        (GatedConv, {"kernel": True}, "kernel=True: a whole number of at least 1 is needed"),
+        (ShortConv, {"conv_size": 0}, "conv_size=0: must be a whole number of at least 1"),
+        (LongConv, {"conv_size": 2.5}, "conv_size=2.5: must be a whole number of at least 1"),
+        (Hyena, {"horizon": 0}, "horizon=0: must be a whole number of at least 1"),
+        (Hyena, {"sine_frequency": 0.0}, "sine_frequency=0.0: must be a number above 0"),
+        (H3, {"state": 7}, "state=7: must be even: real and imaginary parts"),
+        (H3, {"dt_min": 0.0}, "dt_min=0.0: must be a number above 0"),
+        (GatedConv, {"conv_size": True}, "conv_size=true: must be a whole number of at least 1"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )

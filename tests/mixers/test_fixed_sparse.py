@@ -22,20 +22,20 @@ from tests.mixers.subject import in_pieces
     "settings",
     [
         {"window": 1},
-        {"window": 5, "sinks": 1},
-        {"window": 5, "sinks": 3, "kv_heads": 2, "qk_norm": True},
-        {"window": 40, "sinks": 30, "rope": None},
-        {"window": 300, "sinks": 2},
+        {"window": 5, "global_tokens": 1},
+        {"window": 5, "global_tokens": 3, "kv_heads": 2, "qk_norm": True},
+        {"window": 40, "global_tokens": 30, "rope": None},
+        {"window": 300, "global_tokens": 2},
     ],
     ids=str,
 )
 def test_sliding(settings: dict[str, Any], t: int, causal: bool) -> None:
-    window, sinks = settings["window"], settings.get("sinks", 0)
+    window, first = settings["window"], settings.get("global_tokens", 0)
 
     def sees(_: int, i: int, j: int) -> bool:
         if causal:
-            return j <= i and (i - j < window or j < sinks)
-        return abs(i - j) < window or j < sinks or i < sinks
+            return j <= i and (i - j < window or j < first)
+        return abs(i - j) < window or j < first or i < first
 
     agrees(Sliding(width=WIDTH, causal=causal, **settings), sees, t)
 
@@ -133,8 +133,8 @@ def scrambled(x: int) -> int:
 
 @pytest.mark.parametrize(
     ("mixer", "most"),
-    [(Sliding(width=64, window=20, sinks=3), 22), (Dilated(width=64, window=6, dilation=5), 25)],
-    ids=["sliding with sinks", "dilated"],
+    [(Sliding(width=64, window=20, global_tokens=3), 22), (Dilated(width=64, window=6, dilation=5), 25)],
+    ids=["sliding with global tokens", "dilated"],
 )
 @torch.no_grad()
 def test_pieces_give_what_the_whole_gives_within_a_bounded_state(mixer: Mixer, most: int) -> None:
@@ -168,18 +168,18 @@ def test_bigbird_draws_its_seed_once_and_saves_it() -> None:
 @pytest.mark.parametrize(
     ("cls", "settings", "message"),
     [
-        (Sliding, {"sinks": -1}, "sinks=-1: a whole number of at least 0 is needed"),
-        (Sliding, {"sinks": 1.5}, "sinks=1.5: a whole number of at least 0 is needed"),
-        (Sliding, {"sinks": True}, "sinks=True: a whole number of at least 0 is needed"),
-        (Dilated, {"dilation": 0}, "dilation=0: a whole number of at least 1 is needed"),
-        (Dilated, {"window": 0}, "window=0: a whole number of at least 1 is needed"),
-        (Strided, {"stride": 0}, "stride=0: a whole number of at least 1 is needed"),
-        (Bigbird, {"random_blocks": 0}, "random_blocks=0: a whole number of at least 1 is needed"),
-        (Bigbird, {"seed": -1}, "seed=-1: a whole number from 0 to 4294967295 is needed, or null to draw one"),
+        (Sliding, {"global_tokens": -1}, "global_tokens=-1: must be a whole number of at least 0"),
+        (Sliding, {"global_tokens": 1.5}, "global_tokens=1.5: must be a whole number of at least 0"),
+        (Sliding, {"global_tokens": True}, "global_tokens=true: must be a whole number of at least 0"),
+        (Dilated, {"dilation": 0}, "dilation=0: must be a whole number of at least 1"),
+        (Dilated, {"window": 0}, "window=0: must be a whole number of at least 1"),
+        (Strided, {"stride": 0}, "stride=0: must be a whole number of at least 1"),
+        (Bigbird, {"random_blocks": 0}, "random_blocks=0: must be a whole number of at least 1"),
+        (Bigbird, {"seed": -1}, "seed=-1: must be a whole number from 0 to 4294967295, or null: drawn"),
         (
             Bigbird,
             {"seed": 2**32},
-            "seed=4294967296: a whole number from 0 to 4294967295 is needed, or null to draw one",
+            "seed=4294967296: must be a whole number from 0 to 4294967295, or null: drawn",
         ),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
@@ -189,25 +189,25 @@ def test_bad_values_are_refused_in_words(cls: type[Mixer], settings: dict[str, A
         cls(width=64, **settings)
 
 
-@pytest.mark.parametrize("sinks", [0, 3])
-def test_attention_of_longformer(sinks: int) -> None:
+@pytest.mark.parametrize("global_tokens", [0, 3])
+def test_attention_of_longformer(global_tokens: int) -> None:
     modeling = pytest.importorskip("transformers.models.longformer.modeling_longformer")
     config = modeling.LongformerConfig(hidden_size=64, num_attention_heads=4, attention_window=[16])
     torch.manual_seed(0)
     theirs = modeling.LongformerSelfAttention(config, layer_id=0).eval()
-    ours = Sliding(width=64, window=9, sinks=sinks, rope=None, causal=False)
+    ours = Sliding(width=64, window=9, global_tokens=global_tokens, rope=None, causal=False)
     ours.out = torch.nn.Identity()  # type: ignore[assignment]
     for name in ("query", "key", "value"):
         local = getattr(theirs, name)
         torch.nn.init.zeros_(local.bias)
         getattr(theirs, f"{name}_global").load_state_dict(local.state_dict())
         getattr(ours.projections, name).weight = local.weight
-    x, globally = torch.randn(2, 64, 64), (torch.arange(64) < sinks).expand(2, -1)
+    x, globally = torch.randn(2, 64, 64), (torch.arange(64) < global_tokens).expand(2, -1)
     (expected,) = theirs(
         x,
         attention_mask=10000.0 * globally,
         is_index_masked=torch.zeros(2, 64, dtype=torch.bool),
         is_index_global_attn=globally,
-        is_global_attn=sinks > 0,
+        is_global_attn=global_tokens > 0,
     )
     torch.testing.assert_close(ours(x), expected, rtol=1e-4, atol=1e-5)

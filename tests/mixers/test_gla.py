@@ -39,7 +39,7 @@ def gla(mixer: GLA, x: Tensor) -> Tensor:
     [
         {},
         {"heads": 8, "expand_k": 1.0, "temperature": 1.0, "chunk": 16},
-        {"heads": 2, "expand_k": 0.25, "expand_v": 2.0, "rank": 3, "chunk": 8},
+        {"heads": 2, "expand_k": 0.25, "expand_v": 2.0, "decay_rank": 3, "chunk": 8},
         {"heads": 1, "temperature": 0.5, "chunk": 1},
     ],
     ids=str,
@@ -51,14 +51,14 @@ def test_gla(settings: dict[str, Any], t: int) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"heads": 0}, "heads=0: a whole number of at least 1 is needed"),
-        ({"rank": 1.5}, "rank=1.5: a whole number of at least 1 is needed"),
-        ({"chunk": 48}, "chunk=48: a power of two is needed"),
+        ({"heads": 0}, "heads=0: must be a whole number of at least 1"),
+        ({"decay_rank": 1.5}, "decay_rank=1.5: must be a whole number of at least 1"),
+        ({"chunk": 48}, "chunk=48: must be a power of two"),
         ({"expand_k": 0.3}, "expand_k=0.3: times the width 64 must be a multiple of heads, 4, above 0"),
         ({"expand_v": 0.0}, "expand_v=0.0: times the width 64 must be a multiple of heads, 4, above 0"),
         ({"expand_v": -1.0}, "expand_v=-1.0: times the width 64 must be a multiple of heads, 4, above 0"),
         ({"heads": 64}, "expand_k=0.5: times the width 64 must be a multiple of heads, 64, above 0"),
-        ({"temperature": 0.0}, "temperature=0.0: a number above 0 is needed"),
+        ({"temperature": 0.0}, "temperature=0.0: must be a number above 0"),
     ],
     ids=str,
 )

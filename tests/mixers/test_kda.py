@@ -41,9 +41,9 @@ def kda(mixer: KDA, x: Tensor) -> Tensor:
     "settings",
     [
         {},
-        {"heads": 8, "rank": 3, "negative_eigenvalues": True, "chunk": 64},
-        {"heads": 2, "conv": 2, "chunk": 8},
-        {"heads": 1, "conv": 1, "chunk": 1},
+        {"heads": 8, "decay_gate_rank": 3, "negative_eigenvalues": True, "chunk": 64},
+        {"heads": 2, "conv_size": 2, "chunk": 8},
+        {"heads": 1, "conv_size": 1, "chunk": 1},
     ],
     ids=str,
 )
@@ -54,11 +54,11 @@ def test_kda(settings: dict[str, Any], t: int) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"heads": 5}, "heads=5: must divide the width 64"),
-        ({"heads": 0}, "heads=0: a whole number of at least 1 is needed"),
-        ({"conv": 0}, "conv=0: a whole number of at least 1 is needed"),
-        ({"rank": 0}, "rank=0: a whole number of at least 1 is needed"),
-        ({"chunk": 24}, "chunk=24: a power of two is needed"),
+        ({"heads": 5}, "heads=5: must divide the width, 64"),
+        ({"heads": 0}, "heads=0: must be a whole number of at least 1"),
+        ({"conv_size": 0}, "conv_size=0: must be a whole number of at least 1"),
+        ({"decay_gate_rank": 0}, "decay_gate_rank=0: must be a whole number of at least 1, or null: as wide as a head"),
+        ({"chunk": 24}, "chunk=24: must be a power of two"),
     ],
     ids=str,
 )

@@ -23,10 +23,10 @@ from tests.mixers.subject import in_pieces
     [
         {},
         {"block": 8},
-        {"block": 8, "topk": 1},
-        {"block": 8, "topk": 4, "kv_heads": 2},
-        {"block": 5, "topk": 2, "kv_heads": 1, "rope": None},
-        {"block": 1, "topk": 9, "heads": 2},
+        {"block": 8, "top_k": 1},
+        {"block": 8, "top_k": 4, "kv_heads": 2},
+        {"block": 5, "top_k": 2, "kv_heads": 1, "rope": None},
+        {"block": 1, "top_k": 9, "heads": 2},
     ],
     ids=str,
 )
@@ -42,7 +42,7 @@ def moba(mixer: Moba, x: Tensor) -> Tensor:
     def seen(row: int, head: int, i: int) -> list[int]:
         own = i // mixer.block
         gate = {b: q[row, head, i] @ k[row, head, b * mixer.block : (b + 1) * mixer.block].mean(0) for b in range(own)}
-        best = sorted(gate, key=lambda b: -gate[b].item())[: mixer.topk - 1]
+        best = sorted(gate, key=lambda b: -gate[b].item())[: mixer.top_k - 1]
         return [j for j in range(i + 1) if j // mixer.block in {own, *best}]
 
     return joined(softmax_over(q, k, v, seen)) @ mixer.out.weight.mT
@@ -53,10 +53,10 @@ def moba(mixer: Moba, x: Tensor) -> Tensor:
     "settings",
     [
         {},
-        {"compress_block": 8, "compress_stride": 4, "select_block": 8, "selected": 4, "window": 5},
-        {"compress_block": 4, "compress_stride": 4, "select_block": 8, "selected": 3, "window": 64, "kv_heads": 2},
-        {"compress_block": 4, "compress_stride": 2, "select_block": 4, "selected": 6, "window": 1, "rope": None},
-        {"compress_block": 1, "compress_stride": 1, "select_block": 4, "selected": 5, "window": 9, "kv_heads": 4},
+        {"compress_block": 8, "compress_stride": 4, "select_block": 8, "top_k": 4, "window": 5},
+        {"compress_block": 4, "compress_stride": 4, "select_block": 8, "top_k": 3, "window": 64, "kv_heads": 2},
+        {"compress_block": 4, "compress_stride": 2, "select_block": 4, "top_k": 6, "window": 1, "rope": None},
+        {"compress_block": 1, "compress_stride": 1, "select_block": 4, "top_k": 5, "window": 9, "kv_heads": 4},
     ],
     ids=str,
 )
@@ -192,24 +192,24 @@ def joined(o: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("cls", "settings", "message"),
     [
-        (Moba, {"heads": 5}, "heads=5: must divide the width 64"),
+        (Moba, {"heads": 5}, "heads=5: must divide the width, 64"),
         (Moba, {"kv_heads": 3}, "kv_heads=3: must divide heads, 4"),
-        (Moba, {"topk": 0}, "topk=0: a whole number of at least 1 is needed"),
-        (Moba, {"block": 2.5}, "block=2.5: a whole number of at least 1 is needed"),
-        (Moba, {"rope": 0}, "rope=0: a number above 0 is needed, or null for no positions"),
+        (Moba, {"top_k": 0}, "top_k=0: must be a whole number of at least 1"),
+        (Moba, {"block": 2.5}, "block=2.5: must be a whole number of at least 1"),
+        (Moba, {"rope": 0}, "rope=0: must be a number above 0, or null: no positions"),
         (Nsa, {"kv_heads": 3}, "kv_heads=3: must divide heads, 4"),
-        (Nsa, {"window": 0}, "window=0: a whole number of at least 1 is needed"),
+        (Nsa, {"window": 0}, "window=0: must be a whole number of at least 1"),
         (
             Nsa,
             {"compress_stride": 12},
-            "compress_stride=12: must divide compress_block, 32, and select_block, 64",
+            "compress_stride=12: must divide compress_block, 32",
         ),
-        (Nsa, {"compress_block": 128}, "compress_block=128: at most select_block, 64"),
-        (Nsa, {"selected": 2}, "selected=2: at least 3, as the first block and the latest two always are"),
-        (Routing, {"clusters": 0}, "clusters=0: a whole number of at least 1 is needed"),
-        (Routing, {"clusters": 1}, "clusters=1: at least 2 are needed, as one alone is a sliding window"),
-        (Routing, {"heads": 3}, "heads=3: must divide the width 64"),
-        (Routing, {"window": True}, "window=True: a whole number of at least 1 is needed"),
+        (Nsa, {"compress_block": 128}, "compress_block=128: must be a whole number from 1 to 64"),
+        (Nsa, {"top_k": 2}, "top_k=2: must be a whole number of at least 3"),
+        (Routing, {"clusters": 0}, "clusters=0: must be a whole number of at least 2"),
+        (Routing, {"clusters": 1}, "clusters=1: must be a whole number of at least 2"),
+        (Routing, {"heads": 3}, "heads=3: must divide the width, 64"),
+        (Routing, {"window": True}, "window=true: must be a whole number of at least 1"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
@@ -219,8 +219,8 @@ def test_bad_values_are_refused_in_words(cls: type[Mixer], settings: dict[str, A
 
 
 SMALL = [
-    lambda: Moba(width=WIDTH, block=4, topk=3),
-    lambda: Nsa(width=WIDTH, compress_block=4, compress_stride=2, select_block=4, selected=4, window=5),
+    lambda: Moba(width=WIDTH, block=4, top_k=3),
+    lambda: Nsa(width=WIDTH, compress_block=4, compress_stride=2, select_block=4, top_k=4, window=5),
     lambda: Routing(width=WIDTH, clusters=3, window=4),
 ]
 

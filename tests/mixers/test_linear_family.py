@@ -49,7 +49,7 @@ def test_based(settings: dict[str, Any], causal: bool, t: int) -> None:
 @pytest.mark.parametrize("t", [1, 9, 150])
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"expansion": 1, "rope": None}, {"heads": 1, "rope": 100.0, "chunk": 7}, {"heads": 16, "expansion": 3}],
+    [{}, {"expand_v": 1, "rope": None}, {"heads": 1, "rope": 100.0, "chunk": 7}, {"heads": 16, "expand_v": 3}],
     ids=str,
 )
 def test_retention(settings: dict[str, Any], t: int) -> None:
@@ -158,17 +158,17 @@ def visible(t: int, causal: bool) -> Iterator[tuple[int, slice]]:
     [
         (
             lambda: Linear(width=64, feature_map="cosine"),
-            "feature_map=cosine: one of elu, relu, squared_relu, hedgehog is needed",
+            "feature_map=cosine: allowed: elu, hedgehog, relu, squared_relu",
         ),
-        (lambda: Linear(width=64, heads=5), "heads=5: must divide the width 64"),
-        (lambda: Performer(width=64, features=0), "features=0: a whole number of at least 1 is needed"),
-        (lambda: Performer(width=64, heads=3), "heads=3: must divide the width 64"),
-        (lambda: Based(width=64, feature_width=0), "feature_width=0: a whole number of at least 1 is needed"),
-        (lambda: Based(width=64, heads=3), "heads=3: must divide the width 64"),
-        (lambda: Retention(width=64, expansion=1.5), "expansion=1.5: a whole number of at least 1 is needed"),  # type: ignore[arg-type]
-        (lambda: Retention(width=64, heads=3), "heads=3: must divide the width 64"),
-        (lambda: Retention(width=64, rope=0.0), "rope=0.0: a number above 0 is needed, or null for no positions"),
-        (lambda: Retention(width=12), "rope=10000.0: needs heads of an even width, not 3; or null for no positions"),
+        (lambda: Linear(width=64, heads=5), "heads=5: must divide the width, 64"),
+        (lambda: Performer(width=64, features=0), "features=0: must be a whole number of at least 1"),
+        (lambda: Performer(width=64, heads=3), "heads=3: must divide the width, 64"),
+        (lambda: Based(width=64, feature_width=0), "feature_width=0: must be a whole number of at least 1"),
+        (lambda: Based(width=64, heads=3), "heads=3: must divide the width, 64"),
+        (lambda: Retention(width=64, expand_v=1.5), "expand_v=1.5: must be a whole number of at least 1"),  # type: ignore[arg-type]
+        (lambda: Retention(width=64, heads=3), "heads=3: must divide the width, 64"),
+        (lambda: Retention(width=64, rope=0.0), "rope=0.0: must be a number above 0, or null: no positions"),
+        (lambda: Retention(width=12), "rope=10000.0: needs an even head width, not 3, or null: no positions"),
     ],
 )
 def test_bad_values_are_refused_in_words(build: Callable[[], object], message: str) -> None:

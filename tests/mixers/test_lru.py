@@ -55,13 +55,13 @@ def test_mixer_is_its_recurrence(settings: dict[str, Any], t: int) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"state": 0}, "state=0: a whole number of at least 1 is needed"),
-        ({"chunk": 2.0}, "chunk=2.0: a whole number of at least 1 is needed"),
-        ({"r_min": -0.1}, "r_min=-0.1: a number from 0 to below 1 is needed"),
-        ({"r_min": 1.0}, "r_min=1.0: a number from 0 to below 1 is needed"),
-        ({"r_max": 1.1}, "r_max=1.1: a number from r_min, 0.0, to 1 is needed"),
-        ({"r_min": 0.5, "r_max": 0.4}, "r_max=0.4: a number from r_min, 0.5, to 1 is needed"),
-        ({"max_phase": 0}, "max_phase=0: a number above 0 is needed"),
+        ({"state": 0}, "state=0: must be a whole number of at least 1"),
+        ({"chunk": 2.0}, "chunk=2.0: must be a whole number of at least 1"),
+        ({"r_min": -0.1}, "r_min=-0.1: must be a number of at least 0 and below 1"),
+        ({"r_min": 1.0}, "r_min=1.0: must be a number of at least 0 and below 1"),
+        ({"r_max": 1.1}, "r_max=1.1: must be a number of at least 0.0 and at most 1"),
+        ({"r_min": 0.5, "r_max": 0.4}, "r_max=0.4: must be a number of at least 0.5 and at most 1"),
+        ({"max_phase": 0}, "max_phase=0: must be a number above 0"),
     ],
     ids=str,
 )

@@ -44,7 +44,7 @@ def stepped(part: SelectiveStateSpace, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("t", [1, 9, 70, 131])
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"state": 1, "conv": 1}, {"expansion": 1, "state": 5, "rank": 7, "conv": 3}, {"causal": False}],
+    [{}, {"state": 1, "conv_size": 1}, {"expand": 1, "state": 5, "dt_rank": 7, "conv_size": 3}, {"causal": False}],
     ids=str,
 )
 def test_mixer_is_its_recurrence(settings: dict[str, Any], t: int) -> None:
@@ -52,10 +52,11 @@ def test_mixer_is_its_recurrence(settings: dict[str, Any], t: int) -> None:
     agree(Mamba(width=WIDTH, **settings), oracle, t)
 
 
-@pytest.mark.parametrize("name", ["expansion", "state", "conv", "rank"])
+@pytest.mark.parametrize("name", ["expand", "state", "conv_size", "dt_rank"])
 @pytest.mark.parametrize("value", [0, -1, 1.5])
 def test_bad_values_are_refused_in_words(name: str, value: float) -> None:
-    message = f"{name}={value}: a whole number of at least 1 is needed"
+    null = ", or null: a sixteenth of the width" if name == "dt_rank" else ""
+    message = f"{name}={value}: must be a whole number of at least 1{null}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         Mamba(width=64, **{name: value})  # type: ignore[arg-type]
 
@@ -64,7 +65,7 @@ def test_bad_values_are_refused_in_words(name: str, value: float) -> None:
 def test_rank_is_a_sixteenth_of_the_width_if_not_given(width: int, rank: int) -> None:
     with torch.device("meta"):
         assert Mamba(width=width).ahead.step_projection.in_features == rank
-        assert Mamba(width=width, rank=3).ahead.step_projection.in_features == 3
+        assert Mamba(width=width, dt_rank=3).ahead.step_projection.in_features == 3
 
 
 def test_starts_as_the_paper_prescribes() -> None:

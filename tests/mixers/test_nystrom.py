@@ -111,9 +111,9 @@ def nystrom_causal_head(mixer: NystromCausal, head: int, x: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"landmarks": 6, "conv": 5},
-        {"heads": 1, "landmarks": 5, "iterations": 1, "conv": 1},
-        {"heads": 8, "landmarks": 1, "iterations": 3, "conv": 33},
+        {"landmarks": 6, "conv_size": 5},
+        {"heads": 1, "landmarks": 5, "iterations": 1, "conv_size": 1},
+        {"heads": 8, "landmarks": 1, "iterations": 3, "conv_size": 33},
         {"heads": 2, "landmarks": 30},
     ],
     ids=str,
@@ -140,15 +140,15 @@ def test_nystrom_causal(settings: dict[str, Any], t: int) -> None:
 @pytest.mark.parametrize(
     ("cls", "settings", "message"),
     [
-        (Nystrom, {"heads": 5}, "heads=5: must divide the width 64"),
-        (Nystrom, {"landmarks": 0}, "landmarks=0: a whole number of at least 1 is needed"),
-        (Nystrom, {"iterations": 1.5}, "iterations=1.5: a whole number of at least 1 is needed"),
-        (Nystrom, {"conv": 4}, "conv=4: an odd number is needed, as many taps on either side of a token"),
-        (NystromCausal, {"heads": 5}, "heads=5: must divide the width 64"),
-        (NystromCausal, {"block": 0}, "block=0: a whole number of at least 1 is needed"),
-        (NystromCausal, {"landmarks": True}, "landmarks=True: a whole number of at least 1 is needed"),
-        (NystromCausal, {"ridge": 0.0}, "ridge=0.0: a number of at least 1e-05 is needed"),
-        (NystromCausal, {"ridge": math.nan}, "ridge=nan: a number of at least 1e-05 is needed"),
+        (Nystrom, {"heads": 5}, "heads=5: must divide the width, 64"),
+        (Nystrom, {"landmarks": 0}, "landmarks=0: must be a whole number of at least 1"),
+        (Nystrom, {"iterations": 1.5}, "iterations=1.5: must be a whole number of at least 1"),
+        (Nystrom, {"conv_size": 4}, "conv_size=4: must be odd: as many taps before a token as after it"),
+        (NystromCausal, {"heads": 5}, "heads=5: must divide the width, 64"),
+        (NystromCausal, {"block": 0}, "block=0: must be a whole number of at least 1"),
+        (NystromCausal, {"landmarks": True}, "landmarks=true: must be a whole number of at least 1"),
+        (NystromCausal, {"ridge": 0.0}, "ridge=0.0: must be a number of at least 1e-05"),
+        (NystromCausal, {"ridge": math.nan}, "ridge=nan: must be a number of at least 1e-05"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )

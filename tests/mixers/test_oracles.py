@@ -43,7 +43,7 @@ def test_linear(settings: dict[str, Any], t: int) -> None:
     [
         {},
         {"head_width": 16, "state": 8, "chunk": 16},
-        {"head_width": 8, "state": 4, "groups": 2, "conv": 1, "chunk": 5},
+        {"head_width": 8, "state": 4, "groups": 2, "conv_size": 1, "chunk": 5},
     ],
     ids=str,
 )
@@ -52,6 +52,6 @@ def test_mamba2(settings: dict[str, Any], t: int) -> None:
 
 
 @pytest.mark.parametrize("t", [1, 3, 40])
-@pytest.mark.parametrize("kernel", [1, 2, 4, 9])
-def test_gated_conv(kernel: int, t: int) -> None:
-    agree(GatedConv(width=WIDTH, kernel=kernel), oracles.gated_conv, t)
+@pytest.mark.parametrize("conv_size", [1, 2, 4, 9])
+def test_gated_conv(conv_size: int, t: int) -> None:
+    agree(GatedConv(width=WIDTH, conv_size=conv_size), oracles.gated_conv, t)

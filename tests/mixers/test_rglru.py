@@ -40,7 +40,7 @@ def oracle(mixer: Rglru, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("t", [1, 2, 9, 70, 131])
 @pytest.mark.parametrize(
-    "settings", [{}, {"heads": 1, "conv": 1}, {"heads": 2, "expansion": 0.5}, {"expansion": 3, "conv": 7}], ids=str
+    "settings", [{}, {"heads": 1, "conv_size": 1}, {"heads": 2, "expand": 0.5}, {"expand": 3, "conv_size": 7}], ids=str
 )
 def test_mixer_is_its_recurrence(settings: dict[str, Any], t: int) -> None:
     torch.manual_seed(0)
@@ -50,11 +50,11 @@ def test_mixer_is_its_recurrence(settings: dict[str, Any], t: int) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"heads": 0}, "heads=0: a whole number of at least 1 is needed"),
-        ({"conv": 2.5}, "conv=2.5: a whole number of at least 1 is needed"),
-        ({"expansion": 0}, "expansion=0: a number above 0 is needed"),
-        ({"expansion": -1.5}, "expansion=-1.5: a number above 0 is needed"),
-        ({"expansion": math.nan}, "expansion=nan: a number above 0 is needed"),
+        ({"heads": 0}, "heads=0: must be a whole number of at least 1"),
+        ({"conv_size": 2.5}, "conv_size=2.5: must be a whole number of at least 1"),
+        ({"expand": 0}, "expand=0: must be a number above 0"),
+        ({"expand": -1.5}, "expand=-1.5: must be a number above 0"),
+        ({"expand": math.nan}, "expand=nan: must be a number above 0"),
     ],
     ids=str,
 )

@@ -55,7 +55,7 @@ def with_conjugates(half: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("t", [1, 2, 9, 64, 70])
 @pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("settings", [{"state": 16}, {"state": 2}, {"state": 6, "longest_step": 1.0}], ids=str)
+@pytest.mark.parametrize("settings", [{"state": 16}, {"state": 2}, {"state": 6, "dt_max": 1.0}], ids=str)
 def test_mixer_is_its_recurrence(settings: dict[str, Any], causal: bool, t: int) -> None:
     torch.manual_seed(0)
     agree(S4(width=WIDTH, causal=causal, **settings), oracle, t)
@@ -64,10 +64,10 @@ def test_mixer_is_its_recurrence(settings: dict[str, Any], causal: bool, t: int)
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"state": 0}, "state=0: a whole number of at least 1 is needed"),
-        ({"state": 7}, "state=7: must be even, for it is pairs of real and imaginary parts"),
-        ({"shortest_step": -1.0}, "shortest_step=-1.0: a number above 0 is needed"),
-        ({"longest_step": 0.0005}, "longest_step=0.0005: must not be below shortest_step, 0.001"),
+        ({"state": 0}, "state=0: must be a whole number of at least 1"),
+        ({"state": 7}, "state=7: must be even: real and imaginary parts"),
+        ({"dt_min": -1.0}, "dt_min=-1.0: must be a number above 0"),
+        ({"dt_max": 0.0005}, "dt_max=0.0005: must be a number of at least 0.001"),
     ],
     ids=str,
 )

@@ -41,7 +41,7 @@ def run(x: Tensor, a: Tensor, step: Tensor, readout: Tensor) -> Tensor:
 @pytest.mark.parametrize("t", [1, 2, 9, 70])
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize(
-    "settings", [{}, {"state": 2}, {"state": 10, "init": "inv"}, {"init": "legs", "longest_step": 1.0}], ids=str
+    "settings", [{}, {"state": 2}, {"state": 10, "init": "inv"}, {"init": "legs", "dt_max": 1.0}], ids=str
 )
 def test_mixer_is_its_recurrence(settings: dict[str, Any], causal: bool, t: int) -> None:
     torch.manual_seed(0)
@@ -51,11 +51,11 @@ def test_mixer_is_its_recurrence(settings: dict[str, Any], causal: bool, t: int)
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"state": 0}, "state=0: a whole number of at least 1 is needed"),
-        ({"state": 7}, "state=7: must be even, for it is pairs of real and imaginary parts"),
-        ({"init": "hippo"}, "init=hippo: lin, inv or legs is needed"),
-        ({"shortest_step": 0.0}, "shortest_step=0.0: a number above 0 is needed"),
-        ({"shortest_step": 0.2}, "longest_step=0.1: must not be below shortest_step, 0.2"),
+        ({"state": 0}, "state=0: must be a whole number of at least 1"),
+        ({"state": 7}, "state=7: must be even: real and imaginary parts"),
+        ({"init": "hippo"}, "init=hippo: allowed: inv, legs, lin"),
+        ({"dt_min": 0.0}, "dt_min=0.0: must be a number above 0"),
+        ({"dt_min": 0.2}, "dt_max=0.1: must be a number of at least 0.2"),
     ],
     ids=str,
 )

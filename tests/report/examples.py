@@ -6,7 +6,7 @@ import random
 from hybridlab.records.measurement import BOOTSTRAP, Measurement
 from hybridlab.records.measures import MEASURES
 from hybridlab.records.record import RunRecord
-from hybridlab.records.run_id import deciding, run_id
+from hybridlab.records.run_id import identity_fields, run_id
 
 BUCKETS = ("0-63", "64-127", "128-255", "256-511", "512-1023", "1024-2047", "2048-4095")
 LAYERS = {"early": 2, "middle": 3, "deep": 2}
@@ -14,8 +14,8 @@ SETTINGS = {
     "full": {"heads": 4, "kv_heads": None, "rope": 10000.0},
     "sliding": {"heads": 4, "window": 128},
     "linear": {"heads": 4, "chunk": 64},
-    "mamba2": {"expansion": 2, "head_width": 64, "state": 64},
-    "gated_conv": {"kernel": 4},
+    "mamba2": {"expand": 2, "head_width": 64, "state": 64},
+    "gated_conv": {"conv_size": 4},
 }
 QUALITY = {"full": 0.0, "mamba2": 0.01, "sliding": 0.03, "linear": 0.07, "gated_conv": 0.09}
 PARAMETERS = {"full": 196_736, "mamba2": 249_872, "sliding": 196_736, "linear": 196_736, "gated_conv": 197_248}
@@ -45,7 +45,7 @@ def example(*, early="gated_conv", middle="mamba2 full mamba2", deep="sliding", 
         "status": status,
         "seed": seed,
         "config": config,
-        "choices": _flat({key: value for key, value in deciding(config).items() if key != "seed"}),
+        "choices": _flat({key: value for key, value in identity_fields(config).items() if key != "seed"}),
         "plan": plan,
         "versions": {"python": "3.11.7", "hybridlab": "0.1.0", "torch": "2.13.0", "lightning": "2.6.6"},
         "commit": "4f1c2a90b7d3e5f60718293a4b5c6d7e8f901234",

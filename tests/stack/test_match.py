@@ -119,7 +119,7 @@ def test_what_was_changed_is_said_and_nothing_else_is_changed():
     old, new = plan.layers[0].settings, found.layers[0].settings
     changed = {key for key in old if old[key] != new[key]}
     assert changed
-    assert changed <= {"expansion", "state"}
+    assert changed <= {"expand", "state"}
     assert all(f"mamba2.{key}: {old[key]} → {new[key]}" in lines for key in changed)
     assert found.width == plan.width
 
@@ -169,8 +169,8 @@ def test_a_matched_run_says_what_it_changed_and_records_it(hybridlab, tiny, tmp_
 
     outcome = hybridlab("train", *tiny, "stack.match=params")
     assert outcome.code == 0, outcome.err
-    assert "match: mamba2.expansion: 2 →" in outcome.out
+    assert "match: mamba2.expand: 2 →" in outcome.out
     assert "match: params within" in outcome.out
     (record,) = read_all(tmp_path / "runs")
     assert record.config["stack"]["match"] == "params"
-    assert record.config["stack"]["groups"]["middle"]["settings"]["mamba2"]["expansion"] != 2
+    assert record.config["stack"]["groups"]["middle"]["settings"]["mamba2"]["expand"] != 2

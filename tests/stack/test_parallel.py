@@ -82,7 +82,7 @@ def test_normal_form_spells_out_the_parts():
         ({"parallel": ["full"]}, r"mixer.parallel=\['full'\]`: a list of two or more mixers is needed"),
         ({"parallel": "full"}, "mixer.parallel=full`: a list of two or more mixers is needed"),
         ({"parallel": ["full", "mambo2"]}, "mixer.parallel=mambo2`: no such mixer; did you mean `mamba2`"),
-        ({**HYBRID, "combine": "sum"}, "mixer.combine=sum`: one of mean, gate is needed"),
+        ({**HYBRID, "combine": "sum"}, "mixer.combine=sum`: allowed: gate, mean"),
         ({**HYBRID, "combined": "mean"}, "mixer.combined=mean`: Parallel has no such setting; did you mean `combine`"),
         ({"parallel": ["full", HYBRID]}, "a part is a mixer, not again a parallel layer"),
         ({"parallel": ["full", {"name": "sliding", "window": 0}]}, "mixer.parallel.window=0`: a whole number"),

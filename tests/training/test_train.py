@@ -62,7 +62,7 @@ def test_a_finished_run_is_skipped_and_another_seed_is_another_run(hybridlab, ti
 def test_two_spellings_of_a_stack_are_one_run(hybridlab, tiny, tmp_path):
     arguments = ["train", *tiny, "logger=none", "trainer.max_steps=1"]
     assert hybridlab(*arguments, "stack.groups.early.mixer=gated_conv").code == 0
-    again = hybridlab(*arguments, "stack.groups.early.mixer=[gated_conv]", "mixers.gated_conv.kernel=3")
+    again = hybridlab(*arguments, "stack.groups.early.mixer=[gated_conv]", "mixers.gated_conv.conv_size=3")
     assert "finished already" in again.out
 
 

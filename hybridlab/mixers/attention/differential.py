@@ -5,12 +5,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridlab.mixers.base import Mixer, check_counts, tag
+from hybridlab.errors import ConfigError
+from hybridlab.mixers.base import Mixer, tag
 from hybridlab.mixers.parts.key_values import KeyValues
 from hybridlab.mixers.parts.projections import QueryKeyValue, join_heads
 from hybridlab.ops.attention.attention_weights import attention_weights
 from hybridlab.ops.attention.differential_attention import differential_attention
 from hybridlab.ops.precision import accumulation_dtype
+from hybridlab.validate import number, whole
 
 
 class Differential(Mixer):
@@ -35,13 +37,12 @@ class Differential(Mixer):
         rope: float | None = 10000.0,
     ) -> None:
         super().__init__()
-        check_counts(heads=heads)
+        whole(heads=heads)
         if width % (2 * heads):
-            raise ValueError(
+            raise ConfigError(
                 f"heads={heads}: each has two queries, and twice their number must divide the width {width}"
             )
-        if not 0 <= lambda_init < 1:
-            raise ValueError(f"lambda_init={lambda_init}: a number from 0 to below 1 is needed")
+        number(least=0, most=1, below=True, lambda_init=lambda_init)
         self.causal, self.lambda_init = causal, lambda_init
         self.projections = QueryKeyValue(width=width, heads=2 * heads, rope=rope)
         vectors = 0.1 * torch.randn(4, self.projections.head_width)

@@ -5,8 +5,9 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybridlab.mixers.base import Mixer, check_counts
+from hybridlab.mixers.base import Mixer
 from hybridlab.mixers.parts.short_convolution import ShortConvolution
+from hybridlab.validate import whole
 
 
 class GatedConvState(NamedTuple):
@@ -22,11 +23,11 @@ class GatedConv(Mixer):
     paper = "Liquid AI 2025 (LFM2), 2511.23404; after H3, 2212.14052"
     bounded_state = True
 
-    def __init__(self, *, width: int, kernel: int = 3) -> None:
+    def __init__(self, *, width: int, conv_size: int = 3) -> None:
         super().__init__()
-        check_counts(kernel=kernel)
+        whole(conv_size=conv_size)
         self.in_projection = nn.Linear(width, 3 * width, bias=False)
-        self.convolution = ShortConvolution(width=width, length=kernel, bias=False)
+        self.convolution = ShortConvolution(width=width, conv_size=conv_size, bias=False)
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:

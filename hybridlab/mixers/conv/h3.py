@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybridlab.mixers.base import Mixer, check_counts, tag
+from hybridlab.mixers.base import Mixer, tag
 from hybridlab.mixers.parts.anchored import Anchored
 from hybridlab.mixers.parts.short_convolution import ShortConvolution
 from hybridlab.mixers.parts.state_space import check_state_size, draw_log_steps, draw_readout
@@ -20,6 +20,7 @@ from hybridlab.ops.ssm.diagonal_ssm import (
     read_diagonal_state,
     zero_order_hold,
 )
+from hybridlab.validate import whole
 
 
 class H3State(NamedTuple):
@@ -42,15 +43,15 @@ class H3(Mixer):
     free_sizes = ("state",)
 
     def __init__(
-        self, *, width: int, shift: int = 64, state: int = 64, shortest_step: float = 0.001, longest_step: float = 0.1
+        self, *, width: int, conv_size: int = 64, state: int = 64, dt_min: float = 0.001, dt_max: float = 0.1
     ) -> None:
         super().__init__()
-        check_counts(shift=shift)
+        whole(conv_size=conv_size)
         check_state_size(state)
         self.state = state
         self.in_projection = nn.Linear(width, 3 * width, bias=False)
-        self.convolution = ShortConvolution(width=width, length=shift, bias=False)
-        self.log_step = Anchored(draw_log_steps(width, shortest_step, longest_step))
+        self.convolution = ShortConvolution(width=width, conv_size=conv_size, bias=False)
+        self.log_step = Anchored(draw_log_steps(width, dt_min, dt_max))
         modes = torch.full((width, state // 2), math.log(0.5))
         self.log_rate = tag(nn.Parameter(modes), decay=False, initialise=False)
         self.frequency = Anchored((math.pi * torch.arange(state // 2)).expand_as(modes).clone())

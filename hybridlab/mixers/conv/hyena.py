@@ -6,11 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybridlab.mixers.base import Mixer, check_counts, tag
+from hybridlab.mixers.base import Mixer, tag
 from hybridlab.mixers.parts.implicit_filter import ImplicitFilter
 from hybridlab.mixers.parts.short_convolution import ShortConvolution
 from hybridlab.ops.conv.continued_conv import continued_conv
 from hybridlab.ops.conv.fft_conv import fft_conv
+from hybridlab.validate import whole
 
 
 class HyenaState(NamedTuple):
@@ -35,17 +36,17 @@ class Hyena(Mixer):
         *,
         width: int,
         causal: bool = True,
-        conv: int = 3,
+        conv_size: int = 3,
         hidden: int = 64,
         bands: int = 16,
         horizon: int = 1024,
         sine_frequency: float = 10.0,
     ) -> None:
         super().__init__()
-        check_counts(conv=conv)
+        whole(conv_size=conv_size)
         self.causal = causal
         self.in_projection = nn.Linear(width, 3 * width, bias=False)
-        self.convolution = ShortConvolution(width=3 * width, length=conv, bias=True)
+        self.convolution = ShortConvolution(width=3 * width, conv_size=conv_size, bias=True)
         sizes = {"hidden": hidden, "bands": bands, "horizon": horizon, "sine_frequency": sine_frequency}
         self.filter = ImplicitFilter(width=width, **sizes)  # pyright: ignore[reportArgumentType]
         self.filter_ahead = None if causal else ImplicitFilter(width=width, **sizes)  # pyright: ignore[reportArgumentType]

@@ -8,9 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridlab.mixers.base import Mixer, check_counts, tag
+from hybridlab.mixers.base import Mixer, tag
 from hybridlab.ops.conv.continued_conv import continued_conv
 from hybridlab.ops.conv.fft_conv import fft_conv
+from hybridlab.validate import whole
 
 SHORTEST, LONGEST = 0.02, 0.5  # reach of the filters at the start, in shares of their length
 
@@ -31,15 +32,15 @@ class LongConv(Mixer):
     kind = "convolution"
     paper = "Fu et al. 2023, 2302.06646"
     bounded_state = True
-    free_sizes = ("length",)
+    free_sizes = ("conv_size",)
 
-    def __init__(self, *, width: int, causal: bool = True, length: int = 256) -> None:
+    def __init__(self, *, width: int, causal: bool = True, conv_size: int = 256) -> None:
         super().__init__()
-        check_counts(length=length)
-        self.causal, self.length = causal, length
+        whole(conv_size=conv_size)
+        self.causal, self.conv_size = causal, conv_size
         self.in_projection = nn.Linear(width, width, bias=False)
-        self.filter = tag(nn.Parameter(_draw_filter(width, length)), initialise=False)
-        self.filter_ahead = None if causal else tag(nn.Parameter(_draw_filter(width, length)), initialise=False)
+        self.filter = tag(nn.Parameter(_draw_filter(width, conv_size)), initialise=False)
+        self.filter_ahead = None if causal else tag(nn.Parameter(_draw_filter(width, conv_size)), initialise=False)
         self.skip = tag(nn.Parameter(torch.ones(width)), decay=False, initialise=False)
         self.out = nn.Linear(width, width, bias=False)
 
@@ -50,14 +51,14 @@ class LongConv(Mixer):
 
     def initial_state(self, batch: int, like: Tensor) -> LongConvState:
         """Return inputs of zero."""
-        return LongConvState(like.new_zeros(batch, self.length - 1, len(self.skip)))
+        return LongConvState(like.new_zeros(batch, self.conv_size - 1, len(self.skip)))
 
     def extend(self, x: Float[Tensor, "b n d"], state: LongConvState) -> tuple[Float[Tensor, "b n d"], LongConvState]:
         """Filter the piece, with the inputs before it that the filter still reaches."""
         u = self.in_projection(x)
         y = continued_conv(u, state.inputs, self.filter)
         joined = torch.cat([state.inputs, u.to(state.inputs.dtype)], dim=1)
-        return self._output(u, y), LongConvState(joined[:, joined.shape[1] - self.length + 1 :].clone())
+        return self._output(u, y), LongConvState(joined[:, joined.shape[1] - self.conv_size + 1 :].clone())
 
     def _output(self, u: Tensor, y: Tensor) -> Tensor:
         return self.out(F.gelu(torch.addcmul(y, u, self.skip.to(u.dtype))))

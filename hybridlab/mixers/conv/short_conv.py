@@ -6,8 +6,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridlab.mixers.base import Mixer, check_counts
+from hybridlab.mixers.base import Mixer
 from hybridlab.mixers.parts.short_convolution import ShortConvolution
+from hybridlab.validate import whole
 
 
 class ShortConvState(NamedTuple):
@@ -26,12 +27,12 @@ class ShortConv(Mixer):
     paper = "Arora et al. 2023 (Zoology), 2312.04927: the short convolution as a baseline"
     bounded_state = True
 
-    def __init__(self, *, width: int, causal: bool = True, kernel: int = 4) -> None:
+    def __init__(self, *, width: int, causal: bool = True, conv_size: int = 4) -> None:
         super().__init__()
-        check_counts(kernel=kernel)
+        whole(conv_size=conv_size)
         self.causal = causal
         self.in_projection = nn.Linear(width, width, bias=False)
-        self.convolution = ShortConvolution(width=width, length=kernel, bias=True)
+        self.convolution = ShortConvolution(width=width, conv_size=conv_size, bias=True)
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybridlab.mixers.base import Mixer, check_counts, check_heads
+from hybridlab.mixers.base import Mixer
 from hybridlab.mixers.parts.projections import join_heads, split_heads
 from hybridlab.ops.linear.taylor_attention import (
     bidirectional_taylor_attention,
@@ -13,6 +13,7 @@ from hybridlab.ops.linear.taylor_attention import (
     num_taylor_features,
 )
 from hybridlab.ops.precision import accumulation_dtype
+from hybridlab.validate import divides, whole
 
 
 class BasedState(NamedTuple):
@@ -37,8 +38,8 @@ class Based(Mixer):
         self, *, width: int, heads: int = 4, feature_width: int = 16, chunk: int = 128, causal: bool = True
     ) -> None:
         super().__init__()
-        check_counts(heads=heads, feature_width=feature_width, chunk=chunk)
-        check_heads(width, heads)
+        whole(heads=heads, feature_width=feature_width, chunk=chunk)
+        divides(width, "the width", heads=heads)
         self.heads, self.feature_width, self.chunk, self.causal = heads, feature_width, chunk, causal
         self.head_width = width // heads
         self.query = nn.Linear(width, heads * feature_width, bias=False)

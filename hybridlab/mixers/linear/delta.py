@@ -7,11 +7,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridlab.mixers.base import Mixer, check_counts, check_heads, tag
+from hybridlab.mixers.base import Mixer, tag
 from hybridlab.mixers.parts.projections import join_heads, split_heads
 from hybridlab.mixers.parts.short_convolution import ShortConvolution
 from hybridlab.ops.linear.delta_rule import chunked_delta_rule, unit_vectors
 from hybridlab.ops.precision import accumulation_dtype
+from hybridlab.validate import divides, whole
 
 
 class DeltaState(NamedTuple):
@@ -37,18 +38,18 @@ class Delta(Mixer):
         *,
         width: int,
         heads: int = 4,
-        conv: int = 4,
+        conv_size: int = 4,
         negative_eigenvalues: bool = False,
         gate: bool = False,
         chunk: int = 64,
     ) -> None:
         super().__init__()
-        check_counts(heads=heads, conv=conv, chunk=chunk)
-        check_heads(width, heads)
+        whole(heads=heads, conv_size=conv_size, chunk=chunk)
+        divides(width, "the width", heads=heads)
         self.head_width, self.chunk = width // heads, chunk
         self.strongest = 2 if negative_eigenvalues else 1
         self.in_projection = nn.Linear(width, 3 * width, bias=False)
-        self.convolution = ShortConvolution(width=3 * width, length=conv, bias=False)
+        self.convolution = ShortConvolution(width=3 * width, conv_size=conv_size, bias=False)
         self.strength = nn.Linear(width, heads, bias=False)
         self.gate = nn.Linear(width, width, bias=False) if gate else None
         self.norm = tag(nn.Parameter(torch.ones(self.head_width)), decay=False, initialise=False)

@@ -7,12 +7,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridlab.mixers.base import Mixer, check_counts, tag
+from hybridlab.errors import ConfigError
+from hybridlab.mixers.base import Mixer, tag
 from hybridlab.mixers.parts.projections import join_heads, split_heads
 from hybridlab.mixers.parts.short_convolution import ShortConvolution
 from hybridlab.mixers.parts.step_bias import draw_step_bias
 from hybridlab.ops.linear.delta_rule import chunked_delta_rule, unit_vectors
 from hybridlab.ops.precision import accumulation_dtype
+from hybridlab.validate import positive, whole
 
 # Rates between 0 and 16, as in the paper; one of exactly 0 has no logarithm.
 SLOWEST_RATE, FASTEST_RATE = 1e-3, 16.0
@@ -36,31 +38,30 @@ class GatedDelta(Mixer):
     kind = "linear"
     paper = "Yang et al. 2024, 2412.06464"
     bounded_state = True
-    free_sizes = ("expansion", "keys")
+    free_sizes = ("value_ratio", "expand_k")
 
     def __init__(
         self,
         *,
         width: int,
         heads: int = 4,
-        keys: float = 0.75,
-        expansion: int = 2,
-        conv: int = 4,
+        expand_k: float = 0.75,
+        value_ratio: int = 2,
+        conv_size: int = 4,
         negative_eigenvalues: bool = False,
         chunk: int = 64,
     ) -> None:
         super().__init__()
-        check_counts(heads=heads, expansion=expansion, conv=conv, chunk=chunk)
-        if not keys > 0:
-            raise ValueError(f"keys={keys}: a number above 0 is needed")
-        if keys * width % heads:
-            raise ValueError(f"heads={heads}: must divide the width {width} times keys, {keys}")
-        self.key_width = int(keys * width) // heads
-        self.value_width, self.chunk = expansion * self.key_width, chunk
+        whole(heads=heads, value_ratio=value_ratio, conv_size=conv_size, chunk=chunk)
+        positive(expand_k=expand_k)
+        if expand_k * width % heads:
+            raise ConfigError(f"heads={heads}: must divide the width {width} times expand_k, {expand_k}")
+        self.key_width = int(expand_k * width) // heads
+        self.value_width, self.chunk = value_ratio * self.key_width, chunk
         self.strongest = 2 if negative_eigenvalues else 1
         self.sizes = (heads * self.key_width, heads * self.key_width, heads * self.value_width)
         self.in_projection = nn.Linear(width, sum(self.sizes), bias=False)
-        self.convolution = ShortConvolution(width=sum(self.sizes), length=conv, bias=False)
+        self.convolution = ShortConvolution(width=sum(self.sizes), conv_size=conv_size, bias=False)
         self.strength = nn.Linear(width, heads, bias=False)
         self.step = nn.Linear(width, heads, bias=False)
         rate = torch.empty(heads).uniform_(SLOWEST_RATE, FASTEST_RATE)

@@ -7,11 +7,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridlab.mixers.base import Mixer, check_counts, tag
+from hybridlab.errors import ConfigError
+from hybridlab.mixers.base import Mixer, tag
 from hybridlab.mixers.parts.projections import join_heads, split_heads
-from hybridlab.ops.linear.channel_decay import check_chunk
 from hybridlab.ops.linear.gated_linear_attention import chunked_gated_linear_attention
 from hybridlab.ops.precision import accumulation_dtype
+from hybridlab.validate import positive, power_of_two, whole
 
 
 class GLAState(NamedTuple):
@@ -39,27 +40,26 @@ class GLA(Mixer):
         heads: int = 4,
         expand_k: float = 0.5,
         expand_v: float = 1.0,
-        rank: int = 16,
+        decay_rank: int = 16,
         temperature: float = 16.0,
         chunk: int = 64,
     ) -> None:
         super().__init__()
-        check_counts(heads=heads, rank=rank)
-        check_chunk(chunk)
+        whole(heads=heads, decay_rank=decay_rank)
+        power_of_two(chunk=chunk)
         for name, share in (("expand_k", expand_k), ("expand_v", expand_v)):
             if not share > 0 or share * width % heads:
-                raise ValueError(
+                raise ConfigError(
                     f"{name}={share}: times the width {width} must be a multiple of heads, {heads}, above 0"
                 )
-        if not temperature > 0:
-            raise ValueError(f"temperature={temperature}: a number above 0 is needed")
+        positive(temperature=temperature)
         keys, values = round(expand_k * width), round(expand_v * width)
         self.key_width, self.value_width = keys // heads, values // heads
         self.temperature, self.chunk = temperature, chunk
         self.query = nn.Linear(width, keys, bias=False)
         self.key = nn.Linear(width, keys, bias=False)
         self.value = nn.Linear(width, values, bias=False)
-        self.decay = nn.Sequential(nn.Linear(width, rank, bias=False), nn.Linear(rank, keys, bias=False))
+        self.decay = nn.Sequential(nn.Linear(width, decay_rank, bias=False), nn.Linear(decay_rank, keys, bias=False))
         self.decay_bias = tag(nn.Parameter(torch.zeros(keys)), decay=False, initialise=False)
         self.gate = nn.Linear(width, values, bias=False)
         self.norm = tag(nn.Parameter(torch.ones(self.value_width)), decay=False, initialise=False)

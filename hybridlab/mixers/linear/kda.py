@@ -7,14 +7,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridlab.mixers.base import Mixer, check_counts, check_heads, tag
+from hybridlab.mixers.base import Mixer, tag
 from hybridlab.mixers.parts.projections import join_heads, split_heads
 from hybridlab.mixers.parts.short_convolution import ShortConvolution
 from hybridlab.mixers.parts.step_bias import draw_step_bias
-from hybridlab.ops.linear.channel_decay import check_chunk
 from hybridlab.ops.linear.channel_delta_rule import chunked_channel_delta_rule
 from hybridlab.ops.linear.delta_rule import unit_vectors
 from hybridlab.ops.precision import accumulation_dtype
+from hybridlab.validate import divides, power_of_two, whole
 
 
 class KDAState(NamedTuple):
@@ -41,20 +41,21 @@ class KDA(Mixer):
         *,
         width: int,
         heads: int = 4,
-        conv: int = 4,
-        rank: int | None = None,
+        conv_size: int = 4,
+        decay_gate_rank: int | None = None,
         negative_eigenvalues: bool = False,
         chunk: int = 32,
     ) -> None:
         super().__init__()
-        check_counts(heads=heads, conv=conv, **({} if rank is None else {"rank": rank}))
-        check_chunk(chunk)
-        check_heads(width, heads)
+        whole(heads=heads, conv_size=conv_size)
+        whole(decay_gate_rank=decay_gate_rank, null="as wide as a head")
+        power_of_two(chunk=chunk)
+        divides(width, "the width", heads=heads)
         self.head_width, self.chunk = width // heads, chunk
         self.strongest = 2 if negative_eigenvalues else 1
-        rank = self.head_width if rank is None else rank
+        rank = self.head_width if decay_gate_rank is None else decay_gate_rank
         self.in_projection = nn.Linear(width, 3 * width, bias=False)
-        self.convolution = ShortConvolution(width=3 * width, length=conv, bias=False)
+        self.convolution = ShortConvolution(width=3 * width, conv_size=conv_size, bias=False)
         self.strength = nn.Linear(width, heads, bias=False)
         self.step = nn.Sequential(nn.Linear(width, rank, bias=False), nn.Linear(rank, width, bias=False))
         self.log_rate = tag(nn.Parameter(torch.empty(heads).uniform_(1, 16).log()), decay=False, initialise=False)

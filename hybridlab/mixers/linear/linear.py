@@ -6,13 +6,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridlab.mixers.base import Mixer, check_counts
+from hybridlab.mixers.base import Mixer
 from hybridlab.mixers.parts.feature_maps import build_feature_map
 from hybridlab.mixers.parts.projections import QueryKeyValue, join_heads
 from hybridlab.ops.linear.bidirectional_linear_attention import bidirectional_linear_attention
 from hybridlab.ops.linear.linear_attention import chunked_linear_attention
 from hybridlab.ops.linear.normalised_attention import bidirectional_normalised_attention, chunked_normalised_attention
 from hybridlab.ops.precision import accumulation_dtype
+from hybridlab.validate import whole
 
 
 class LinearState(NamedTuple):
@@ -43,8 +44,7 @@ class Linear(Mixer):
         causal: bool = True,
     ) -> None:
         super().__init__()
-        if chunk is not None:
-            check_counts(chunk=chunk)
+        whole(chunk=chunk, null="the fastest on the device")
         self.chunk, self.normalise, self.causal = chunk, normalise, causal
         self.projections = QueryKeyValue(width=width, heads=heads)
         self.query_features = build_feature_map(feature_map, heads=heads, width=self.projections.head_width)

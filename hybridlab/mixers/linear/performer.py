@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybridlab.mixers.base import Mixer, check_counts
+from hybridlab.mixers.base import Mixer
 from hybridlab.mixers.parts.projections import QueryKeyValue, join_heads
 from hybridlab.ops.linear.log_feature_attention import (
     bidirectional_log_feature_attention,
@@ -15,6 +15,7 @@ from hybridlab.ops.linear.log_feature_attention import (
 )
 from hybridlab.ops.linear.random_features import draw_orthogonal_directions, log_positive_features
 from hybridlab.ops.precision import accumulation_dtype
+from hybridlab.validate import whole
 
 
 class PerformerState(NamedTuple):
@@ -42,12 +43,12 @@ class Performer(Mixer):
         self, *, width: int, heads: int = 4, features: int | None = None, chunk: int = 64, causal: bool = True
     ) -> None:
         super().__init__()
-        check_counts(chunk=chunk)
+        whole(chunk=chunk)
         self.chunk, self.causal = chunk, causal
         self.projections = QueryKeyValue(width=width, heads=heads)
         k = self.projections.head_width
         features = _recommended(k) if features is None else features
-        check_counts(features=features)
+        whole(features=features)
         self.features = features
         self.register_buffer("directions", draw_orthogonal_directions(features, k))
         self.out = nn.Linear(width, width, bias=False)

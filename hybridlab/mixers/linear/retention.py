@@ -7,11 +7,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridlab.mixers.base import Mixer, check_counts, check_heads
-from hybridlab.mixers.parts.projections import join_heads, split_heads
+from hybridlab.mixers.base import Mixer
+from hybridlab.mixers.parts.projections import check_rope, join_heads, split_heads
 from hybridlab.ops.attention.rotary import rotary_turns, rotate
 from hybridlab.ops.linear.linear_attention import chunked_linear_attention
 from hybridlab.ops.precision import accumulation_dtype
+from hybridlab.validate import divides, whole
 
 
 class RetentionState(NamedTuple):
@@ -31,33 +32,28 @@ class Retention(Mixer):
     kind = "linear"
     paper = "Sun et al. 2023 (RetNet), 2307.08621"
     bounded_state = True
-    free_sizes = ("expansion",)
+    free_sizes = ("expand_v",)
 
     def __init__(
         self,
         *,
         width: int,
         heads: int = 4,
-        expansion: int = 2,
+        expand_v: int = 2,
         rope: float | None = 10000.0,
         chunk: int = 64,
     ) -> None:
         super().__init__()
-        check_counts(heads=heads, expansion=expansion, chunk=chunk)
-        check_heads(width, heads)
-        if rope is not None and not rope > 0:
-            raise ValueError(f"rope={rope}: a number above 0 is needed, or null for no positions")
-        if rope is not None and width // heads % 2:
-            raise ValueError(
-                f"rope={rope}: needs heads of an even width, not {width // heads}; or null for no positions"
-            )
-        self.heads, self.expansion, self.rope, self.chunk = heads, expansion, rope, chunk
+        whole(heads=heads, expand_v=expand_v, chunk=chunk)
+        divides(width, "the width", heads=heads)
+        check_rope(rope, width // heads)
+        self.heads, self.expand_v, self.rope, self.chunk = heads, expand_v, rope, chunk
         self.head_width = width // heads
         self.query = nn.Linear(width, width, bias=False)
         self.key = nn.Linear(width, width, bias=False)
-        self.value = nn.Linear(width, expansion * width, bias=False)
-        self.gate = nn.Linear(width, expansion * width, bias=False)
-        self.out = nn.Linear(expansion * width, width, bias=False)
+        self.value = nn.Linear(width, expand_v * width, bias=False)
+        self.gate = nn.Linear(width, expand_v * width, bias=False)
+        self.out = nn.Linear(expand_v * width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         """Mix a whole row in chunks."""
@@ -65,7 +61,7 @@ class Retention(Mixer):
 
     def initial_state(self, batch: int, like: Tensor) -> RetentionState:
         """Return sums of zero, at position 0."""
-        shape = (batch, self.heads, self.head_width, self.expansion * self.head_width)
+        shape = (batch, self.heads, self.head_width, self.expand_v * self.head_width)
         return RetentionState(
             like.new_zeros(shape, dtype=accumulation_dtype(like)),
             torch.zeros(batch, 1, dtype=torch.long, device=like.device),
@@ -81,7 +77,7 @@ class Retention(Mixer):
         if self.rope is not None:
             turns = rotary_turns(past + torch.arange(x.shape[1], device=x.device), q, self.rope)
             q, k = rotate(q, turns), rotate(k, turns)
-        v = split_heads(self.value(x), self.expansion * self.head_width)
+        v = split_heads(self.value(x), self.expand_v * self.head_width)
         dtype = accumulation_dtype(v)
         log_decay = log_decays(self.heads, dtype, x.device)[:, None].expand(len(x), -1, x.shape[1])
         o, sums = chunked_linear_attention(q * self.head_width**-0.5, k, v, log_decay, sums, self.chunk)

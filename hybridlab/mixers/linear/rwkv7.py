@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridlab.mixers.base import Mixer, check_counts, check_heads, tag
+from hybridlab.mixers.base import Mixer, tag
 from hybridlab.mixers.parts.projections import join_heads, split_heads
-from hybridlab.ops.linear.channel_decay import check_chunk
 from hybridlab.ops.linear.diagonal_plus_low_rank import chunked_diagonal_plus_low_rank
 from hybridlab.ops.precision import accumulation_dtype
+from hybridlab.validate import divides, power_of_two, whole
 
 # The log decay of a token is this at least. Over so many tokens the inverse of a decay is below 10^17.
 STRONGEST_LOG_DECAY, SAFE_TOKENS = -math.exp(-0.5), 64
@@ -51,10 +51,10 @@ class RWKV7(Mixer):
         chunk: int = 32,
     ) -> None:
         super().__init__()
-        ranks = {"decay_rank": decay_rank, "rate_rank": rate_rank, "gate_rank": gate_rank}
-        check_counts(heads=heads, **{name: rank for name, rank in ranks.items() if rank is not None})
-        check_chunk(chunk)
-        check_heads(width, heads)
+        whole(heads=heads)
+        whole(decay_rank=decay_rank, rate_rank=rate_rank, gate_rank=gate_rank, null="from the width")
+        power_of_two(chunk=chunk)
+        divides(width, "the width", heads=heads)
         self.head_width, self.chunk = width // heads, chunk
         channel = torch.arange(width) / width
         self.shift = _kept(torch.stack([1 - channel**power for power in SHIFT_POWERS.values()]))

@@ -3,10 +3,11 @@
 from jaxtyping import Float
 from torch import Tensor, empty, nn
 
-from hybridlab.mixers.base import Mixer, check_counts, check_heads, tag
+from hybridlab.mixers.base import Mixer, tag
 from hybridlab.mixers.parts.projections import join_heads, split_heads
 from hybridlab.ops.attention.fused_attention import fused_attention
 from hybridlab.ops.attention.position_table import position_rows
+from hybridlab.validate import divides, whole
 
 
 class Linformer(Mixer):
@@ -25,8 +26,8 @@ class Linformer(Mixer):
 
     def __init__(self, *, width: int, heads: int = 4, rank: int = 128, max_length: int = 512) -> None:
         super().__init__()
-        check_counts(heads=heads, rank=rank, max_length=max_length)
-        check_heads(width, heads)
+        whole(heads=heads, rank=rank, max_length=max_length)
+        divides(width, "the width", heads=heads)
         self.head_width = width // heads
         self.query = nn.Linear(width, width, bias=False)
         self.key = nn.Linear(width, width, bias=False)

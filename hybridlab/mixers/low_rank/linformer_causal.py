@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, arange, nn
 
-from hybridlab.mixers.base import Mixer, check_counts, tag
+from hybridlab.mixers.base import Mixer, tag
 from hybridlab.mixers.parts.projections import QueryKeyValue, join_heads, split_heads
 from hybridlab.ops.attention.long_short_attention import block_slots, long_short_attention
 from hybridlab.ops.attention.rotary import rotary_turns, rotate
+from hybridlab.validate import whole
 
 
 class LinformerCausalState(NamedTuple):
@@ -45,7 +46,7 @@ class LinformerCausal(Mixer):
         self, *, width: int, heads: int = 4, block: int = 128, rank: int = 2, rope: float | None = 10000.0
     ) -> None:
         super().__init__()
-        check_counts(block=block, rank=rank)
+        whole(block=block, rank=rank)
         self.block, self.rank = block, rank
         self.projections = QueryKeyValue(width=width, heads=heads, rope=rope)
         # No bias: the softmax over tokens would not see it.

@@ -4,10 +4,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybridlab.mixers.base import Mixer, check_counts, tag
+from hybridlab.errors import ConfigError
+from hybridlab.mixers.base import Mixer, tag
 from hybridlab.mixers.parts.projections import QueryKeyValue, join_heads
 from hybridlab.ops.attention.nystrom_attention import nystrom_attention
 from hybridlab.ops.conv.centred_conv import centred_conv
+from hybridlab.validate import whole
 
 
 class Nystrom(Mixer):
@@ -24,15 +26,17 @@ class Nystrom(Mixer):
     bounded_state = False
     free_sizes = ("landmarks",)
 
-    def __init__(self, *, width: int, heads: int = 4, landmarks: int = 64, iterations: int = 6, conv: int = 33) -> None:
+    def __init__(
+        self, *, width: int, heads: int = 4, landmarks: int = 64, iterations: int = 6, conv_size: int = 33
+    ) -> None:
         super().__init__()
-        check_counts(landmarks=landmarks, iterations=iterations, conv=conv)
-        if conv % 2 == 0:
-            raise ValueError(f"conv={conv}: an odd number is needed, as many taps on either side of a token")
+        whole(landmarks=landmarks, iterations=iterations, conv_size=conv_size)
+        if conv_size % 2 == 0:
+            raise ConfigError(f"conv_size={conv_size}: must be odd: as many taps before a token as after it")
         self.landmarks, self.iterations = landmarks, iterations
         self.projections = QueryKeyValue(width=width, heads=heads)
-        reach = conv**-0.5
-        self.conv = tag(nn.Parameter(torch.empty(heads, conv).uniform_(-reach, reach)), initialise=False)
+        reach = conv_size**-0.5
+        self.conv = tag(nn.Parameter(torch.empty(heads, conv_size).uniform_(-reach, reach)), initialise=False)
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:

@@ -5,10 +5,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridlab.mixers.base import Mixer, check_counts
+from hybridlab.mixers.base import Mixer
 from hybridlab.mixers.parts.projections import QueryKeyValue, join_heads
 from hybridlab.ops.attention.streaming_nystrom_attention import NystromPast, extend_streaming_nystrom, streaming_nystrom
 from hybridlab.ops.precision import accumulation_dtype
+from hybridlab.validate import number, whole
 
 # In float32 a smaller one would be lost in the rounding of the kernel that it is added to.
 SMALLEST_RIDGE = 1e-5
@@ -37,9 +38,8 @@ class NystromCausal(Mixer):
         self, *, width: int, heads: int = 4, block: int = 64, landmarks: int = 32, ridge: float = 1e-3
     ) -> None:
         super().__init__()
-        check_counts(block=block, landmarks=landmarks)
-        if not ridge >= SMALLEST_RIDGE:
-            raise ValueError(f"ridge={ridge}: a number of at least {SMALLEST_RIDGE} is needed")
+        whole(block=block, landmarks=landmarks)
+        number(least=SMALLEST_RIDGE, ridge=ridge)
         self.block, self.landmarks, self.ridge = block, landmarks, ridge
         self.projections = QueryKeyValue(width=width, heads=heads)
         self.out = nn.Linear(width, width, bias=False)

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hybridlab.mixers.base import tag
+from hybridlab.validate import choice
 
 
 class Elu(nn.Module):
@@ -68,6 +69,5 @@ FEATURE_MAPS = {"elu": Elu, "relu": Relu, "squared_relu": SquaredRelu, "hedgehog
 
 def build_feature_map(name: str, *, heads: int, width: int) -> Elu | Relu | Hedgehog:
     """Build the map of that name for heads of that width; `features` is the width of what it returns."""
-    if name not in FEATURE_MAPS:
-        raise ValueError(f"feature_map={name}: one of {', '.join(FEATURE_MAPS)} is needed")
+    choice(FEATURE_MAPS, feature_map=name)
     return FEATURE_MAPS[name](heads=heads, width=width)

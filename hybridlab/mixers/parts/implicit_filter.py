@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybridlab.mixers.base import check_counts, tag
+from hybridlab.mixers.base import tag
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.ssm.flush_to_zero import flushed_exp
+from hybridlab.validate import positive, whole
 
 SLOWEST, FASTEST = (
     math.log(100) / 1.5,
@@ -27,9 +28,8 @@ class ImplicitFilter(nn.Module):
 
     def __init__(self, *, width: int, hidden: int, bands: int, horizon: int, sine_frequency: float) -> None:
         super().__init__()
-        check_counts(hidden=hidden, bands=bands, horizon=horizon)
-        if not sine_frequency > 0:
-            raise ValueError(f"sine_frequency={sine_frequency}: a number above 0 is needed")
+        whole(hidden=hidden, bands=bands, horizon=horizon)
+        positive(sine_frequency=sine_frequency)
         self.bands, self.horizon, self.sine_frequency = bands, horizon, sine_frequency
         self.first = nn.Linear(1 + 2 * bands, hidden)
         self.second = nn.Linear(hidden, hidden)

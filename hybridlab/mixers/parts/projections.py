@@ -5,10 +5,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, arange, nn
 from torch.nn import functional as F
 
-from hybridlab.mixers.base import check_counts, check_heads, tag
+from hybridlab.errors import ConfigError
+from hybridlab.mixers.base import tag
 from hybridlab.mixers.parts.key_values import KeyValues
 from hybridlab.ops.attention.rotary import rotary_turns, rotate
 from hybridlab.ops.precision import accumulation_dtype
+from hybridlab.validate import divides, positive, whole
 
 
 class QueryKeyValue(nn.Module):
@@ -29,17 +31,11 @@ class QueryKeyValue(nn.Module):
     ) -> None:
         super().__init__()
         kv_heads = heads if kv_heads is None else kv_heads
-        check_counts(heads=heads, kv_heads=kv_heads)
-        check_heads(width, heads)
-        if heads % kv_heads:
-            raise ValueError(f"kv_heads={kv_heads}: must divide heads, {heads}")
-        if rope is not None and not rope > 0:
-            raise ValueError(f"rope={rope}: a number above 0 is needed, or null for no positions")
-        if rope is not None and width // heads % 2:
-            raise ValueError(
-                f"rope={rope}: needs heads of an even width, not {width // heads}; or null for no positions"
-            )
+        whole(heads=heads, kv_heads=kv_heads)
+        divides(width, "the width", heads=heads)
+        divides(heads, "heads", kv_heads=kv_heads)
         self.head_width = width // heads
+        check_rope(rope, self.head_width)
         self.kv_heads = kv_heads
         self.rope = rope
         self.query = nn.Linear(width, width, bias=False)
@@ -63,6 +59,13 @@ class QueryKeyValue(nn.Module):
         """Return no keys and no values."""
         empty = like.new_empty(batch, self.kv_heads, 0, self.head_width)
         return KeyValues(empty, empty)
+
+
+def check_rope(rope: float | None, head_width: int) -> None:
+    """Validate the base of rotary positions; each pair of channels is one rotation."""
+    positive(null="no positions", rope=rope)
+    if rope is not None and head_width % 2:
+        raise ConfigError(f"rope={rope}: needs an even head width, not {head_width}, or null: no positions")
 
 
 class HeadNorm(nn.Module):

@@ -12,10 +12,10 @@ from hybridlab.ops.conv.causal_conv import causal_conv
 class ShortConvolution(nn.Module):
     """One filter of `length` taps per channel, drawn as PyTorch draws its convolutions: uniform within ±1/√length."""
 
-    def __init__(self, *, width: int, length: int, bias: bool) -> None:
+    def __init__(self, *, width: int, conv_size: int, bias: bool) -> None:
         super().__init__()
-        bound = length**-0.5
-        self.weight = tag(nn.Parameter(torch.empty(width, length).uniform_(-bound, bound)), initialise=False)
+        bound = conv_size**-0.5
+        self.weight = tag(nn.Parameter(torch.empty(width, conv_size).uniform_(-bound, bound)), initialise=False)
         self.bias = tag(nn.Parameter(torch.zeros(width)), decay=False, initialise=False) if bias else None
 
     def forward(
@@ -31,5 +31,5 @@ class ShortConvolution(nn.Module):
 
     def empty_past(self, batch: int, like: Tensor) -> Float[Tensor, "b l-1 d"]:
         """Return the past of a row's first token: zeros."""
-        width, length = self.weight.shape
-        return like.new_zeros(batch, length - 1, width)
+        width, conv_size = self.weight.shape
+        return like.new_zeros(batch, conv_size - 1, width)

@@ -4,12 +4,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hybridlab.mixers.base import Mixer, check_counts
+from hybridlab.mixers.base import Mixer
 from hybridlab.mixers.parts.key_values import KeyValues
 from hybridlab.mixers.parts.projections import QueryKeyValue, join_heads
 from hybridlab.ops.attention.attention_weights import attention_weights
 from hybridlab.ops.attention.bigbird_attention import bigbird_attention, bigbird_mask
 from hybridlab.ops.attention.random_choice import WORD, random_choice
+from hybridlab.validate import whole
 
 
 class Bigbird(Mixer):
@@ -48,9 +49,8 @@ class Bigbird(Mixer):
         qk_norm: bool = False,
     ) -> None:
         super().__init__()
-        check_counts(block=block, window_blocks=window_blocks, global_blocks=global_blocks, random_blocks=random_blocks)
-        if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= WORD):
-            raise ValueError(f"seed={seed}: a whole number from 0 to {WORD} is needed, or null to draw one")
+        whole(block=block, window_blocks=window_blocks, global_blocks=global_blocks, random_blocks=random_blocks)
+        whole(least=0, most=WORD, null="drawn", seed=seed)
         self.causal, self.heads, self.block = causal, heads, block
         self.window_blocks, self.global_blocks, self.random_blocks = window_blocks, global_blocks, random_blocks
         self.projections = QueryKeyValue(width=width, heads=heads, kv_heads=kv_heads, rope=rope, qk_norm=qk_norm)

@@ -6,11 +6,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hybridlab.mixers.base import Mixer, check_counts
+from hybridlab.mixers.base import Mixer
 from hybridlab.mixers.parts.key_values import KeyValues
 from hybridlab.mixers.parts.projections import QueryKeyValue, join_heads
 from hybridlab.ops.attention.attention_weights import attention_weights
 from hybridlab.ops.attention.dilated_attention import dilated_attention, dilated_mask
+from hybridlab.validate import whole
 
 
 class DilatedState(NamedTuple):
@@ -50,7 +51,7 @@ class Dilated(Mixer):
         qk_norm: bool = False,
     ) -> None:
         super().__init__()
-        check_counts(window=window, dilation=dilation)
+        whole(window=window, dilation=dilation)
         self.causal, self.window, self.dilation = causal, window, dilation
         self.projections = QueryKeyValue(width=width, heads=heads, kv_heads=kv_heads, rope=rope, qk_norm=qk_norm)
         self.out = nn.Linear(width, width, bias=False)

@@ -6,12 +6,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hybridlab.mixers.base import Mixer, check_counts
+from hybridlab.mixers.base import Mixer
 from hybridlab.mixers.parts.projections import QueryKeyValue, join_heads
 from hybridlab.ops.attention.attention_weights import attention_weights
 from hybridlab.ops.attention.block_attention import block_attention, block_mask
 from hybridlab.ops.attention.block_choice import choice_by_mean
 from hybridlab.ops.precision import accumulation_dtype
+from hybridlab.validate import whole
 
 
 class MobaState(NamedTuple):
@@ -23,7 +24,7 @@ class MobaState(NamedTuple):
 
 
 class Moba(Mixer):
-    """o_t = Σ_j softmax_j(q_t·k_j / √k) v_j over the j ≤ t in the token's own block and in `topk` - 1 earlier ones.
+    """o_t = Σ_j softmax_j(q_t·k_j / √k) v_j over the j ≤ t in the token's own block and in `top_k` - 1 earlier ones.
 
     Chosen are the blocks whose mean key has the greatest product with q_t, by each head for itself. The choice has no
     gradient of its own: keys and queries learn it through the attention. Keys and values may be shared by groups of
@@ -33,7 +34,7 @@ class Moba(Mixer):
     kind = "sparse"
     paper = "Lu et al. 2025, 2502.13189"
     bounded_state = False
-    free_sizes = ("topk",)
+    free_sizes = ("top_k",)
 
     def __init__(
         self,
@@ -42,12 +43,12 @@ class Moba(Mixer):
         heads: int = 4,
         kv_heads: int | None = None,
         block: int = 64,
-        topk: int = 3,
+        top_k: int = 3,
         rope: float | None = 10000.0,
     ) -> None:
         super().__init__()
-        check_counts(block=block, topk=topk)
-        self.block, self.topk = block, topk
+        whole(block=block, top_k=top_k)
+        self.block, self.top_k = block, top_k
         self.projections = QueryKeyValue(width=width, heads=heads, kv_heads=kv_heads, rope=rope)
         self.out = nn.Linear(width, width, bias=False)
 
@@ -59,7 +60,7 @@ class Moba(Mixer):
     def attention(self, x: Float[Tensor, "b t d"], at: Int[Tensor, " n"]) -> Float[Tensor, "b h n t"]:
         """Return how much the tokens at some positions read of each token."""
         q, k, _ = self.projections(x)
-        chosen = choice_by_mean(q, self._means(k), 0, self.block, self.topk - 1)[:, :, at]
+        chosen = choice_by_mean(q, self._means(k), 0, self.block, self.top_k - 1)[:, :, at]
         visible = block_mask(at, torch.arange(x.shape[1], device=x.device), chosen, self.block)
         return attention_weights(q[:, :, at], k, visible)
 
@@ -79,7 +80,7 @@ class Moba(Mixer):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, means: Tensor) -> Tensor:
         past = k.shape[2] - q.shape[2]
-        chosen = choice_by_mean(q, means, past, self.block, self.topk - 1)
+        chosen = choice_by_mean(q, means, past, self.block, self.top_k - 1)
         return self.out(join_heads(block_attention(q, k, v, chosen, self.block)))
 
     def _means(self, keys: Float[Tensor, "b g t k"]) -> Float[Tensor, "b g m k"]:

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridlab.mixers.base import Mixer, check_counts, tag
+from hybridlab.mixers.base import Mixer, tag
 from hybridlab.mixers.parts.projections import QueryKeyValue, join_heads, split_heads
 from hybridlab.ops.attention.attention_weights import attention_weights
 from hybridlab.ops.attention.block_attention import block_attention, block_mask
@@ -15,6 +15,7 @@ from hybridlab.ops.attention.compressed_attention import choice_by_importance, c
 from hybridlab.ops.attention.rotary import rotary_turns, rotate
 from hybridlab.ops.attention.sliding_attention import sliding_attention, sliding_mask
 from hybridlab.ops.attention.strided_pool import strided_pool
+from hybridlab.validate import divides, whole
 
 # Blocks that are selected whatever their importance: the first and the latest two, of which one is the token's own.
 LATEST = 2
@@ -38,7 +39,7 @@ class Nsa(Mixer):
     """o_t = Σ_c g_t^c Attention(q_t, K^c, V^c) over three branches c, with g_t = σ(W x_t), one gate per head and branch.
 
     compressed: blocks of `compress_block` tokens, one every `compress_stride`, that a learned map makes one key and one
-    value of; those that end at t or before. selected: the `selected` blocks of `select_block` tokens to which the
+    value of; those that end at t or before. selected: the `top_k` blocks of `select_block` tokens to which the
     compressed branch gives most weight, summed over the heads that share keys, so that they also share the selection; the
     first block and the latest two are always among them. window: the last `window` tokens.
 
@@ -49,7 +50,7 @@ class Nsa(Mixer):
     kind = "sparse"
     paper = "Yuan et al. 2025, 2502.11089"
     bounded_state = False
-    free_sizes = ("selected", "window")
+    free_sizes = ("top_k", "window")
 
     def __init__(
         self,
@@ -60,29 +61,19 @@ class Nsa(Mixer):
         compress_block: int = 32,
         compress_stride: int = 16,
         select_block: int = 64,
-        selected: int = 16,
+        top_k: int = 16,
         window: int = 512,
         rope: float | None = 10000.0,
     ) -> None:
         super().__init__()
-        check_counts(
-            compress_block=compress_block,
-            compress_stride=compress_stride,
-            select_block=select_block,
-            selected=selected,
-            window=window,
-        )
-        if compress_block % compress_stride or select_block % compress_stride:
-            raise ValueError(
-                f"compress_stride={compress_stride}: must divide compress_block, {compress_block}, "
-                f"and select_block, {select_block}"
-            )
-        if compress_block > select_block:
-            raise ValueError(f"compress_block={compress_block}: at most select_block, {select_block}")
-        if selected < FIXED:
-            raise ValueError(f"selected={selected}: at least {FIXED}, as the first block and the latest two always are")
+
+        whole(select_block=select_block, compress_stride=compress_stride, window=window)
+        whole(most=select_block, compress_block=compress_block)
+        whole(least=FIXED, top_k=top_k)
+        divides(compress_block, "compress_block", compress_stride=compress_stride)
+        divides(select_block, "select_block", compress_stride=compress_stride)
         self.compress_block, self.compress_stride = compress_block, compress_stride
-        self.select_block, self.chosen, self.window = select_block, selected - FIXED, window
+        self.select_block, self.chosen, self.window = select_block, top_k - FIXED, window
         self.projections = QueryKeyValue(width=width, heads=heads, kv_heads=kv_heads, rope=rope)
         each = self.projections.head_width
         # Keys and values, selected and window.

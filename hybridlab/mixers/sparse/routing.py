@@ -7,12 +7,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridlab.mixers.base import Mixer, check_counts, tag
+from hybridlab.mixers.base import Mixer, tag
 from hybridlab.mixers.parts.projections import QueryKeyValue, join_heads, split_heads
 from hybridlab.ops.attention.attention_weights import attention_weights
 from hybridlab.ops.attention.rotary import rotary_turns, rotate
 from hybridlab.ops.attention.routed_attention import routed_attention, routed_mask
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
+from hybridlab.validate import whole
 
 # How unsure of its cluster a token may be at most, so that its weight has a logarithm.
 LEAST_MARGIN = 1e-6
@@ -56,9 +57,8 @@ class Routing(Mixer):
         self, *, width: int, heads: int = 4, clusters: int = 16, window: int = 128, rope: float | None = 10000.0
     ) -> None:
         super().__init__()
-        check_counts(clusters=clusters, window=window)
-        if clusters == 1:
-            raise ValueError("clusters=1: at least 2 are needed, as one alone is a sliding window")
+        whole(least=2, clusters=clusters)  # one alone is a sliding window
+        whole(window=window)
         self.window = window
         self.projections = QueryKeyValue(width=width, heads=heads, rope=rope)
         # Only their directions matter: a decay would do nothing to them but make their steps larger.

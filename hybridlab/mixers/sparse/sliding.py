@@ -6,11 +6,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hybridlab.mixers.base import Mixer, check_counts
+from hybridlab.mixers.base import Mixer
 from hybridlab.mixers.parts.key_values import KeyValues
 from hybridlab.mixers.parts.projections import QueryKeyValue, join_heads
 from hybridlab.ops.attention.attention_weights import attention_weights
 from hybridlab.ops.attention.sliding_attention import sliding_attention, sliding_mask
+from hybridlab.validate import whole
 
 
 class SlidingState(NamedTuple):
@@ -24,7 +25,7 @@ class SlidingState(NamedTuple):
 class Sliding(Mixer):
     """o_t = Σ_{t-window<j≤t} softmax_j(q_t·k_j / √k) v_j: a token sees itself and the window-1 before it.
 
-    The first `sinks` tokens of a row are seen by all after them (StreamingLLM, 2309.17453). Bidirectional: the window
+    The first `global_tokens` tokens of a row are seen by all after them (StreamingLLM, 2309.17453). Bidirectional: the window
     reaches as far ahead as behind, |t-j| < window, and the sinks are seen by all tokens and see all tokens, which is
     Longformer's global attention, here with the projections of the local one. Positions are absolute: what lies between
     the sinks and the window still counts. They are rotary, or none (`rope` null). Keys and values may be shared by groups
@@ -44,28 +45,29 @@ class Sliding(Mixer):
         heads: int = 4,
         kv_heads: int | None = None,
         window: int = 256,
-        sinks: int = 0,
+        global_tokens: int = 0,
         rope: float | None = 10000.0,
         qk_norm: bool = False,
     ) -> None:
         super().__init__()
-        check_counts(window=window)
-        if not isinstance(sinks, int) or isinstance(sinks, bool) or sinks < 0:
-            raise ValueError(f"sinks={sinks}: a whole number of at least 0 is needed")
-        self.causal, self.window, self.sinks = causal, window, sinks
+        whole(window=window)
+        whole(least=0, global_tokens=global_tokens)
+        self.causal, self.window, self.global_tokens = causal, window, global_tokens
         self.projections = QueryKeyValue(width=width, heads=heads, kv_heads=kv_heads, rope=rope, qk_norm=qk_norm)
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         """Attend from each token to its window and to the sinks."""
         q, k, v = self.projections(x)
-        return self.out(join_heads(sliding_attention(q, k, v, self.window, causal=self.causal, sinks=self.sinks)))
+        return self.out(
+            join_heads(sliding_attention(q, k, v, self.window, causal=self.causal, sinks=self.global_tokens))
+        )
 
     def attention(self, x: Float[Tensor, "b t d"], at: Int[Tensor, " n"]) -> Float[Tensor, "b h n t"]:
         """Return how much the tokens at some positions read of each token."""
         q, k, _ = self.projections(x)
         visible = sliding_mask(
-            at, torch.arange(x.shape[1], device=x.device), self.window, causal=self.causal, sinks=self.sinks
+            at, torch.arange(x.shape[1], device=x.device), self.window, causal=self.causal, sinks=self.global_tokens
         )
         return attention_weights(q[:, :, at], k, visible)
 
@@ -79,12 +81,12 @@ class Sliding(Mixer):
         q, k, v = self.projections(x, state.position)
         past = KeyValues(state.keys, state.values).and_then(k, v)
         k, v = past.like(q)
-        o = sliding_attention(q, k, v, self.window, sinks=self.sinks)
+        o = sliding_attention(q, k, v, self.window, sinks=self.global_tokens)
         keys, values = (self._keep(each) for each in past)
         return self.out(join_heads(o)), SlidingState(keys, values, state.position + x.shape[1])
 
     def _keep(self, past: Float[Tensor, "b g past k"]) -> Float[Tensor, "b g kept k"]:
         """Drop what is between the sinks and the window of the next token."""
         # What is kept lies side by side: to the next tokens the sinks are the first keys, and the window the last ones.
-        rest = max(past.shape[2] - self.window + 1, self.sinks)
-        return torch.cat([past[:, :, : self.sinks], past[:, :, rest:]], dim=2)
+        rest = max(past.shape[2] - self.window + 1, self.global_tokens)
+        return torch.cat([past[:, :, : self.global_tokens], past[:, :, rest:]], dim=2)

@@ -4,11 +4,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hybridlab.mixers.base import Mixer, check_counts
+from hybridlab.mixers.base import Mixer
 from hybridlab.mixers.parts.key_values import KeyValues
 from hybridlab.mixers.parts.projections import QueryKeyValue, join_heads
 from hybridlab.ops.attention.attention_weights import attention_weights
 from hybridlab.ops.attention.strided_attention import strided_attention, strided_mask
+from hybridlab.validate import whole
 
 
 class Strided(Mixer):
@@ -35,7 +36,7 @@ class Strided(Mixer):
         qk_norm: bool = False,
     ) -> None:
         super().__init__()
-        check_counts(stride=stride)
+        whole(stride=stride)
         self.causal, self.stride = causal, stride
         self.projections = QueryKeyValue(width=width, heads=heads, kv_heads=kv_heads, rope=rope, qk_norm=qk_norm)
         self.out = nn.Linear(width, width, bias=False)

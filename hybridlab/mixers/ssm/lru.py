@@ -7,10 +7,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridlab.mixers.base import Mixer, check_counts, tag
+from hybridlab.mixers.base import Mixer, tag
 from hybridlab.mixers.parts.anchored import Anchored
 from hybridlab.ops.precision import accumulation_dtype
 from hybridlab.ops.ssm.diagonal_recurrence import chunked_diagonal_recurrence
+from hybridlab.validate import number, positive, whole
 
 # Keeps the draws off a radius of exactly 0 or 1, which have no logarithm here.
 EDGE = 1e-6
@@ -47,13 +48,10 @@ class LRU(Mixer):
         chunk: int = 32,
     ) -> None:
         super().__init__()
-        check_counts(state=state, chunk=chunk)
-        if not 0 <= r_min < 1:
-            raise ValueError(f"r_min={r_min}: a number from 0 to below 1 is needed")
-        if not r_min <= r_max <= 1:
-            raise ValueError(f"r_max={r_max}: a number from r_min, {r_min}, to 1 is needed")
-        if not max_phase > 0:
-            raise ValueError(f"max_phase={max_phase}: a number above 0 is needed")
+        whole(state=state, chunk=chunk)
+        number(least=0, most=1, below=True, r_min=r_min)
+        number(least=r_min, most=1, r_max=r_max)
+        positive(max_phase=max_phase)
         self.state, self.chunk, self.causal = state, chunk, causal
         square = (r_min**2 + (r_max**2 - r_min**2) * torch.rand(state)).clamp(EDGE, 1 - EDGE)
         self.log_rate = tag(nn.Parameter((-0.5 * square.log()).log()), decay=False, initialise=False)

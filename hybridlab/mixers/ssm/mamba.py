@@ -7,11 +7,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridlab.mixers.base import Mixer, check_counts, tag
+from hybridlab.mixers.base import Mixer, tag
 from hybridlab.mixers.parts.short_convolution import ShortConvolution
 from hybridlab.mixers.parts.step_bias import draw_step_bias
 from hybridlab.ops.precision import accumulation_dtype
 from hybridlab.ops.ssm.selective_scan import selective_scan
+from hybridlab.validate import whole
 
 
 class MambaState(NamedTuple):
@@ -32,26 +33,27 @@ class Mamba(Mixer):
     kind = "ssm"
     paper = "Gu & Dao 2023, 2312.00752"
     bounded_state = True
-    free_sizes = ("expansion", "state")
+    free_sizes = ("expand", "state")
 
     def __init__(
         self,
         *,
         width: int,
-        expansion: int = 2,
+        expand: int = 2,
         state: int = 16,
-        conv: int = 4,
-        rank: int | None = None,
+        conv_size: int = 4,
+        dt_rank: int | None = None,
         causal: bool = True,
     ) -> None:
         super().__init__()
-        rank = -(-width // 16) if rank is None else rank
-        check_counts(expansion=expansion, state=state, conv=conv, rank=rank)
+        whole(expand=expand, state=state, conv_size=conv_size)
+        whole(dt_rank=dt_rank, null="a sixteenth of the width")
+        dt_rank = -(-width // 16) if dt_rank is None else dt_rank
         self.causal = causal
-        expanded = expansion * width
+        expanded = expand * width
         self.in_projection = nn.Linear(width, 2 * expanded, bias=False)
-        self.ahead = SelectiveStateSpace(expanded, state, conv, rank)
-        self.back = None if causal else SelectiveStateSpace(expanded, state, conv, rank)
+        self.ahead = SelectiveStateSpace(expanded, state, conv_size, dt_rank)
+        self.back = None if causal else SelectiveStateSpace(expanded, state, conv_size, dt_rank)
         self.out = nn.Linear(expanded, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
@@ -79,13 +81,13 @@ class Mamba(Mixer):
 class SelectiveStateSpace(nn.Module):
     """What Mamba does in one direction: the short convolution, the parameters that depend on the token, the scan."""
 
-    def __init__(self, expanded: int, state: int, conv: int, rank: int) -> None:
+    def __init__(self, expanded: int, state: int, conv_size: int, dt_rank: int) -> None:
         super().__init__()
-        self.sizes = (rank, state, state)
-        self.convolution = ShortConvolution(width=expanded, length=conv, bias=True)
+        self.sizes = (dt_rank, state, state)
+        self.convolution = ShortConvolution(width=expanded, conv_size=conv_size, bias=True)
         self.parameter_projection = nn.Linear(expanded, sum(self.sizes), bias=False)
-        self.step_projection = nn.Linear(rank, expanded, bias=False)
-        drawn = torch.empty(expanded, rank).uniform_(-(rank**-0.5), rank**-0.5)
+        self.step_projection = nn.Linear(dt_rank, expanded, bias=False)
+        drawn = torch.empty(expanded, dt_rank).uniform_(-(dt_rank**-0.5), dt_rank**-0.5)
         self.step_projection.weight = tag(nn.Parameter(drawn), initialise=False)
         self.step_bias = tag(nn.Parameter(draw_step_bias(expanded)), decay=False, initialise=False)
         # A = -1, ..., -n in every channel: the real form of S4D's initialisation.

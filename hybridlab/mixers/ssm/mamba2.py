@@ -7,12 +7,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridlab.mixers.base import Mixer, check_counts, tag
+from hybridlab.mixers.base import Mixer, tag
 from hybridlab.mixers.parts.projections import join_heads, split_heads
 from hybridlab.mixers.parts.short_convolution import ShortConvolution
 from hybridlab.mixers.parts.step_bias import draw_step_bias
 from hybridlab.ops.linear.linear_attention import chunked_linear_attention
 from hybridlab.ops.precision import accumulation_dtype
+from hybridlab.validate import divides, whole
 
 
 class Mamba2State(NamedTuple):
@@ -35,33 +36,31 @@ class Mamba2(Mixer):
     kind = "ssm"
     paper = "Dao & Gu 2024, 2405.21060"
     bounded_state = True
-    free_sizes = ("expansion", "state")
+    free_sizes = ("expand", "state")
 
     def __init__(
         self,
         *,
         width: int,
-        expansion: int = 2,
+        expand: int = 2,
         head_width: int = 64,
         state: int = 128,
-        conv: int = 4,
+        conv_size: int = 4,
         groups: int = 1,
         chunk: int = 64,
         causal: bool = True,
     ) -> None:
         super().__init__()
-        check_counts(expansion=expansion, head_width=head_width, state=state, conv=conv, groups=groups, chunk=chunk)
-        expanded = expansion * width
-        if expanded % head_width:
-            raise ValueError(f"head_width={head_width}: must divide the expanded width {expanded}")
+        whole(expand=expand, head_width=head_width, state=state, conv_size=conv_size, groups=groups, chunk=chunk)
+        expanded = expand * width
+        divides(expanded, "the expanded width", head_width=head_width)
         heads = expanded // head_width
-        if heads % groups:
-            raise ValueError(f"groups={groups}: must divide the number of heads, {heads}")
+        divides(heads, "the number of heads", groups=groups)
         self.head_width, self.state, self.groups, self.chunk, self.causal = head_width, state, groups, chunk, causal
         directions = 1 if causal else 2
         self.sizes = (expanded, expanded + 2 * directions * groups * state, directions * heads)
         self.in_projection = nn.Linear(width, sum(self.sizes), bias=False)
-        self.convolution = ShortConvolution(width=self.sizes[1], length=conv, bias=True)
+        self.convolution = ShortConvolution(width=self.sizes[1], conv_size=conv_size, bias=True)
         self.log_rate = tag(
             nn.Parameter(torch.empty(self.sizes[2]).uniform_(1, 16).log()), decay=False, initialise=False
         )

@@ -7,10 +7,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridlab.mixers.base import Mixer, check_counts, tag
+from hybridlab.mixers.base import Mixer, tag
 from hybridlab.mixers.parts.short_convolution import ShortConvolution
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.ssm.elementwise_scan import elementwise_scan
+from hybridlab.validate import positive, whole
 
 # The paper's c: a decay is between a^c and 1.
 SHARPNESS = 8.0
@@ -37,17 +38,16 @@ class Rglru(Mixer):
     kind = "recurrence"
     paper = "De et al. 2024, 2402.19427"
     bounded_state = True
-    free_sizes = ("expansion",)
+    free_sizes = ("expand",)
 
-    def __init__(self, *, width: int, heads: int = 4, expansion: float = 1.333, conv: int = 4) -> None:
+    def __init__(self, *, width: int, heads: int = 4, expand: float = 1.333, conv_size: int = 4) -> None:
         super().__init__()
-        check_counts(heads=heads, conv=conv)
-        if not expansion > 0:
-            raise ValueError(f"expansion={expansion}: a number above 0 is needed")
+        whole(heads=heads, conv_size=conv_size)
+        positive(expand=expand)
         # Blocks of a multiple of 8 suit matrix products.
-        expanded = max(round(expansion * width / (8 * heads)), 1) * 8 * heads
+        expanded = max(round(expand * width / (8 * heads)), 1) * 8 * heads
         self.in_projection = nn.Linear(width, 2 * expanded, bias=False)
-        self.convolution = ShortConvolution(width=expanded, length=conv, bias=True)
+        self.convolution = ShortConvolution(width=expanded, conv_size=conv_size, bias=True)
         self.recurrence = GatedRecurrence(expanded, heads)
         self.out = nn.Linear(expanded, width, bias=False)
 

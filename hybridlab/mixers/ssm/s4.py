@@ -42,14 +42,14 @@ class S4(Mixer):
         width: int,
         causal: bool = True,
         state: int = 64,
-        shortest_step: float = 0.001,
-        longest_step: float = 0.1,
+        dt_min: float = 0.001,
+        dt_max: float = 0.1,
     ) -> None:
         super().__init__()
         check_state_size(state)
         self.causal, self.state = causal, state
         frequency, low_rank, drive = legs_diagonal_plus_low_rank(state)
-        self.log_step = Anchored(draw_log_steps(width, shortest_step, longest_step))
+        self.log_step = Anchored(draw_log_steps(width, dt_min, dt_max))
         modes, pairs = torch.empty(width, state // 2), torch.empty(width, state)
         self.log_rate = tag(nn.Parameter(torch.full_like(modes, math.log(0.5))), decay=False, initialise=False)
         self.frequency = Anchored(modes.copy_(frequency))

@@ -21,6 +21,9 @@ from hybridlab.ops.ssm.diagonal_ssm import (
     zero_order_hold,
 )
 from hybridlab.ops.ssm.hippo import legs_diagonal_plus_low_rank
+from hybridlab.validate import choice
+
+INITS = ("lin", "inv", "legs")
 
 
 class S4DState(NamedTuple):
@@ -49,13 +52,14 @@ class S4D(Mixer):
         causal: bool = True,
         state: int = 64,
         init: str = "lin",
-        shortest_step: float = 0.001,
-        longest_step: float = 0.1,
+        dt_min: float = 0.001,
+        dt_max: float = 0.1,
     ) -> None:
         super().__init__()
         check_state_size(state)
+        choice(INITS, init=init)
         self.causal, self.state = causal, state
-        self.log_step = Anchored(draw_log_steps(width, shortest_step, longest_step))
+        self.log_step = Anchored(draw_log_steps(width, dt_min, dt_max))
         modes = torch.empty(width, state // 2)
         self.log_rate = tag(nn.Parameter(torch.full_like(modes, math.log(0.5))), decay=False, initialise=False)
         self.frequency = Anchored(modes.copy_(_frequencies(init, state)))
@@ -101,6 +105,4 @@ def _frequencies(init: str, state: int) -> Float[Tensor, " m"]:
         return math.pi * index
     if init == "inv":
         return state / math.pi * (state / (2 * index + 1) - 1)
-    if init == "legs":
-        return legs_diagonal_plus_low_rank(state)[0]
-    raise ValueError(f"init={init}: lin, inv or legs is needed")
+    return legs_diagonal_plus_low_rank(state)[0]

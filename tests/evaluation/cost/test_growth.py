@@ -14,7 +14,7 @@ WIDTH, TOKENS = 16, 100
 @pytest.mark.parametrize("taps", [3, 20])  # by an operator of ours and by PyTorch's convolution
 def test_each_gradient_of_a_convolution_costs_what_it_costs_itself(taps: int) -> None:
     with torch.device("meta"):
-        one, several = (ShortConv(width=WIDTH, kernel=kernel) for kernel in (1, taps))
+        one, several = (ShortConv(width=WIDTH, conv_size=kernel) for kernel in (1, taps))
         apart = training_cost(several, WIDTH, TOKENS).flops - training_cost(one, WIDTH, TOKENS).flops
     assert apart == 3 * 2 * TOKENS * WIDTH * (taps - 1)
 
