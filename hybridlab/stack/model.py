@@ -12,7 +12,8 @@ from hybridlab.ops.head_cross_entropy import head_cross_entropy
 from hybridlab.stack.layer import build_mixer
 from hybridlab.stack.packing import Packing, packing_of
 from hybridlab.stack.plan import Plan
-from hybridlab.stack.pooling import Bottleneck, PairOfMeans, Reading, RowMean
+from hybridlab.stack.pooling import POOLINGS
+from hybridlab.stack.readout import Readout
 
 
 class Block(nn.Module):
@@ -44,21 +45,22 @@ class Block(nn.Module):
 class Stack(nn.Module):
     """The whole model: tokens in, logits out.
 
-    Without `classes` it is a decoder: it predicts a token at every position, and its head shares the embedding's weights.
-    With them it is an encoder: it tells which class a row is of, or a `pair`, documents 0 and 1 of a row. A `bottleneck`
-    tells the tokens of a row from the vector of its last position alone. How is the business of its `reading`.
+    `readout` sets which positions of the residual stream the targets are predicted from; `pooling` carries it out. With
+    `EVERY_POSITION` the head predicts tokens and shares the embedding's weights. Any other readout has a head of its own,
+    which predicts `classes`, or tokens if `classes` is None.
     """
 
     def __init__(
         self,
         plan: Plan,
         vocabulary: int,
-        classes: int | None = None,
         *,
-        pair: bool = False,
-        bottleneck: bool = False,
+        readout: Readout = Readout.EVERY_POSITION,
+        classes: int | None = None,
     ) -> None:
         super().__init__()
+        one_class = readout in (Readout.SEQUENCE_MEAN, Readout.PAIR_OF_MEANS)
+        assert one_class == (classes is not None), f"{readout} {'needs' if one_class else 'has no'} classes"
         self.plan = plan
         self.embedding = nn.Embedding(vocabulary, plan.width)
         self.layers = nn.ModuleList(
@@ -70,9 +72,9 @@ class Stack(nn.Module):
             for layer in plan.layers
         )
         self.norm = nn.RMSNorm(plan.width)
-        self.reading = _reading(plan.width, classes, pair, bottleneck)
-        self.head = nn.Linear(self.reading.features, vocabulary if classes is None else classes, bias=False)
-        if self.reading.by_position:
+        self.pooling = POOLINGS[readout](plan.width)
+        self.head = nn.Linear(self.pooling.features, vocabulary if classes is None else classes, bias=False)
+        if self.pooling.by_position:
             self.head.weight = self.embedding.weight
         initialise(self)
 
@@ -112,20 +114,20 @@ class Stack(nn.Module):
 
     def logits(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*m v"]:
         """Return the logits that the final norm and the head read off some of what `pooled` returns."""
-        return self.head(self.reading(self.norm(x)))
+        return self.head(self.pooling(self.norm(x)))
 
     def nll(self, x: Float[Tensor, "n *p d"], targets: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Return the NLL, in nats, of a target for each of some rows of what `pooled` returns.
 
         No position is read but those given, and a large vocabulary's logits are never held all at once.
         """
-        return head_cross_entropy(self.reading(self.norm(x)), self.head.weight, targets)
+        return head_cross_entropy(self.pooling(self.norm(x)), self.head.weight, targets)
 
     def pooled(
         self, x: Float[Tensor, "b t d"], documents: Int[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t d"] | Float[Tensor, "b d"] | Float[Tensor, "b 2 d"]:
         """Return what the targets are read from, in their order: at every position, or of each row."""
-        return self.reading.pooled(x, documents)
+        return self.pooling.pooled(x, documents)
 
     def initial_state(self, batch: int) -> tuple[State, ...]:
         """Return the state of an empty past, one per layer."""
@@ -136,22 +138,13 @@ class Stack(nn.Module):
         self, tokens: Int[Tensor, "b n"], state: tuple[State, ...]
     ) -> tuple[Float[Tensor, "b n v"], tuple[State, ...]]:
         """Read the next n tokens after those in `state`: decoding (n = 1) and chunked prefill."""
-        assert self.reading.by_position, "what is predicted of whole rows is not read token by token"
+        assert self.pooling.by_position, "what is predicted from a whole sequence cannot be read token by token"
         x = self.embedding(tokens)
         states = []
         for layer, past in zip(self.layers, state, strict=True):
             x, past = layer.extend(x, past)  # type: ignore[operator]
             states.append(past)
         return self.read(x), tuple(states)
-
-
-def _reading(width: int, classes: int | None, pair: bool, bottleneck: bool) -> Reading:
-    if bottleneck:
-        assert classes is None, "a bottleneck tells tokens, not the class of a row"
-        return Bottleneck(width)
-    if classes is None:
-        return Reading(width)
-    return PairOfMeans(width) if pair else RowMean(width)
 
 
 def initialise(stack: Stack) -> None:

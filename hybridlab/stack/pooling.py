@@ -1,16 +1,23 @@
-"""How targets are read off the residual stream: from where, and what the head is given of it."""
+"""From the residual stream to what the head reads, for each `Readout`.
+
+Letters in shapes: b batch (sequences), t time (tokens), d width of the stack, f features of the head.
+"""
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hybridlab.ops.attention.sinusoidal_encoding import sinusoidal_encoding
+from hybridlab.stack.readout import Readout
 
 
-class Reading(nn.Module):
-    """A decoder's: a target is read at its own position. `features` is the width of what the head is given."""
+class Pooling(nn.Module):
+    """The base class: `pooled` before the final norm, `forward` between the norm and the head.
 
-    by_position = True  # no position has a part in the prediction at another, but through the layers
+    `features` is the width of the head's input.
+    """
+
+    by_position = False  # whether a prediction depends on other positions only through the layers
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -19,36 +26,44 @@ class Reading(nn.Module):
     def pooled(
         self, x: Float[Tensor, "b t d"], documents: Int[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t d"] | Float[Tensor, "b d"] | Float[Tensor, "b 2 d"]:
-        """Return what the targets are read from, in the order of the targets."""
-        return x
+        """Return the vectors that the targets are predicted from, in the order of the targets."""
+        raise NotImplementedError
 
-    def forward(self, x: Float[Tensor, "n *p d"]) -> Float[Tensor, "n f"]:
-        """Return what the head is given for some rows of what is pooled, after the final norm."""
+    def forward(self, x: Float[Tensor, "*p d"]) -> Float[Tensor, "*q f"]:
+        """Return the head's input for some of the pooled vectors, after the final norm."""
         return x
 
     def positions(
         self, scored: Bool[Tensor, "*b t"] | Bool[Tensor, "*b"], real: Bool[Tensor, "*b t"]
     ) -> Bool[Tensor, "*b t"]:
-        """Say from which positions targets are read, given which of them are scored and which positions are not padding."""
-        return scored
-
-
-class RowMean(Reading):
-    """An encoder's: the class of a row is read off the mean over the row, padding left out."""
-
-    by_position = False
-
-    def pooled(self, x: Float[Tensor, "b t d"], documents: Int[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
-        """Return the mean of each row."""
-        return x.mean(1) if documents is None else _mean(x, documents >= 0)
-
-    def positions(self, scored: Bool[Tensor, "*b"], real: Bool[Tensor, "*b t"]) -> Bool[Tensor, "*b t"]:
-        """Say all but padding."""
+        """Return the positions that are read for the scored targets: by default all `real` ones, which are not padding."""
         return real
 
 
-class PairOfMeans(RowMean):
-    """A dual encoder's: the means of documents 0 and 1 of a row, u and v, are compared: [u, v, u * v, u - v].
+class EveryPosition(Pooling):
+    """Each target is predicted from the vector of its own position."""
+
+    by_position = True
+
+    def pooled(self, x: Float[Tensor, "b t d"], documents: Int[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
+        """Return the residual stream as it is."""
+        return x
+
+    def positions(self, scored: Bool[Tensor, "*b t"], real: Bool[Tensor, "*b t"]) -> Bool[Tensor, "*b t"]:
+        """Return the positions of the scored targets."""
+        return scored
+
+
+class SequenceMean(Pooling):
+    """The class of a sequence is predicted from the mean over its tokens, padding left out."""
+
+    def pooled(self, x: Float[Tensor, "b t d"], documents: Int[Tensor, "b t"] | None = None) -> Float[Tensor, "b d"]:
+        """Return the mean of each sequence."""
+        return x.mean(1) if documents is None else _mean(x, documents >= 0)
+
+
+class PairOfMeans(Pooling):
+    """The class of a pair is predicted from the means u, v of documents 0 and 1 of a sequence: [u, v, u * v, u - v].
 
     As in the Long Range Arena (arXiv:2011.04006).
     """
@@ -58,24 +73,22 @@ class PairOfMeans(RowMean):
         self.features = 4 * width
 
     def pooled(self, x: Float[Tensor, "b t d"], documents: Int[Tensor, "b t"] | None = None) -> Float[Tensor, "b 2 d"]:
-        """Return both means of each row."""
-        assert documents is not None, "the rows of a pair number its documents"
+        """Return the means of both documents of each sequence."""
+        assert documents is not None, "a pair needs the number of each token's document"
         return torch.stack([_mean(x, documents == number) for number in (0, 1)], dim=1)
 
-    def forward(self, x: Float[Tensor, "*b 2 d"]) -> Float[Tensor, "*b f"]:
-        """Compare."""
+    def forward(self, x: Float[Tensor, "*b 2 d"]) -> Float[Tensor, "*b 4*d"]:
+        """Compare the two means."""
         one, other = x.unbind(-2)
         return torch.cat([one, other, one * other, one - other], dim=-1)
 
 
-class Bottleneck(Reading):
-    """An autoencoder's: every target of a row is read off the last position's vector and an encoding of the target's place.
+class LastPosition(Pooling):
+    """Each target is predicted from the vector of the sequence's last position and an encoding of the target's position.
 
     The encoding is added, and a perceptron of two layers as wide as the stack decodes the sum, as in the code of MAD
     (arXiv:2403.17844).
     """
-
-    by_position = False
 
     def __init__(self, width: int) -> None:
         super().__init__(width)
@@ -89,8 +102,8 @@ class Bottleneck(Reading):
         )
 
     def pooled(self, x: Float[Tensor, "b t d"], documents: Int[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
-        """Return the last vector of each row, once for each place."""
-        assert documents is None, "a bottleneck is read at the end of a row: rows are of one document, without padding"
+        """Return the last vector of each sequence, once for each position, with that position's encoding."""
+        assert documents is None, "the last position stands for its whole sequence: one document, without padding"
         length, width = x.shape[1:]
         return x[:, -1:] + sinusoidal_encoding(length, width, x.device).to(x.dtype)
 
@@ -99,13 +112,21 @@ class Bottleneck(Reading):
         return self.perceptron(x)
 
     def positions(self, scored: Bool[Tensor, "*b t"], real: Bool[Tensor, "*b t"]) -> Bool[Tensor, "*b t"]:
-        """Say the last of each row that has a target."""
+        """Return the last position of each sequence that has a scored target."""
         last = torch.zeros_like(real)
         last[..., -1] = scored.any(-1)
         return last
 
 
+POOLINGS: dict[Readout, type[Pooling]] = {
+    Readout.EVERY_POSITION: EveryPosition,
+    Readout.SEQUENCE_MEAN: SequenceMean,
+    Readout.PAIR_OF_MEANS: PairOfMeans,
+    Readout.LAST_POSITION: LastPosition,
+}
+
+
 def _mean(x: Float[Tensor, "b t d"], chosen: Bool[Tensor, "b t"]) -> Float[Tensor, "b d"]:
-    """Average over the chosen tokens of each row."""
+    """Average over the chosen tokens of each sequence."""
     weight = chosen.to(x.dtype)[..., None]
     return (x * weight).sum(1) / weight.sum(1).clamp(min=1)

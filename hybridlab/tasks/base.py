@@ -1,70 +1,78 @@
-"""The contract that every task keeps.
-
-Letters in shapes: b batch (rows), t time (tokens of a row).
-"""
+"""The contract that every task keeps."""
 
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from hybridlab.stack.readout import Readout
 from hybridlab.tasks.batch import Batch
+from hybridlab.tasks.slices import Slice
 
 SPLITS = ("training", "validation", "test")
+VALIDATION_LIMIT = 1024  # tokens of each document, or examples
+VALIDATION_BATCH = 8
 
 
 class Task:
-    """Data and objective: which tokens a stack reads, what it must predict, and what is known of each target.
+    """The data and the objective: the tokens that a stack reads, its targets, and what is known of each target.
 
-    Constructors are keyword-only and take `seed` (given by the run) and what every task has: `length` and `batch`. A bad
-    value raises `ConfigError("<key>=<value>: <what is allowed>")`; the command line adds the config path.
+    Constructors are keyword-only and take `seed`, which the run sets, `length` and `batch`. A bad value raises
+    `ConfigError("<key>=<value>: <what is allowed>")`; `hybridlab.build` adds the configuration path.
 
-    A decoder task (`classes` is None) predicts the next token at its supervised positions; an encoder task tells which of
-    `classes` a row is of; a task with a `bottleneck` tells the token of each supervised position once the row is read. A
-    task computes no metric: it names the measures that say how good a stack is at it, the first being its headline, and
-    gives each target the facts (`Batch.slices`) that a measure may be broken down by.
+    `readout` sets what the targets are predicted from. With `EVERY_POSITION` and `LAST_POSITION` they are tokens, and
+    those that are not `IGNORED` are supervised; with `SEQUENCE_MEAN` and `PAIR_OF_MEANS` each sequence has one of
+    `classes`. A task computes no measure. It names those that show how well a stack does, and it gives facts about each
+    target (`Batch.slices`) to break the measures down by.
     """
 
-    supervised: ClassVar[str]  # in one sentence: which positions are predicted, and what from
-    measures: ClassVar[tuple[str, ...]]  # keys of hybridlab.records.measures.MEASURES, the headline first
-    slices: tuple[str, ...]  # keys of hybridlab.records.slices.SLICES; `document` and `position` at least
-    source: ClassVar[str]  # where the task was published, or where its data are from
+    predicts: ClassVar[str]  # one sentence: which positions are predicted, and from what
+    measures: ClassVar[tuple[str, ...]]  # names of measures, the headline first
+    slices: tuple[Slice, ...]  # those of every batch; DOCUMENT and POSITION at least
+    source: ClassVar[str]  # where the task was published, or where its data come from
     unit: str  # what a token is: byte | token (of a tokeniser) | symbol
 
-    windowed: bool = False  # long documents are read in windows; else examples are rows of their own
+    windowed: bool = False  # True: long documents are read in windows; False: each example is one sequence
     causal: bool = True  # no position may see what comes after it
-    classes: int | None = None  # of an encoder task
-    pair: bool = False  # the class is of two documents, 0 and 1 of a row, that are encoded apart and compared
-    bottleneck: bool = False  # one vector, that of a row's last position, must tell every target of the row
-    vocabulary: int  # ids of inputs, and of targets that are no classes, are below it
-    length: int  # tokens of a training row
-    batch: int  # rows of a training step
-    bytes_of_token: Any = (
-        None  # int64 [vocabulary]: how many bytes of text each token stands for, where it stands for text
-    )
+    readout: Readout = Readout.EVERY_POSITION
+    classes: int | None = None  # how many, where a sequence has one; None: targets are tokens
+    vocabulary: int  # ids of inputs, and of targets that are tokens, are below it
+    length: int  # tokens of a training sequence
+    batch: int  # sequences of a training step
+    bytes_of_token: Any = None  # int64 [vocabulary]: how many bytes of text each token stands for; None: no text
 
     @property
     def tokens_per_step(self) -> int:
-        """The tokens, padding included, that a training step reads."""
+        """The number of tokens that a training step reads, padding included."""
         return self.batch * self.length
 
     def train_batch(self, step: int) -> Batch:
-        """Draw the rows of a training step: a pure function of the task's settings, its seed and `step`."""
+        """Draw the batch of a training step: a pure function of the task's settings, its seed and `step`."""
         raise NotImplementedError
 
     def evaluation_batches(
         self, split: str, *, window: int, stride: int, limit: int | None, batch: int
     ) -> Iterator[Batch]:
-        """Yield what is scored of a split, the same for every seed, each target once.
+        """Yield the batches that a split is scored on, the same for every seed, with each target supervised once.
 
-        Long documents are read by windows of `window` tokens every `stride`, the first `limit` tokens of each (null: all).
-        A task whose examples are rows of their own yields them whole: `limit` is then how many at most. `batch` is the
-        number of rows at a time.
+        Of long documents the first `limit` tokens (None: all) are read in windows of `window` tokens every `stride`. A
+        task whose examples are single sequences yields at most `limit` of them, whole. `batch` is the number of
+        sequences of a batch.
         """
         raise NotImplementedError
+
+    def validation_batches(self) -> Iterator[Batch]:
+        """Yield the batches of the validation split that a run's validation loss is computed on.
+
+        Windows are as long as training sequences and do not overlap; `VALIDATION_LIMIT` tokens of each document, or
+        examples, are read.
+        """
+        return self.evaluation_batches(
+            "validation", window=self.length, stride=self.length, limit=VALIDATION_LIMIT, batch=VALIDATION_BATCH
+        )
 
     def describe(self) -> dict[str, Any]:
         """Return facts about the data for the record: sizes, distribution of lengths, digests."""
         return {}
 
     def baselines(self, split: str, *, window: int, limit: int | None) -> dict[int, float]:
-        """Return bits per byte of byte n-gram models, by bytes of context, on what is scored of a split, where it is text."""
+        """Return the bits per byte of byte n-gram models on the scored text of a split, by bytes of context; {} without text."""
         return {}

@@ -29,9 +29,7 @@ RELATIVE_POSITION = Slice(
     labels=("0-1x", "1-2x", "2-4x", "4-8x", "8x-"),
 )
 LENGTH = Slice("length", "tokens of the example", POWERS_OF_TWO, first=16)
-PAIRS = Slice("pairs", "key-value pairs in the example", prominent=True)
 DISTANCE = Slice("distance", "tokens between the target and the position that determines it", POWERS_OF_TWO)
-DEPTH = Slice("depth", "where in the document the needle lies, in tenths of it")
 RECALL = Slice(
     "recall",
     "whether the target completes an n-gram that its document has shown before and that is rare in training",

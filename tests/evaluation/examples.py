@@ -8,18 +8,28 @@ from hybridlab.evaluation.quality import Quality
 from hybridlab.mixers.base import Mixer
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import expand
+from hybridlab.stack.readout import Readout
+from hybridlab.tasks import slices
 from hybridlab.tasks.base import Task
+from hybridlab.tasks.slices import Slice
+
+DECLARED = {each.name: each for each in vars(slices).values() if isinstance(each, Slice)}
+
+
+def readout_of(classes):
+    """Return the readout of a decoder, or of an encoder where there are classes."""
+    return Readout.EVERY_POSITION if classes is None else Readout.SEQUENCE_MEAN
 
 
 class Given(Task):
     """A task that scores the batches that it is given, whatever the split; it trains on the first."""
 
-    supervised, source, unit = "what is given", "given", "symbol"
+    predicts, source, unit = "what is given", "given", "symbol"
 
-    def __init__(self, batches, *, vocabulary, measures=("nll",), classes=None, bytes_of_token=None, bottleneck=False):
+    def __init__(self, batches, *, vocabulary, measures=("nll",), classes=None, bytes_of_token=None, readout=None):
         self.batches, self.vocabulary, self.measures, self.classes = batches, vocabulary, measures, classes
-        self.bytes_of_token, self.bottleneck = bytes_of_token, bottleneck
-        self.slices = tuple(batches[0].slices)
+        self.bytes_of_token, self.readout = bytes_of_token, readout or readout_of(classes)
+        self.slices = tuple(DECLARED.get(name, Slice(name, name)) for name in batches[0].slices)
         self.batch, self.length = batches[0].inputs.shape
 
     def train_batch(self, step):
@@ -29,11 +39,11 @@ class Given(Task):
         return iter(self.batches)
 
 
-def stack_of(groups, vocabulary, *, width=32, channel=None, classes=None, causal=True, bottleneck=False):
+def stack_of(groups, vocabulary, *, width=32, channel=None, classes=None, causal=True, readout=None):
     """Build a stack with the weights of seed 0."""
     torch.manual_seed(0)
     plan = expand({"width": width, "groups": groups, "channel": channel}, {}, mixer_files(), causal=causal)
-    return Stack(plan, vocabulary, classes, bottleneck=bottleneck).eval()
+    return Stack(plan, vocabulary, readout=readout or readout_of(classes), classes=classes).eval()
 
 
 def quality_of(**settings):

@@ -13,6 +13,7 @@ from hybridlab.evaluation.passes.calibration import calibrate
 from hybridlab.evaluation.passes.samples import samples
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import expand
+from hybridlab.stack.readout import Readout
 from hybridlab.tasks.batch import IGNORED, Batch
 from tests.evaluation.examples import Given, quality_of, stack_of
 
@@ -35,11 +36,11 @@ def batch():
 
 
 def task_of(batch):
-    return Given([batch], vocabulary=VOCABULARY, measures=("accuracy", "nll"), bottleneck=True)
+    return Given([batch], vocabulary=VOCABULARY, measures=("accuracy", "nll"), readout=Readout.LAST_POSITION)
 
 
 def test_it_is_scored_where_it_is_supervised_and_a_lens_reads_earlier_streams_alike(batch):
-    stack = stack_of(GROUPS, VOCABULARY, bottleneck=True)
+    stack = stack_of(GROUPS, VOCABULARY, readout=Readout.LAST_POSITION)
     rows = {row.name: row for row in quality_of().measure(stack, task_of(batch), CPU)}
     with torch.no_grad():
         *_, early, last = stack.residuals(batch.inputs)
@@ -57,7 +58,7 @@ def test_it_is_scored_where_it_is_supervised_and_a_lens_reads_earlier_streams_al
 
 
 def test_everything_is_looked_at_from_the_last_position(batch):
-    stack = stack_of(GROUPS, VOCABULARY, bottleneck=True)
+    stack = stack_of(GROUPS, VOCABULARY, readout=Readout.LAST_POSITION)
     drawn = samples(stack, [batch], 1.0, 8, CPU)
     assert [(sample.places.tolist(), sample.at.tolist(), sample.unit) for sample in drawn] == [
         ([11], [11], unit) for unit in range(4)
@@ -65,7 +66,7 @@ def test_everything_is_looked_at_from_the_last_position(batch):
 
 
 def test_memory_is_the_gradient_of_the_loss_of_the_row(batch):
-    stack, task = stack_of({"all": {"mixer": "full"}}, VOCABULARY, bottleneck=True).double(), task_of(batch)
+    stack, task = stack_of({"all": {"mixer": "full"}}, VOCABULARY, readout=Readout.LAST_POSITION).double(), task_of(batch)
     rows = {row.name: row.value for row in Memory(share=1.0).measure(stack, task, [batch], CPU, "test")}
     lags = torch.arange(11, -1, -1, dtype=torch.float64)
     expected = []
@@ -80,7 +81,7 @@ def test_memory_is_the_gradient_of_the_loss_of_the_row(batch):
 
 
 def test_calibration_maps_the_last_position_and_averages_over_all(batch):
-    stack = stack_of(GROUPS, VOCABULARY, bottleneck=True)
+    stack = stack_of(GROUPS, VOCABULARY, readout=Readout.LAST_POSITION)
     with torch.no_grad():
         found = calibrate(stack, task_of(batch), [1], 1, CPU)
         mixer = stack.layers[0].mixer
@@ -91,17 +92,17 @@ def test_calibration_maps_the_last_position_and_averages_over_all(batch):
 
 
 def test_it_is_not_streamed(batch):
-    stack = stack_of(GROUPS, VOCABULARY, bottleneck=True)
+    stack = stack_of(GROUPS, VOCABULARY, readout=Readout.LAST_POSITION)
     assert Streaming().measure(stack, task_of(batch), [batch], CPU, "test") == []
 
 
 @pytest.mark.parametrize("planted", ["SequenceMaximum", "BidirectionalConvolution"])
 def test_a_planted_leak_is_found_though_the_whole_row_is_read_by_design(planted, tmp_path):
-    assert stack_leak(stack_of(GROUPS, VOCABULARY, bottleneck=True), (7, 33)) is None
+    assert stack_leak(stack_of(GROUPS, VOCABULARY, readout=Readout.LAST_POSITION), (7, 33)) is None
     (tmp_path / "planted.yaml").write_text(f"_target_: tests.evaluation.test_leak.{planted}\n")
     files = {**mixer_files(), "planted": tmp_path / "planted.yaml"}
     plan = expand({"width": 64, "groups": {"all": {"mixer": "full planted"}}}, {}, files)
-    stack = Stack(plan, VOCABULARY, bottleneck=True)
+    stack = Stack(plan, VOCABULARY, readout=Readout.LAST_POSITION)
     assert stack_leak(stack, (7, 33)) is not None
     with pytest.raises(ConfigError, match="mixer `planted`"):
         check_plan(plan, stack, row=33)

@@ -7,12 +7,15 @@ from hybridlab.config import mixer_files
 from hybridlab.errors import ConfigError
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import expand
+from hybridlab.stack.readout import Readout
 
 
-def encoder(mixer, mixers=None, *, width=32, pair=False):
+def encoder(mixer, mixers=None, *, width=32, readout=Readout.SEQUENCE_MEAN):
     stack = {"width": width, "groups": {"all": {"layers": 2, "mixer": mixer}}}
     torch.manual_seed(0)
-    return Stack(expand(stack, mixers or {}, mixer_files(), causal=False), 20, classes=5, pair=pair).double().eval()
+    return (
+        Stack(expand(stack, mixers or {}, mixer_files(), causal=False), 20, readout=readout, classes=5).double().eval()
+    )
 
 
 def test_a_row_gets_the_logits_of_its_classes():
@@ -49,7 +52,7 @@ def test_padding_changes_nothing(mixer):
 
 @pytest.mark.parametrize("mixer", mixer_files())
 def test_the_documents_of_a_pair_are_encoded_apart_and_compared(mixer):
-    stack, rows = encoder(mixer, width=64, pair=True), torch.randint(19, (1, 50))
+    stack, rows = encoder(mixer, width=64, readout=Readout.PAIR_OF_MEANS), torch.randint(19, (1, 50))
     documents = torch.tensor([[0] * 30 + [1] * 12 + [-1] * 8])
     one, other = (stack.norm(stack.hidden(rows[:, piece]).mean(1)) for piece in (slice(0, 30), slice(30, 42)))
     expected = stack.head(torch.cat([one, other, one * other, one - other], dim=-1))

@@ -51,7 +51,7 @@ def test_every_stack_of_the_configuration_is_built_from_its_name():
     from hydra import compose, initialize_config_dir
 
     from hybridlab.config import conf_dir, register
-    from hybridlab.training.job import prepare
+    from hybridlab.training.spec import prepare
 
     register()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

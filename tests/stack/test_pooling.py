@@ -9,6 +9,7 @@ from hybridlab.ops.attention.sinusoidal_encoding import sinusoidal_encoding
 from hybridlab.stack.measure import parameters
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import expand
+from hybridlab.stack.readout import Readout
 from hybridlab.tasks.synthetic.compression import Compression
 from hybridlab.training.module import StackModule
 from hybridlab.training.optimiser import AdamWCosine
@@ -16,10 +17,10 @@ from hybridlab.training.optimiser import AdamWCosine
 WIDTH, VOCABULARY = 32, 11
 
 
-def stack_of(mixer="full short_conv", *, width=WIDTH, bottleneck=True):
+def stack_of(mixer="full short_conv", *, width=WIDTH, readout=Readout.LAST_POSITION):
     torch.manual_seed(0)
     plan = expand({"width": width, "groups": {"all": {"mixer": mixer}}}, {}, mixer_files())
-    return Stack(plan, VOCABULARY, bottleneck=bottleneck)
+    return Stack(plan, VOCABULARY, readout=readout)
 
 
 def stream(length=9):
@@ -48,7 +49,7 @@ def test_every_logit_depends_on_the_whole_row_by_way_of_causal_layers():
 
 def test_the_perceptron_is_that_of_the_published_autoencoder():
     stack, x = stack_of().double(), stream()
-    first, second = (layer for layer in stack.reading.perceptron if isinstance(layer, torch.nn.Linear))  # type: ignore[union-attr]
+    first, second = (layer for layer in stack.pooling.perceptron if isinstance(layer, torch.nn.Linear))  # type: ignore[union-attr]
     for row, found in zip(x, stack.read(x), strict=True):
         for place, logits in enumerate(found):
             h = F.rms_norm(row[-1] + sinusoidal_encoding(9, WIDTH)[place], (WIDTH,))
@@ -58,7 +59,7 @@ def test_the_perceptron_is_that_of_the_published_autoencoder():
 
 
 def test_the_perceptron_and_the_head_of_its_own_are_counted_trained_and_drawn_like_other_maps():
-    stack, plain = stack_of(), stack_of(bottleneck=False)
+    stack, plain = stack_of(), stack_of(readout=Readout.EVERY_POSITION)
     assert stack.head.weight is not stack.embedding.weight
     perceptron = 2 * (WIDTH * WIDTH + WIDTH) + 2 * WIDTH
     assert parameters(stack) == parameters(plain) + perceptron + VOCABULARY * WIDTH
@@ -79,7 +80,7 @@ def test_a_row_is_not_packed_nor_told_before_it_is_over():
     stack, tokens = stack_of(), torch.randint(VOCABULARY, (1, 6))
     with pytest.raises(AssertionError, match="without padding"):
         stack(tokens, torch.zeros_like(tokens))
-    with pytest.raises(AssertionError, match="not read token by token"):
+    with pytest.raises(AssertionError, match="cannot be read token by token"):
         stack.extend(tokens, stack.initial_state(1))
 
 

@@ -1,6 +1,6 @@
 """What every task under conf/task keeps, whatever it is about."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ from published_data import WRITERS
 
 from hybridlab.build import build
 from hybridlab.errors import ConfigError
-from hybridlab.records.measures import MEASURES
-from hybridlab.records.slices import SLICES
 from hybridlab.tasks.base import SPLITS, Task
 from hybridlab.tasks.batch import IGNORED, Batch
+from hybridlab.tasks.check import check_readout, check_slices
+from hybridlab.tasks.slices import DOCUMENT, POSITION
 from hybridlab.training.stream import BatchStream
 
 CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "task").glob("*.yaml"))
@@ -74,10 +74,10 @@ def test_there_are_tasks():
 
 def test_a_task_says_what_it_is(task: Task):
     assert isinstance(task, Task)
-    assert set(task.measures) <= set(MEASURES)
     assert task.measures
-    assert {"document", "position"} <= set(task.slices) <= set(SLICES)
-    assert task.supervised
+    assert all(isinstance(name, str) for name in task.measures)
+    assert {DOCUMENT, POSITION} <= set(task.slices)
+    assert task.predicts
     assert task.source
     assert task.unit in ("byte", "token", "symbol")
 
@@ -139,9 +139,25 @@ def test_inputs_and_targets_are_in_range(task: Task, batches: list[Batch]):
         assert supervised.max() < (task.vocabulary if task.classes is None else task.classes)
 
 
+def test_its_readout_is_one(task: Task):
+    check_readout(task)
+
+
+def test_validation_batches_are_windows_of_the_training_length(task: Task, monkeypatch: pytest.MonkeyPatch):
+    asked: dict[str, Any] = {}
+
+    def record(split: str, **layout: Any) -> Iterator[Batch]:
+        asked.update(layout, split=split)
+        return iter(())
+
+    monkeypatch.setattr(task, "evaluation_batches", record)
+    assert list(task.validation_batches()) == []
+    assert asked == {"split": "validation", "window": task.length, "stride": task.length, "limit": 1024, "batch": 8}
+
+
 def test_slices_are_aligned_with_targets(task: Task, batches: list[Batch]):
     for batch in batches:
-        assert set(batch.slices) == set(task.slices)
+        check_slices(task, batch)
         supervised = batch.targets != IGNORED
         for values in batch.slices.values():
             assert values.dtype == torch.int64

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from hybridlab.config import mixer_files
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import expand
+from hybridlab.stack.readout import Readout
 from hybridlab.tasks.batch import IGNORED, Batch
 from hybridlab.training.module import StackModule
 from hybridlab.training.optimiser import AdamWCosine
@@ -14,11 +15,11 @@ from hybridlab.training.optimiser import AdamWCosine
 VOCABULARY = 13
 
 
-def module_of(*, classes=None, bottleneck=False):
+def module_of(*, classes=None, readout=Readout.EVERY_POSITION):
     torch.manual_seed(0)
     groups = {"all": {"layers": 2, "mixer": ["full", "short_conv"]}}
     plan = expand({"width": 32, "groups": groups}, {}, mixer_files(), causal=classes is None)
-    return StackModule(Stack(plan, VOCABULARY, classes, bottleneck=bottleneck).double(), AdamWCosine(lr=1e-3), 10)
+    return StackModule(Stack(plan, VOCABULARY, readout=readout, classes=classes).double(), AdamWCosine(lr=1e-3), 10)
 
 
 def batch_of(share, documents=None):
@@ -37,10 +38,10 @@ def naive(module, batch):
     return F.cross_entropy(logits.flatten(0, -2), batch.targets.flatten(), ignore_index=IGNORED)
 
 
-@pytest.mark.parametrize("bottleneck", [False, True])
+@pytest.mark.parametrize("readout", [Readout.EVERY_POSITION, Readout.LAST_POSITION])
 @pytest.mark.parametrize("share", [0.1, 0.6, 1.0])
-def test_loss_and_gradients_are_those_of_all_logits(share, bottleneck):
-    module, batch = module_of(bottleneck=bottleneck), batch_of(share)
+def test_loss_and_gradients_are_those_of_all_logits(share, readout):
+    module, batch = module_of(readout=readout), batch_of(share)
     found, expected = step(module, batch), naive(module, batch)
     torch.testing.assert_close(found, expected, rtol=1e-13, atol=0)
     parameters = list(module.parameters())
@@ -55,7 +56,7 @@ def test_packed_rows_too():
 
 
 def test_an_encoder_learns_the_class_of_each_row():
-    module, batch = module_of(classes=4), batch_of(1.0)._replace(targets=torch.tensor([3, 0, 2]))
+    module, batch = module_of(classes=4, readout=Readout.SEQUENCE_MEAN), batch_of(1.0)._replace(targets=torch.tensor([3, 0, 2]))
     found, expected = step(module, batch), naive(module, batch)
     torch.testing.assert_close(found, expected, rtol=1e-13, atol=0)
     parameters = list(module.parameters())

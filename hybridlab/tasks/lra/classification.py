@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from hybridlab.stack.readout import Readout
 from hybridlab.tasks.base import Task
 from hybridlab.tasks.batch import Batch
 from hybridlab.tasks.settings import check_evaluation, require_whole
+from hybridlab.tasks.slices import DOCUMENT, LENGTH, POSITION
 
 
 class Example(NamedTuple):
@@ -28,17 +30,22 @@ class Classification(Task):
     """
 
     causal = False
+    readout = Readout.SEQUENCE_MEAN
     measures = ("accuracy", "nll")
-    slices = ("document", "position", "length")
+    slices = (DOCUMENT, POSITION, LENGTH)
     padding: int = 0  # the token of no document
 
     def __init__(self, *, seed: int, length: int, batch: int) -> None:
         require_whole("seed", seed, least=0)
-        require_whole("length", length, least=2 if self.pair else 1)
+        require_whole("length", length, least=2 if self._is_pair else 1)
         require_whole("batch", batch, least=1)
         self.seed = seed
         self.length = length
         self.batch = batch
+
+    @property
+    def _is_pair(self) -> bool:
+        return self.readout == Readout.PAIR_OF_MEANS
 
     def draw(self, generator: np.random.Generator, count: int) -> Sequence[Example]:
         """Draw training examples."""
@@ -68,7 +75,7 @@ class Classification(Task):
 
     def _batch(self, examples: Sequence[Example], first: int, length: int | None) -> Batch:
         """Lay the examples numbered from `first` into rows of `length` tokens, or of as many as the longest has."""
-        most = self.length // 2 if self.pair else self.length
+        most = self.length // 2 if self._is_pair else self.length
         texts = [[text[:most] for text in example.texts] for example in examples]
         lengths = np.array([sum(map(len, each)) for each in texts])
         tokens = np.full((len(texts), length or max(1, lengths.max())), self.padding)
@@ -85,7 +92,7 @@ class Classification(Task):
             torch.from_numpy(tokens),
             torch.tensor([example.label for example in examples]),
             {name: torch.from_numpy(values) for name, values in facts.items()},
-            torch.from_numpy(documents) if self.pair or documents.any() else None,
+            torch.from_numpy(documents) if self._is_pair or documents.any() else None,
         )
 
 

@@ -23,7 +23,7 @@ class LRAImage(Stored):
     split, as in the Long Range Arena.
     """
 
-    supervised = "the class of the picture, once a row, from its grey values"
+    predicts = "the class of the picture, once a row, from its grey values"
     source = "CIFAR-10, Krizhevsky 2009, as in the Long Range Arena, arXiv:2011.04006"
     unit = "symbol"
     vocabulary = 256

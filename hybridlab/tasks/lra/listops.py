@@ -30,7 +30,7 @@ class ListOps(Classification):
     split, and of the test split.
     """
 
-    supervised = "the value of the whole list, once a row, from all its tokens"
+    predicts = "the value of the whole list, once a row, from all its tokens"
     source = "ListOps, arXiv:1804.06028; lengths and depth of the Long Range Arena, arXiv:2011.04006"
     unit = "symbol"
     vocabulary = VOCABULARY

@@ -23,7 +23,7 @@ class LRAPathfinder(Stored):
     their names, is for validation and for testing. Pictures whose files are empty are left out, as there.
     """
 
-    supervised = "whether a path joins the two marks, once a row, from the picture's grey values"
+    predicts = "whether a path joins the two marks, once a row, from the picture's grey values"
     source = "Pathfinder, arXiv:1805.08315, as in the Long Range Arena, arXiv:2011.04006"
     unit = "symbol"
     vocabulary = 256

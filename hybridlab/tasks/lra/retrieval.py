@@ -7,6 +7,7 @@ from typing import overload
 import numpy as np
 
 from hybridlab.errors import ConfigError
+from hybridlab.stack.readout import Readout
 from hybridlab.tasks.lra.classification import Example, Stored
 from hybridlab.tasks.lra.published_folder import published_folder
 
@@ -25,13 +26,13 @@ class LRARetrieval(Stored):
     apart and compares their means. `path` is the folder with the published .tsv files, a pair a line; the splits are theirs.
     """
 
-    supervised = "whether one paper cites the other, once a row, from the bytes of both, encoded apart"
+    predicts = "whether one paper cites the other, once a row, from the bytes of both, encoded apart"
     source = "ACL Anthology Network, Radev et al. 2013, as in the Long Range Arena, arXiv:2011.04006"
     unit = "byte"
     vocabulary = 257  # the bytes and padding
     padding = 256
     classes = 2
-    pair = True
+    readout = Readout.PAIR_OF_MEANS
 
     def __init__(self, *, seed: int, path: str, length: int = 8000, batch: int = 32) -> None:
         super().__init__(seed=seed, length=length, batch=batch)

@@ -24,7 +24,7 @@ class LRAText(Stored):
     or twice, is left out.
     """
 
-    supervised = "whether the review is positive, once a row, from its bytes"
+    predicts = "whether the review is positive, once a row, from its bytes"
     source = "IMDB reviews, Maas et al. 2011, as in the Long Range Arena, arXiv:2011.04006"
     unit = "byte"
     vocabulary = 257  # the bytes and padding

@@ -165,7 +165,8 @@ class Synthetic(Task):
             "relative_position": relative_position(torch.arange(length), self.length).numpy(),
             "length": np.int64(size.length),
         }
-        facts = {name: examples.slices[name] if name in examples.slices else common[name] for name in self.slices}
+        declared = {each.name for each in self.slices}
+        facts = {name: fact for name, fact in common.items() if name in declared} | examples.slices
         return Batch(
             torch.from_numpy(examples.inputs.copy()),
             torch.from_numpy(examples.targets.copy()),

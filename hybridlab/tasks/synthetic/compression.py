@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from hybridlab.stack.readout import Readout
 from hybridlab.tasks.settings import require_whole
+from hybridlab.tasks.slices import DISTANCE, DOCUMENT, LENGTH, POSITION
 from hybridlab.tasks.synthetic.base import Examples, Segment
 from hybridlab.tasks.synthetic.draws import Draws
 from hybridlab.tasks.synthetic.sized import Sized
@@ -14,10 +16,10 @@ class Compression(Sized):
     The vector of that last position must tell every token of the row, the compression token included, as in MAD's code.
     """
 
-    supervised = "every token of the row, from the vector at its last position alone"
-    slices = ("document", "position", "length", "distance")
+    predicts = "every token of the row, from the vector at its last position alone"
+    slices = (DOCUMENT, POSITION, LENGTH, DISTANCE)
     source = "arXiv:2403.17844, MAD"
-    bottleneck = True
+    readout = Readout.LAST_POSITION
 
     def __init__(
         self,

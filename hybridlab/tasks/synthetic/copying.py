@@ -6,6 +6,7 @@ import numpy as np
 
 from hybridlab.tasks.batch import IGNORED
 from hybridlab.tasks.settings import require_even, require_whole
+from hybridlab.tasks.slices import DISTANCE, DOCUMENT, LENGTH, POSITION
 from hybridlab.tasks.synthetic.base import Examples, Segment
 from hybridlab.tasks.synthetic.draws import Draws
 from hybridlab.tasks.synthetic.sized import Sized
@@ -17,8 +18,8 @@ class Copying(Sized):
     From the separator on, each token predicts the next of the string.
     """
 
-    supervised = "the string once more, from the separator on"
-    slices = ("document", "position", "length", "distance")
+    predicts = "the string once more, from the separator on"
+    slices = (DOCUMENT, POSITION, LENGTH, DISTANCE)
     source = "arXiv:2402.01032"
 
     def __init__(

@@ -6,6 +6,7 @@ from jaxtyping import Int64
 from hybridlab.errors import ConfigError
 from hybridlab.tasks.batch import IGNORED
 from hybridlab.tasks.settings import require_choice, require_whole
+from hybridlab.tasks.slices import DISTANCE, DOCUMENT, LENGTH, POSITION
 from hybridlab.tasks.synthetic.base import Examples, Segment
 from hybridlab.tasks.synthetic.draws import Draws
 from hybridlab.tasks.synthetic.in_context_recall import TRAIN_ON
@@ -23,10 +24,8 @@ class FuzzyRecall(Sized):
     target, padding included, as in MAD's code, or the same as is scored (`train_on: recalled`).
     """
 
-    supervised = (
-        "the value of each key shown before, token by token; in training every next token, unless told otherwise"
-    )
-    slices = ("document", "position", "length", "distance")
+    predicts = "the value of each key shown before, token by token; in training every next token, unless told otherwise"
+    slices = (DOCUMENT, POSITION, LENGTH, DISTANCE)
     source = "arXiv:2403.17844, MAD"
 
     def __init__(

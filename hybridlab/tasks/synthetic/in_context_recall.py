@@ -5,6 +5,7 @@ import numpy as np
 from hybridlab.errors import ConfigError
 from hybridlab.tasks.batch import IGNORED
 from hybridlab.tasks.settings import require_choice, require_even, require_share, require_whole
+from hybridlab.tasks.slices import DISTANCE, DOCUMENT, LENGTH, POSITION
 from hybridlab.tasks.synthetic.base import Examples, Segment
 from hybridlab.tasks.synthetic.draws import Draws
 from hybridlab.tasks.synthetic.sized import Sized
@@ -22,8 +23,8 @@ class InContextRecall(Sized):
     the key. In training every next token is a target, as in MAD's code, or the same as is scored (`train_on: recalled`).
     """
 
-    supervised = "the value of each key shown before, at the key; in training every next token, unless told otherwise"
-    slices = ("document", "position", "length", "distance")
+    predicts = "the value of each key shown before, at the key; in training every next token, unless told otherwise"
+    slices = (DOCUMENT, POSITION, LENGTH, DISTANCE)
     source = "arXiv:2403.17844, MAD"
 
     def __init__(

@@ -6,6 +6,7 @@ import numpy as np
 
 from hybridlab.tasks.batch import IGNORED
 from hybridlab.tasks.settings import require_whole
+from hybridlab.tasks.slices import DISTANCE, DOCUMENT, LENGTH, POSITION
 from hybridlab.tasks.synthetic.base import Examples, Segment
 from hybridlab.tasks.synthetic.draws import Draws
 from hybridlab.tasks.synthetic.sized import Sized
@@ -17,8 +18,8 @@ class Induction(Sized):
     The trigger is token `vocabulary` - 1, the others are below it. Only the end of a row is predicted.
     """
 
-    supervised = "the token that followed the trigger, at the trigger that ends the row"
-    slices = ("document", "position", "length", "distance")
+    predicts = "the token that followed the trigger, at the trigger that ends the row"
+    slices = (DOCUMENT, POSITION, LENGTH, DISTANCE)
     source = "arXiv:2212.14052; lengths of arXiv:2312.00752, section 4.1.2"
 
     def __init__(

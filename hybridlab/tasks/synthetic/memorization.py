@@ -4,6 +4,7 @@ import numpy as np
 
 from hybridlab.tasks.batch import IGNORED
 from hybridlab.tasks.settings import require_even, require_whole
+from hybridlab.tasks.slices import DOCUMENT, LENGTH, POSITION
 from hybridlab.tasks.synthetic.base import Examples, Segment
 from hybridlab.tasks.synthetic.draws import Draws
 from hybridlab.tasks.synthetic.sized import Sized
@@ -18,8 +19,8 @@ class Memorization(Sized):
     Training and held-out rows share the facts, as they must: what differs is which keys are asked for, and in what order.
     """
 
-    supervised = "the value of a key, at the mark behind it"
-    slices = ("document", "position", "length")
+    predicts = "the value of a key, at the mark behind it"
+    slices = (DOCUMENT, POSITION, LENGTH)
     source = "arXiv:2403.17844, MAD"
 
     def __init__(

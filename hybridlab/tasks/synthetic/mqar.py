@@ -8,8 +8,11 @@ import numpy as np
 from hybridlab.errors import ConfigError, near_miss
 from hybridlab.tasks.batch import IGNORED
 from hybridlab.tasks.settings import require_even, require_whole
+from hybridlab.tasks.slices import DISTANCE, DOCUMENT, LENGTH, POSITION, Slice
 from hybridlab.tasks.synthetic.base import Examples, Synthetic
 from hybridlab.tasks.synthetic.draws import Draws
+
+PAIRS = Slice("pairs", "key-value pairs in the example", prominent=True)
 
 
 class Segment(NamedTuple):
@@ -34,8 +37,8 @@ class MQAR(Synthetic):
     {length, pairs, examples}, with `length` that of the longest row to train on.
     """
 
-    supervised = "the value, at each key that is shown again"
-    slices = ("document", "position", "length", "pairs", "distance")
+    predicts = "the value, at each key that is shown again"
+    slices = (DOCUMENT, POSITION, LENGTH, PAIRS, DISTANCE)
     source = "arXiv:2312.04927, Zoology"
 
     def __init__(

@@ -8,10 +8,13 @@ import numpy as np
 from hybridlab.errors import ConfigError
 from hybridlab.tasks.batch import IGNORED
 from hybridlab.tasks.settings import require_choice, require_whole
+from hybridlab.tasks.slices import DISTANCE, DOCUMENT, LENGTH, POSITION, RELATIVE_POSITION, Slice
 from hybridlab.tasks.synthetic.base import Examples, Segment
 from hybridlab.tasks.synthetic.draws import Draws
 from hybridlab.tasks.synthetic.sized import Sized
 from hybridlab.tasks.text.haystack import VOCABULARY, Haystack
+
+DEPTH = Slice("depth", "where in the document the needle lies, in tenths of it")
 
 _NEEDLE = b" The pass key is ", b". Remember it. "
 _QUESTION = b" What is the pass key? The pass key is "
@@ -27,8 +30,8 @@ class Passkey(Sized):
     before it given; in training too (`train_on: key`), or else every byte of the row. The text is of the row's split.
     """
 
-    supervised = "the digits of the key, at the end; in training every byte, if told so"
-    slices = ("document", "position", "relative_position", "length", "distance", "depth")
+    predicts = "the digits of the key, at the end; in training every byte, if told so"
+    slices = (DOCUMENT, POSITION, RELATIVE_POSITION, LENGTH, DISTANCE, DEPTH)
     source = "arXiv:2305.16300, section 4.2; arXiv:2404.06654"
     unit = "byte"
     vocabulary = VOCABULARY

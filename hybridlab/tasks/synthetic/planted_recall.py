@@ -7,6 +7,7 @@ import numpy as np
 
 from hybridlab.errors import ConfigError
 from hybridlab.tasks.settings import require_whole
+from hybridlab.tasks.slices import DISTANCE, DOCUMENT, LENGTH, POSITION, RECALL, RECALL_DISTANCE, RELATIVE_POSITION
 from hybridlab.tasks.synthetic.base import Examples, Segment
 from hybridlab.tasks.synthetic.draws import Draws
 from hybridlab.tasks.synthetic.sized import Sized
@@ -22,9 +23,9 @@ class PlantedRecall(Sized):
     text, but for a chance of one in 256^cue per place. First comings and cues are in no bucket of `recall`; the text is.
     """
 
-    supervised = "every byte, from those before it; the first, from a mark that stands in front of it"
+    predicts = "every byte, from those before it; the first, from a mark that stands in front of it"
     measures = ("nll", "accuracy", "bits_per_byte")
-    slices = ("document", "position", "relative_position", "length", "recall", "recall_distance", "distance")
+    slices = (DOCUMENT, POSITION, RELATIVE_POSITION, LENGTH, RECALL, RECALL_DISTANCE, DISTANCE)
     source = "hybridlab, after the recall hits of arXiv:2312.04927"
     unit = "byte"
     vocabulary = VOCABULARY

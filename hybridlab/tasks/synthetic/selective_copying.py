@@ -7,6 +7,7 @@ import numpy as np
 from hybridlab.errors import ConfigError
 from hybridlab.tasks.batch import IGNORED
 from hybridlab.tasks.settings import require_whole
+from hybridlab.tasks.slices import DISTANCE, DOCUMENT, LENGTH, POSITION
 from hybridlab.tasks.synthetic.base import Examples, Segment
 from hybridlab.tasks.synthetic.draws import Draws
 from hybridlab.tasks.synthetic.sized import Sized
@@ -20,8 +21,8 @@ class SelectiveCopying(Sized):
     token as its target, at its own place.
     """
 
-    supervised = "the tokens that are not blank, in their order, at the blanks that end the row"
-    slices = ("document", "position", "length", "distance")
+    predicts = "the tokens that are not blank, in their order, at the blanks that end the row"
+    slices = (DOCUMENT, POSITION, LENGTH, DISTANCE)
     source = "arXiv:2403.17844, MAD; arXiv:2312.00752"
 
     def __init__(

@@ -11,6 +11,7 @@ from hybridlab.tasks.base import Task
 from hybridlab.tasks.batch import Batch
 from hybridlab.tasks.relative_position import relative_position
 from hybridlab.tasks.settings import check_evaluation, require_whole
+from hybridlab.tasks.slices import DOCUMENT, LENGTH, POSITION, RECALL, RECALL_DISTANCE, RELATIVE_POSITION
 from hybridlab.tasks.text.corpus import Division, open_corpus
 from hybridlab.tasks.text.files import Files
 from hybridlab.tasks.text.hub import Hub
@@ -33,9 +34,9 @@ class Documents(Task):
     """
 
     windowed = True
-    supervised = "every token of a document, from those before it; the first, from a mark that stands in front of it"
+    predicts = "every token of a document, from those before it; the first, from a mark that stands in front of it"
     measures = ("bits_per_byte", "nll", "perplexity")
-    slices = ("document", "position", "relative_position", "length")
+    slices = (DOCUMENT, POSITION, RELATIVE_POSITION, LENGTH)
     source = "files of the user's, a dataset of the Hugging Face hub, or the State of the Union addresses"
 
     def __init__(
@@ -71,7 +72,7 @@ class Documents(Task):
         self.splits = corpus.splits
         if recall is not None:
             self.splits = Recalled(corpus.splits, Rule.of(recall))
-            self.slices = (*type(self).slices, "recall", "recall_distance")
+            self.slices = (*type(self).slices, RECALL, RECALL_DISTANCE)
         self.facts = corpus.facts
         self.unit = corpus.tokeniser.unit
         self.bytes_of_token = corpus.tokeniser.bytes_of_token

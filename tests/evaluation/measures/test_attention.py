@@ -10,7 +10,7 @@ from hybridlab.evaluation.measures.attention import Attention
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import expand
 from hybridlab.tasks.batch import IGNORED, Batch
-from tests.evaluation.examples import Given
+from tests.evaluation.examples import Given, readout_of
 
 CPU = torch.device("cpu")
 
@@ -19,7 +19,7 @@ def stack_of(classes=None, **mixers):
     torch.manual_seed(0)
     groups = {group: {"mixer": mixer} for group, mixer in mixers.items()}
     plan = expand({"width": 32, "groups": groups}, {"sliding": {"window": 6}}, mixer_files(), causal=classes is None)
-    return Stack(plan, 20, classes=classes).double()
+    return Stack(plan, 20, readout=readout_of(classes), classes=classes).double()
 
 
 @pytest.fixture

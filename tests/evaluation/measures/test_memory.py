@@ -9,17 +9,17 @@ from hybridlab.evaluation.measures.memory import Memory
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import expand
 from hybridlab.tasks.batch import IGNORED, Batch
-from tests.evaluation.examples import Given
+from tests.evaluation.examples import Given, readout_of
 
 CPU = torch.device("cpu")
-SMALL = {"short_conv": {"kernel": 4}, "sliding": {"window": 6}, "mamba2": {"head_width": 16, "state": 8}}
+SMALL = {"short_conv": {"conv_size": 4}, "sliding": {"window": 6}, "mamba2": {"head_width": 16, "state": 8}}
 
 
 def stack_of(*mixers, classes=None):
     torch.manual_seed(0)
     groups = {mixer if isinstance(mixer, str) else "parallel": {"mixer": [mixer]} for mixer in mixers}
     plan = expand({"width": 32, "groups": groups}, SMALL, mixer_files(), causal=classes is None)
-    return Stack(plan, 20, classes=classes).double()
+    return Stack(plan, 20, readout=readout_of(classes), classes=classes).double()
 
 
 def batches(length=40, rows=3, classes=None, documents=None):
