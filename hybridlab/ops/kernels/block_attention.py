@@ -1,8 +1,12 @@
-"""Attention to listed blocks of keys as GPU kernels. A block meets the queries that list it, chunk by chunk; what each query
-gets of each block, and each block of each chunk, is written down, and added up by kernels of their own in one order.
+"""GPU kernels for attention to listed blocks of keys.
 
-Letters: r rows of keys and s of queries (s is a multiple of r: several may choose from the same keys), n queries, that stand
-at the last n of t keys, u heads that share a choice, m blocks in all rows, k and v widths, p pairs of a query and a block.
+Each block processes the queries that list it, in chunks. What each query reads in each block, and
+the gradients that each block receives from each chunk, are stored and then summed by separate
+kernels in a fixed order.
+
+Letters: r sequences of keys and s of queries (s is a multiple of r: several may choose from the
+same keys), n queries at the last n of t key positions, u heads that share a choice, m blocks in all
+sequences, k and v widths, p pairs of a query and a block.
 """
 
 from typing import Any
@@ -17,198 +21,223 @@ from hybridlab.ops.kernels.dispatch import KERNEL_BLOCK
 from hybridlab.ops.kernels.launch import launcher
 
 LOG2_E = 1.4426950408889634
-MET = 64  # vectors of queries that a block meets at once
-# On Hopper, products of fewer columns are wrong where the first factor lies in registers (see `chunk_recurrence_triton`).
-ROOM = 64
+QUERY_STEP = 64  # query vectors that a block processes at once
+# On Hopper, products of fewer columns are wrong if the first factor is in registers (see
+# `chunk_recurrence`).
+MIN_COLUMNS = 64
 
 
 @triton.jit
-def _vectors(pointer, numbers, inside, width, columns: tl.constexpr):
-    """Load vectors by their numbers, as zeros where there are none."""
+def _vectors(pointer, indices, valid, width, columns: tl.constexpr):
+    """Load vectors by index, zeros where not valid."""
     c = tl.arange(0, columns)
-    mask = inside[:, None] & (c < width)[None, :]
-    return tl.load(pointer + numbers[:, None] * width + c[None, :], mask=mask, other=0.0)
+    mask = valid[:, None] & (c < width)[None, :]
+    return tl.load(pointer + indices[:, None] * width + c[None, :], mask=mask, other=0.0)
 
 
 @triton.jit
-def _store(pointer, found, numbers, inside, width, columns: tl.constexpr):
+def _store(pointer, values, indices, valid, width, columns: tl.constexpr):
     c = tl.arange(0, columns)
-    mask = inside[:, None] & (c < width)[None, :]
-    tl.store(pointer + numbers[:, None] * width + c[None, :], found.to(pointer.dtype.element_ty), mask=mask)
+    mask = valid[:, None] & (c < width)[None, :]
+    tl.store(pointer + indices[:, None] * width + c[None, :], values.to(pointer.dtype.element_ty), mask=mask)
 
 
 @triton.jit
-def _block(
-    keys, values, owner, per_row, t, width, values_width,
-    block: tl.constexpr, narrow: tl.constexpr, wide: tl.constexpr,
+def _load_block(
+    keys, values, owner, blocks_per_seq, t, width, values_width,
+    block: tl.constexpr, key_columns: tl.constexpr, value_columns: tl.constexpr,
 ):  # fmt: skip
-    """Return the positions of a block's keys, the keys and their values."""
-    j = (owner % per_row) * block + tl.arange(0, block)
-    numbers = owner // per_row * t + j
-    return j, _vectors(keys, numbers, j < t, width, narrow), _vectors(values, numbers, j < t, values_width, wide)
+    """Return the positions of a block's keys, the keys and the values."""
+    j = (owner % blocks_per_seq) * block + tl.arange(0, block)
+    indices = owner // blocks_per_seq * t + j
+    return (
+        j,
+        _vectors(keys, indices, j < t, width, key_columns),
+        _vectors(values, indices, j < t, values_width, value_columns),
+    )
 
 
 @triton.jit
-def _met(pairs, chunk_number, place, listed, n, t, heads, chunk: tl.constexpr, shared: tl.constexpr):
-    """Return, for places in a chunk, the numbers of part and query, the query's position, and whether there is one."""
-    slot, head = chunk_number.to(tl.int64) * chunk + place // shared, place % shared
+def _queries_of_chunk(pairs, chunk_index, item, listed, n, t, heads, chunk: tl.constexpr, shared: tl.constexpr):
+    """Return, for items of a chunk, the indices of partial result and query, the query's position,
+    and whether it exists."""
+    slot, head = chunk_index.to(tl.int64) * chunk + item // shared, item % shared
     pair = tl.load(pairs + slot)
-    here = (pair >= 0) & (head < heads)
+    valid = (pair >= 0) & (head < heads)
     query = pair // listed
-    # Where there is none, a whole block is seen, so that no sum of weights is zero.
-    return slot * heads + head, query * heads + head, tl.where(here, t - n + query % n, t), here
+    # A query that does not exist sees the whole block, so that no sum of weights is zero.
+    return slot * heads + head, query * heads + head, tl.where(valid, t - n + query % n, t), valid
 
 
 @triton.jit
-def _parts_kernel(
-    queries, keys, values, pairs, owners, parts, logs, m, per_row, listed, n, t, heads, width, values_width,
-    scale: tl.constexpr, chunk: tl.constexpr, shared: tl.constexpr, met: tl.constexpr,
-    block: tl.constexpr, narrow: tl.constexpr, wide: tl.constexpr,
+def _partials_kernel(
+    queries, keys, values, pairs, owners, partials, log_sums, m, blocks_per_seq, listed, n, t, heads, width, values_width,
+    scale: tl.constexpr, chunk: tl.constexpr, shared: tl.constexpr, step: tl.constexpr,
+    block: tl.constexpr, key_columns: tl.constexpr, value_columns: tl.constexpr,
 ):  # fmt: skip
-    """What each query of a chunk reads in the chunk's block, and the logarithm of the sum of its weights there."""
-    number = tl.program_id(0)
-    owner = tl.load(owners + number)
+    """Compute what each query of a chunk reads in the chunk's block, and the log of its sum of
+    weights there."""
+    chunk_index = tl.program_id(0)
+    owner = tl.load(owners + chunk_index)
     if owner < m:
-        j, key, value = _block(keys, values, owner, per_row, t, width, values_width, block, narrow, wide)
-        for start in range(0, chunk * shared, met):
-            part, query, i, here = _met(pairs, number, start + tl.arange(0, met), listed, n, t, heads, chunk, shared)
-            s = tl.dot(_vectors(queries, query, here, width, narrow), tl.trans(key)) * scale
+        j, key, value = _load_block(
+            keys, values, owner, blocks_per_seq, t, width, values_width, block, key_columns, value_columns
+        )
+        for start in range(0, chunk * shared, step):
+            partial, query, i, valid = _queries_of_chunk(
+                pairs, chunk_index, start + tl.arange(0, step), listed, n, t, heads, chunk, shared
+            )
+            s = tl.dot(_vectors(queries, query, valid, width, key_columns), tl.trans(key)) * scale
             s = tl.where(i[:, None] >= j[None, :], s, float("-inf"))
             top = tl.max(s, 1)
             weights = tl.exp2(s - top[:, None])
             total = tl.sum(weights, 1)
             o = tl.dot(weights.to(value.dtype), value) / total[:, None]
-            _store(parts, o, part, here, values_width, wide)
-            tl.store(logs + part, top + tl.log2(total), mask=here)
+            _store(partials, o, partial, valid, values_width, value_columns)
+            tl.store(log_sums + partial, top + tl.log2(total), mask=valid)
 
 
 @triton.jit
-def _parts_gradients_kernel(
-    queries, keys, values, d_o, sums, deltas, pairs, owners, d_parts, d_key_parts, d_value_parts,
-    m, per_row, listed, n, t, heads, width, values_width,
-    scale: tl.constexpr, chunk: tl.constexpr, shared: tl.constexpr, met: tl.constexpr,
-    block: tl.constexpr, narrow: tl.constexpr, wide: tl.constexpr,
+def _partials_gradients_kernel(
+    queries, keys, values, d_o, sums, deltas, pairs, owners, d_partials, d_key_partials, d_value_partials,
+    m, blocks_per_seq, listed, n, t, heads, width, values_width,
+    scale: tl.constexpr, chunk: tl.constexpr, shared: tl.constexpr, step: tl.constexpr,
+    block: tl.constexpr, key_columns: tl.constexpr, value_columns: tl.constexpr,
 ):  # fmt: skip
-    """What reaches each query of a chunk from the chunk's block, and the block's keys and values from the chunk."""
-    number = tl.program_id(0)
-    owner = tl.load(owners + number)
+    """Compute the gradients of a chunk's queries through the chunk's block, and of the block's keys
+    and values."""
+    chunk_index = tl.program_id(0)
+    owner = tl.load(owners + chunk_index)
     if owner < m:
-        j, key, value = _block(keys, values, owner, per_row, t, width, values_width, block, narrow, wide)
-        of_key, of_value = tl.zeros([block, narrow], tl.float32), tl.zeros([block, wide], tl.float32)
-        for start in range(0, chunk * shared, met):
-            part, query, i, here = _met(pairs, number, start + tl.arange(0, met), listed, n, t, heads, chunk, shared)
-            asked = _vectors(queries, query, here, width, narrow)
-            arriving = _vectors(d_o, query, here, values_width, wide)
-            total, delta = tl.load(sums + query, mask=here, other=0.0), tl.load(deltas + query, mask=here, other=0.0)
-            s = tl.dot(asked, tl.trans(key)) * scale
-            weights = tl.where((i[:, None] >= j[None, :]) & here[:, None], tl.exp2(s - total[:, None]), 0.0)
-            of_value = tl.dot(tl.trans(weights.to(value.dtype)), arriving, acc=of_value)
-            d_s = (weights * (tl.dot(arriving, tl.trans(value)) - delta[:, None])).to(key.dtype)
-            of_key = tl.dot(tl.trans(d_s), asked, acc=of_key)
-            _store(d_parts, tl.dot(d_s, key), part, here, width, narrow)
-        into, all_of_it = number.to(tl.int64) * block + tl.arange(0, block), tl.full([block], True, tl.int1)
-        _store(d_key_parts, of_key, into, all_of_it, width, narrow)
-        _store(d_value_parts, of_value, into, all_of_it, values_width, wide)
+        j, key, value = _load_block(
+            keys, values, owner, blocks_per_seq, t, width, values_width, block, key_columns, value_columns
+        )
+        grad_key, grad_value = tl.zeros([block, key_columns], tl.float32), tl.zeros([block, value_columns], tl.float32)
+        for start in range(0, chunk * shared, step):
+            partial, query, i, valid = _queries_of_chunk(
+                pairs, chunk_index, start + tl.arange(0, step), listed, n, t, heads, chunk, shared
+            )
+            query_vectors = _vectors(queries, query, valid, width, key_columns)
+            grad_o = _vectors(d_o, query, valid, values_width, value_columns)
+            total, delta = tl.load(sums + query, mask=valid, other=0.0), tl.load(deltas + query, mask=valid, other=0.0)
+            s = tl.dot(query_vectors, tl.trans(key)) * scale
+            weights = tl.where((i[:, None] >= j[None, :]) & valid[:, None], tl.exp2(s - total[:, None]), 0.0)
+            grad_value = tl.dot(tl.trans(weights.to(value.dtype)), grad_o, acc=grad_value)
+            d_s = (weights * (tl.dot(grad_o, tl.trans(value)) - delta[:, None])).to(key.dtype)
+            grad_key = tl.dot(tl.trans(d_s), query_vectors, acc=grad_key)
+            _store(d_partials, tl.dot(d_s, key), partial, valid, width, key_columns)
+        target, all_rows = chunk_index.to(tl.int64) * block + tl.arange(0, block), tl.full([block], True, tl.int1)
+        _store(d_key_partials, grad_key, target, all_rows, width, key_columns)
+        _store(d_value_partials, grad_value, target, all_rows, values_width, value_columns)
 
 
 @triton.jit
 def _outputs_kernel(
-    parts, logs, slots, o, sums, listed, count, heads, width,
-    shared: tl.constexpr, met: tl.constexpr, wide: tl.constexpr,
+    partials, log_sums, slots, o, sums, listed, num_queries, heads, width,
+    shared: tl.constexpr, step: tl.constexpr, value_columns: tl.constexpr,
 ):  # fmt: skip
-    """Weigh what queries read in their blocks by the sums of their weights there."""
-    place = tl.program_id(0).to(tl.int64) * met + tl.arange(0, met)
-    query, head = place // shared, place % shared
-    here = (query < count) & (head < heads)
-    top = tl.full([met], float("-inf"), tl.float32)
-    for number in range(listed):
-        slot = tl.load(slots + query * listed + number, mask=here, other=-1)
-        top = tl.maximum(top, tl.load(logs + slot * heads + head, mask=slot >= 0, other=float("-inf")))
-    top = tl.where(here, top, 0.0)
-    found, total = tl.zeros([met, wide], tl.float32), tl.zeros([met], tl.float32)
+    """Average what each query read in its blocks, weighted by its sums of weights there."""
+    item = tl.program_id(0).to(tl.int64) * step + tl.arange(0, step)
+    query, head = item // shared, item % shared
+    valid = (query < num_queries) & (head < heads)
+    top = tl.full([step], float("-inf"), tl.float32)
+    for which in range(listed):
+        slot = tl.load(slots + query * listed + which, mask=valid, other=-1)
+        top = tl.maximum(top, tl.load(log_sums + slot * heads + head, mask=slot >= 0, other=float("-inf")))
+    top = tl.where(valid, top, 0.0)
+    acc, total = tl.zeros([step, value_columns], tl.float32), tl.zeros([step], tl.float32)
     for first in range(0, listed, 4):
         for i in tl.static_range(4):
-            slot = tl.load(slots + query * listed + first + i, mask=here & (first + i < listed), other=-1)
-            part = slot * heads + head
-            weight = tl.exp2(tl.load(logs + part, mask=slot >= 0, other=float("-inf")) - top)
+            slot = tl.load(slots + query * listed + first + i, mask=valid & (first + i < listed), other=-1)
+            partial = slot * heads + head
+            weight = tl.exp2(tl.load(log_sums + partial, mask=slot >= 0, other=float("-inf")) - top)
             total += weight
-            found += weight[:, None] * _vectors(parts, part, slot >= 0, width, wide)
-    _store(o, found / total[:, None], query * heads + head, here, width, wide)
-    tl.store(sums + query * heads + head, top + tl.log2(total), mask=here)
+            acc += weight[:, None] * _vectors(partials, partial, slot >= 0, width, value_columns)
+    _store(o, acc / total[:, None], query * heads + head, valid, width, value_columns)
+    tl.store(sums + query * heads + head, top + tl.log2(total), mask=valid)
 
 
 @triton.jit
 def _queries_kernel(
-    d_parts, slots, d_queries, listed, count, heads, width,
-    scale: tl.constexpr, shared: tl.constexpr, met: tl.constexpr, wide: tl.constexpr,
+    d_partials, slots, d_queries, listed, num_queries, heads, width,
+    scale: tl.constexpr, shared: tl.constexpr, step: tl.constexpr, value_columns: tl.constexpr,
 ):  # fmt: skip
-    """Add up what reaches queries from their blocks."""
-    place = tl.program_id(0).to(tl.int64) * met + tl.arange(0, met)
-    query, head = place // shared, place % shared
-    here = (query < count) & (head < heads)
-    found = tl.zeros([met, wide], tl.float32)
+    """Sum the gradients of queries over their blocks."""
+    item = tl.program_id(0).to(tl.int64) * step + tl.arange(0, step)
+    query, head = item // shared, item % shared
+    valid = (query < num_queries) & (head < heads)
+    acc = tl.zeros([step, value_columns], tl.float32)
     for first in range(0, listed, 4):
         for i in tl.static_range(4):
-            slot = tl.load(slots + query * listed + first + i, mask=here & (first + i < listed), other=-1)
-            found += _vectors(d_parts, slot * heads + head, slot >= 0, width, wide)
-    _store(d_queries, found * scale, query * heads + head, here, width, wide)
+            slot = tl.load(slots + query * listed + first + i, mask=valid & (first + i < listed), other=-1)
+            acc += _vectors(d_partials, slot * heads + head, slot >= 0, width, value_columns)
+    _store(d_queries, acc * scale, query * heads + head, valid, width, value_columns)
 
 
 @triton.jit
 def _keys_kernel(
-    d_key_parts, d_value_parts, ends, d_keys, d_values, per_row, t, width, values_width,
-    scale: tl.constexpr, block: tl.constexpr, met: tl.constexpr, narrow: tl.constexpr,
-    wide: tl.constexpr,
+    d_key_partials, d_value_partials, ends, d_keys, d_values, blocks_per_seq, t, width, values_width,
+    scale: tl.constexpr, block: tl.constexpr, step: tl.constexpr, key_columns: tl.constexpr,
+    value_columns: tl.constexpr,
 ):  # fmt: skip
-    """Add up what reaches some keys and values of a block from its chunks."""
-    owner, start = tl.program_id(0), tl.program_id(1) * met
-    place = start + tl.arange(0, met)
+    """Sum the gradients of some keys and values of a block over its chunks."""
+    owner, start = tl.program_id(0), tl.program_id(1) * step
+    item = start + tl.arange(0, step)
     first, end = tl.load(ends + owner - 1, mask=owner > 0, other=0), tl.load(ends + owner)
-    of_key, of_value = tl.zeros([met, narrow], tl.float32), tl.zeros([met, wide], tl.float32)
-    for number in range(first, end, 4):
+    grad_key, grad_value = tl.zeros([step, key_columns], tl.float32), tl.zeros([step, value_columns], tl.float32)
+    for chunk_index in range(first, end, 4):
         for i in tl.static_range(4):
-            inside = (number + i < end) & (place < block)
-            of_key += _vectors(d_key_parts, (number + i) * block + place, inside, width, narrow)
-            of_value += _vectors(d_value_parts, (number + i) * block + place, inside, values_width, wide)
-    j = owner % per_row * block + place
-    into = (owner // per_row).to(tl.int64) * t + j
-    _store(d_keys, of_key * scale, into, j < t, width, narrow)
-    _store(d_values, of_value, into, j < t, values_width, wide)
+            valid = (chunk_index + i < end) & (item < block)
+            grad_key += _vectors(d_key_partials, (chunk_index + i) * block + item, valid, width, key_columns)
+            grad_value += _vectors(
+                d_value_partials, (chunk_index + i) * block + item, valid, values_width, value_columns
+            )
+    j = owner % blocks_per_seq * block + item
+    target = (owner // blocks_per_seq).to(tl.int64) * t + j
+    _store(d_keys, grad_key * scale, target, j < t, width, key_columns)
+    _store(d_values, grad_value, target, j < t, values_width, value_columns)
 
 
 @triton.jit
-def _deltas_kernel(o, d_o, deltas, count, width, met: tl.constexpr, wide: tl.constexpr):
-    """The product of each output with its gradient."""
-    vector = tl.program_id(0).to(tl.int64) * met + tl.arange(0, met)
-    here = vector < count
-    product = _vectors(o, vector, here, width, wide).to(tl.float32) * _vectors(d_o, vector, here, width, wide)
-    tl.store(deltas + vector, tl.sum(product, 1), mask=here)
+def _deltas_kernel(o, d_o, deltas, num_vectors, width, step: tl.constexpr, value_columns: tl.constexpr):
+    """Compute the dot product of each output with its gradient."""
+    vector = tl.program_id(0).to(tl.int64) * step + tl.arange(0, step)
+    valid = vector < num_vectors
+    product = _vectors(o, vector, valid, width, value_columns).to(tl.float32) * _vectors(
+        d_o, vector, valid, width, value_columns
+    )
+    tl.store(deltas + vector, tl.sum(product, 1), mask=valid)
 
 
 @triton_op("hybridlab::block_attention", mutates_args={})
 def attend(
     queries: Tensor, keys: Tensor, values: Tensor, slots: Tensor, pairs: Tensor, owners: Tensor, ends: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the attention [s n u v] of queries [s n u k] to the keys and values [r t k], [r t v] of blocks that each
-    query lists, at its own position or before it; and the logarithms [s n u] of the sums of weights, to the base of 2.
+    """Return the attention [s n u v] of queries [s n u k] to the keys [r t k] and values [r t v] of
+    the blocks that each query lists, up to its own position; and the base-2 logs [s n u] of the
+    sums of weights.
 
-    `slots`, `pairs`, `owners` and `ends` are those of `block_pairs` of all s·n queries with the m blocks of `KERNEL_BLOCK` keys,
-    in chunks of `chunk_length`; every query lists at least its own block. Half precision; widths at most 128.
+    `slots`, `pairs`, `owners` and `ends` are the `block_pairs` of all s·n queries with the m blocks
+    of `KERNEL_BLOCK` keys, in chunks of `chunk_length`; every query lists at least its own block.
+    Half precision; widths are at most 128.
     """
     queries, keys, values = queries.contiguous(), keys.contiguous(), values.contiguous()
-    (s, n, heads, width), (rows, t, values_width), m = queries.shape, values.shape, ends.shape[0]
-    listed, chunk, shared, wide = slots.shape[0] // (s * n), chunk_length(heads), _power(heads), _columns(values_width)
-    parts, logs = values.new_empty(pairs.shape[0], heads, values_width), _numbers(queries, pairs.shape[0], heads)
-    o, sums = values.new_empty(s, n, heads, values_width), _numbers(queries, s, n, heads)
-    launcher(_parts_kernel)[(owners.shape[0],)](
-        queries, keys, values, pairs, owners, parts, logs,
-        m, m // rows, listed, n, t, heads, width, values_width,
-        scale=width**-0.5 * LOG2_E, chunk=chunk, shared=shared, met=MET, block=KERNEL_BLOCK, narrow=_columns(width), wide=wide,
+    (s, n, heads, width), (key_seqs, t, values_width), m = queries.shape, values.shape, ends.shape[0]
+    listed, chunk, shared = slots.shape[0] // (s * n), chunk_length(heads), _power(heads)
+    value_columns = _columns(values_width)
+    partials = values.new_empty(pairs.shape[0], heads, values_width)
+    log_sums = _new_float32(queries, pairs.shape[0], heads)
+    o, sums = values.new_empty(s, n, heads, values_width), _new_float32(queries, s, n, heads)
+    launcher(_partials_kernel)[(owners.shape[0],)](
+        queries, keys, values, pairs, owners, partials, log_sums,
+        m, m // key_seqs, listed, n, t, heads, width, values_width,
+        scale=width**-0.5 * LOG2_E, chunk=chunk, shared=shared, step=QUERY_STEP,
+        block=KERNEL_BLOCK, key_columns=_columns(width), value_columns=value_columns,
         num_warps=_warps(width, values_width), num_stages=1,
     )  # fmt: skip
     launcher(_outputs_kernel)[(triton.cdiv(s * n * shared, 16),)](
-        parts, logs, slots, o, sums, listed, s * n, heads, values_width,
-        shared=shared, met=16, wide=wide, num_warps=2,
+        partials, log_sums, slots, o, sums, listed, s * n, heads, values_width,
+        shared=shared, step=16, value_columns=value_columns, num_warps=2,
     )  # fmt: skip
     return o, sums
 
@@ -219,37 +248,37 @@ def _gradients(
     o: Tensor, sums: Tensor, d_o: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     queries, keys, values, d_o = queries.contiguous(), keys.contiguous(), values.contiguous(), d_o.contiguous()
-    (s, n, heads, width), (rows, t, values_width), m = queries.shape, values.shape, ends.shape[0]
+    (s, n, heads, width), (key_seqs, t, values_width), m = queries.shape, values.shape, ends.shape[0]
     listed, chunk, shared = slots.shape[0] // (s * n), chunk_length(heads), _power(heads)
-    narrow, wide, scale, per_row = _columns(width), _columns(values_width), width**-0.5, m // rows
-    deltas, d_parts = torch.empty_like(sums), queries.new_empty(pairs.shape[0], heads, width)
-    d_key_parts, d_value_parts = (
-        _numbers(keys, owners.shape[0], KERNEL_BLOCK, width),
-        _numbers(keys, owners.shape[0], KERNEL_BLOCK, values_width),
-    )
+    key_columns, value_columns = _columns(width), _columns(values_width)
+    scale, blocks_per_seq = width**-0.5, m // key_seqs
+    deltas, d_partials = torch.empty_like(sums), queries.new_empty(pairs.shape[0], heads, width)
+    d_key_partials = _new_float32(keys, owners.shape[0], KERNEL_BLOCK, width)
+    d_value_partials = _new_float32(keys, owners.shape[0], KERNEL_BLOCK, values_width)
     d_queries, d_keys, d_values = torch.empty_like(queries), torch.empty_like(keys), torch.empty_like(values)
     launcher(_deltas_kernel)[(triton.cdiv(s * n * heads, 32),)](
-        o, d_o, deltas, s * n * heads, values_width, met=32, wide=wide, num_warps=4
+        o, d_o, deltas, s * n * heads, values_width, step=32, value_columns=value_columns, num_warps=4
     )
-    launcher(_parts_gradients_kernel)[(owners.shape[0],)](
-        queries, keys, values, d_o, sums, deltas, pairs, owners, d_parts, d_key_parts, d_value_parts,
-        m, per_row, listed, n, t, heads, width, values_width,
-        scale=scale * LOG2_E, chunk=chunk, shared=shared, met=MET, block=KERNEL_BLOCK, narrow=narrow, wide=wide,
+    launcher(_partials_gradients_kernel)[(owners.shape[0],)](
+        queries, keys, values, d_o, sums, deltas, pairs, owners, d_partials, d_key_partials, d_value_partials,
+        m, blocks_per_seq, listed, n, t, heads, width, values_width,
+        scale=scale * LOG2_E, chunk=chunk, shared=shared, step=QUERY_STEP,
+        block=KERNEL_BLOCK, key_columns=key_columns, value_columns=value_columns,
         num_warps=_warps(width, values_width), num_stages=1,
     )  # fmt: skip
     launcher(_queries_kernel)[(triton.cdiv(s * n * shared, 16),)](
-        d_parts, slots, d_queries, listed, s * n, heads, width,
-        scale=scale, shared=shared, met=16, wide=narrow, num_warps=2,
+        d_partials, slots, d_queries, listed, s * n, heads, width,
+        scale=scale, shared=shared, step=16, value_columns=key_columns, num_warps=2,
     )  # fmt: skip
     launcher(_keys_kernel)[(m, KERNEL_BLOCK // 8)](
-        d_key_parts, d_value_parts, ends, d_keys, d_values, per_row, t, width, values_width,
-        scale=scale, block=KERNEL_BLOCK, met=8, narrow=narrow, wide=wide, num_warps=4,
+        d_key_partials, d_value_partials, ends, d_keys, d_values, blocks_per_seq, t, width, values_width,
+        scale=scale, block=KERNEL_BLOCK, step=8, key_columns=key_columns, value_columns=value_columns, num_warps=4,
     )  # fmt: skip
     return d_queries, d_keys, d_values
 
 
 def chunk_length(heads: int) -> int:
-    """Return how many queries a chunk has, for the number of heads that share a choice."""
+    """Return the number of queries per chunk if this many heads share a choice."""
     return min(1024 // _power(heads), 128)
 
 
@@ -258,14 +287,14 @@ def _power(heads: int) -> int:
 
 
 def _columns(width: int) -> int:
-    return max(ROOM, triton.next_power_of_2(width))
+    return max(MIN_COLUMNS, triton.next_power_of_2(width))
 
 
 def _warps(*widths: int) -> int:
     return 8 if max(widths) > 64 else 4
 
 
-def _numbers(like: Tensor, *shape: int) -> Tensor:
+def _new_float32(like: Tensor, *shape: int) -> Tensor:
     return like.new_empty(shape, dtype=torch.float32)
 
 

@@ -1,7 +1,7 @@
-"""How decays per channel lie between the tokens of a chunk of 64, for GPU kernels.
+"""Decays per channel between the tokens of a chunk of 64, for GPU kernels.
 
-`left` are the log decays [n 64 k], summed from the start of each of n chunks to each token, itself included. Programs take 64
-columns at a time (`part`), or `across` many.
+`cum_log_decay` [n 64 k] are log decays, summed from the start of each of n chunks up to and
+including each token. `part` is the index of a block of columns: 64 of them, or `columns`.
 """
 
 import triton
@@ -9,56 +9,62 @@ import triton.language as tl
 
 
 @triton.jit
-def tile(pointer, number, height: tl.constexpr, width, part):
-    """Point at 64 columns of a matrix: of the vectors of a chunk's tokens, or of a state."""
-    rows, columns = number * height + tl.arange(0, height), part * 64 + tl.arange(0, 64)
+def tile(pointer, index, height: tl.constexpr, width, part):
+    """Return pointers to 64 columns of a matrix: the vectors of a chunk's tokens, or a state."""
+    rows, columns = index * height + tl.arange(0, height), part * 64 + tl.arange(0, 64)
     return pointer + rows[:, None] * width + columns[None, :]
 
 
 @triton.jit
-def vectors_of(pointer, number, tokens, width, part, across: tl.constexpr = 64):
-    """Point at some columns of the vectors of some tokens of a chunk."""
-    return pointer + (number * 64 + tokens)[:, None] * width + (part * across + tl.arange(0, across))[None, :]
+def token_vectors(pointer, index, tokens, width, part, columns: tl.constexpr = 64):
+    """Return pointers to a block of columns of the vectors of these tokens of a chunk."""
+    return pointer + (index * 64 + tokens)[:, None] * width + (part * columns + tl.arange(0, columns))[None, :]
 
 
 @triton.jit
-def decay_before(left, number, tokens, width, part, across: tl.constexpr = 64):
-    """Return the log decay from the chunk's start until before each of the `tokens`."""
-    return tl.load(vectors_of(left, number, tokens - 1, width, part, across), mask=(tokens > 0)[:, None], other=0.0)
+def decay_before(cum_log_decay, index, tokens, width, part, columns: tl.constexpr = 64):
+    """Return the log decay from the chunk's start to just before each token."""
+    return tl.load(
+        token_vectors(cum_log_decay, index, tokens - 1, width, part, columns), mask=(tokens > 0)[:, None], other=0.0
+    )
 
 
 @triton.jit
-def decay_seen(left, number, tokens, width, part, early: tl.constexpr, across: tl.constexpr = 64):
-    """Return the log decay from the chunk's start until each token reads: before its own decay, if `early`."""
-    return decay_before(left, number, tokens + (0 if early else 1), width, part, across)
+def decay_at_read(cum_log_decay, index, tokens, width, part, early: tl.constexpr, columns: tl.constexpr = 64):
+    """Return the log decay from the chunk's start to each token's read, which comes before its own
+    decay if `early`."""
+    return decay_before(cum_log_decay, index, tokens + (0 if early else 1), width, part, columns)
 
 
-# Any two tokens of a chunk are, at one level, in blocks of 2^level tokens next to each other that make up one of the next
-# level: half of the tokens in the earlier block of their pair of blocks, half in the later one. So the decay between two
-# tokens is a product of what is left since the later one's block began and of what is left when the earlier one's ended:
-# two factors, neither of which is above 1, whatever the decays.
+# At each level, blocks of 2^level tokens form pairs, and each pair is a block of the next level;
+# half of the tokens are in the earlier block of their pair, half in the later one. Any two tokens
+# meet in the two blocks of a pair at exactly one level. The decay between them is the product of
+# two factors: from the earlier token to the end of its block, and from the start of the later block
+# to the later token. Neither exceeds 1, whatever the decays.
 @triton.jit
 def earlier_tokens(level):
-    """Return the 32 tokens in earlier blocks."""
+    """Return the 32 tokens in the earlier blocks of their pairs."""
     i = tl.arange(0, 32)
     return ((i >> level) << (level + 1)) | (i & ((1 << level) - 1))
 
 
 @triton.jit
-def are_joined(later, earlier, level):
-    """Mark the pairs of tokens that are in blocks next to each other."""
+def are_paired(later, earlier, level):
+    """Return the mask of token pairs whose blocks form a pair."""
     return (later >> level == (earlier >> level) + 1) & ((earlier >> level) % 2 == 0)
 
 
 @triton.jit
-def left_since(left, number, tokens, level, width, part, early: tl.constexpr, across: tl.constexpr = 64):
-    """Return what is left, at each token, of what there was at the start of its block."""
-    start = decay_before(left, number, (tokens >> level) << level, width, part, across)
-    return tl.exp(decay_seen(left, number, tokens, width, part, early, across) - start)
+def decay_since_block_start(
+    cum_log_decay, index, tokens, level, width, part, early: tl.constexpr, columns: tl.constexpr = 64
+):
+    """Return the decay from the start of each token's block to the token's read."""
+    start = decay_before(cum_log_decay, index, (tokens >> level) << level, width, part, columns)
+    return tl.exp(decay_at_read(cum_log_decay, index, tokens, width, part, early, columns) - start)
 
 
 @triton.jit
-def left_until(left, number, tokens, level, width, part, across: tl.constexpr = 64):
-    """Return what is left of each token at the end of its block."""
-    end = decay_before(left, number, ((tokens >> level) + 1) << level, width, part, across)
-    return tl.exp(end - decay_before(left, number, tokens + 1, width, part, across))
+def decay_to_block_end(cum_log_decay, index, tokens, level, width, part, columns: tl.constexpr = 64):
+    """Return the decay from each token to the end of its block."""
+    end = decay_before(cum_log_decay, index, ((tokens >> level) + 1) << level, width, part, columns)
+    return tl.exp(end - decay_before(cum_log_decay, index, tokens + 1, width, part, columns))

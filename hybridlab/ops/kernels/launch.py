@@ -1,7 +1,7 @@
-"""How the GPU kernels of an op are launched, and compiled side by side before their first launch.
+"""Launch the GPU kernels of an op, and compile them in parallel before their first launch.
 
-A compiler that traces a model compiles kernels by itself; run eagerly, each kernel would be compiled when it is reached, one
-after the other, forward and backward.
+A compiler that traces a model compiles kernels itself. In eager mode each kernel would be compiled
+when it is first reached, one after the other, forward and backward.
 """
 
 import functools
@@ -20,13 +20,14 @@ _rehearsed = False
 
 
 def launcher(kernel: Any) -> Any:
-    """Return what takes a grid and launches a kernel of an op, `launcher(kernel)[grid](...)`; in a rehearsal it is compiled."""
+    """Return an object that launches a kernel as `launcher(kernel)[grid](...)`; in a rehearsal it
+    only compiles the kernel."""
     return _Compiler(kernel) if _rehearsed else wrap_triton(kernel)
 
 
 def compiled_at_once(op: Callable[P, T]) -> Callable[P, T]:
-    """Decorate an op that runs on GPU kernels: at its first run with inputs of new dtypes and widths all kernels of it and of
-    its gradient are compiled, side by side."""
+    """Decorate an op that runs GPU kernels: its first call with new dtypes and widths compiles all
+    its kernels, forward and backward, in parallel."""
     known: set[tuple[Any, ...]] = set()
 
     @functools.wraps(op)
@@ -42,7 +43,7 @@ def compiled_at_once(op: Callable[P, T]) -> Callable[P, T]:
 
 
 class _Compiler:
-    """Takes the place of a kernel that is only to be compiled."""
+    """A stand-in for a kernel that compiles it instead of launching it."""
 
     def __init__(self, kernel: Any) -> None:
         self.kernel = kernel
@@ -52,7 +53,7 @@ class _Compiler:
 
 
 class _Threads(ThreadPoolExecutor):
-    """Compile kernels side by side, and load them."""
+    """Threads that compile kernels and load them."""
 
     def submit(self, compiled: Callable[[], Any]) -> Future[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         device = torch.cuda.current_device()
@@ -60,15 +61,16 @@ class _Threads(ThreadPoolExecutor):
         def load() -> Any:
             kernel = compiled()
             with torch.cuda.device(device):
-                _ = kernel.run  # which builds what launches it, with a compiler of C
+                _ = kernel.run  # builds the launcher with a C compiler
             return kernel
 
         return super().submit(load)
 
 
 @contextmanager
-def _side_by_side() -> Iterator[None]:
-    """Compile the kernels of a block in threads; it ends when all are compiled. What does not compile says so at its launch."""
+def _in_parallel() -> Iterator[None]:
+    """Compile the kernels of a block in threads and wait for all of them; a kernel that fails to
+    compile raises when launched."""
     from triton import AsyncCompileMode  # pyright: ignore[reportMissingImports]
 
     with _Threads() as threads, AsyncCompileMode(threads, ignore_errors=True):
@@ -80,13 +82,14 @@ def _kind(x: Any) -> Any:
 
 
 def _rehearse(op: Callable[..., Any], inputs: tuple[Any, ...]) -> None:
-    """Run the op and its gradient on tensors without memory; kernels are compiled in threads, and nothing is launched."""
+    """Run the op and its backward pass on meta tensors: kernels are compiled in threads, and none
+    is launched."""
     global _rehearsed
     grads = torch.is_grad_enabled()
     shadows = [
         x.detach().to("meta").requires_grad_(grads and x.requires_grad) if isinstance(x, Tensor) else x for x in inputs
     ]
-    with _side_by_side():
+    with _in_parallel():
         _rehearsed = True
         try:
             results = op(*shadows)

@@ -1,7 +1,9 @@
-"""Shapes for kernels that hold powers of two in registers: vectors of any width are padded with zeros or split.
+"""Shapes for kernels that hold powers of two in registers: vectors of any width are padded with
+zeros or split.
 
-Zeros appended to queries and keys, or to values, leave a linear recurrence unchanged. The columns of its state, one per
-value channel, never interact; the rows, one per key channel, interact only in delta rules.
+Zeros appended to queries and keys, or to values, leave a linear recurrence unchanged. The columns
+of its state, one per value channel, never interact; the rows, one per key channel, interact only in
+delta rules.
 """
 
 from collections.abc import Callable
@@ -36,7 +38,8 @@ def num_splits(width: int) -> int:
 
 
 def split_width(x: Float[Tensor, "b h *t n"], splits: int) -> Float[Tensor, "b h_splits *t n_split"]:
-    """Split each head's vectors into `splits` heads of equal width; the last is padded with zeros."""
+    """Split each head's vectors into `splits` heads of equal width; the last is padded with
+    zeros."""
     whole = pad_to(x, round_up(x.shape[-1], splits))
     return whole.unflatten(-1, (splits, -1)).movedim(-2, 2).flatten(1, 2)
 
@@ -54,7 +57,8 @@ def split_over_keys(
     log_decay: Float[Tensor, "b h t"] | Float[Tensor, "b h t k"] | None,
     state: Float[Tensor, "b h k v"] | None,
 ) -> tuple[Float[Tensor, "b h t v"], Float[Tensor, "b h k v"]]:
-    """Run a linear attention on splits of the keys, each with its own rows of the state, and add up the outputs."""
+    """Run a linear attention on splits of the keys, each with its own rows of the state, and add up
+    the outputs."""
     (groups, width), splits = k.shape[1::2], num_splits(k.shape[-1])
     if splits == 1:
         return attend(q, k, v, log_decay, state)
@@ -80,7 +84,8 @@ def split_over_values(
     state: Float[Tensor, "b h k v"] | None,
     *shared: Tensor | None,
 ) -> tuple[Float[Tensor, "b h t v"], Float[Tensor, "b h k v"]]:
-    """Run a linear recurrence on splits of the values and of the state's columns; the splits of a head use the same `shared`."""
+    """Run a linear recurrence on splits of the values and of the state's columns; the splits of a
+    head use the same `shared`."""
     width, splits = v.shape[-1], num_splits(v.shape[-1])
     if splits == 1:
         return attend(v, state, *shared)

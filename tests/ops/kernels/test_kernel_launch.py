@@ -29,7 +29,7 @@ FORWARD, BACKWARD = "forward", "backward"
 
 @pytest.fixture
 def kernels(monkeypatch: pytest.MonkeyPatch) -> dict[str, _Kernel]:
-    monkeypatch.setattr(kernel_launch, "_side_by_side", contextlib.nullcontext)
+    monkeypatch.setattr(kernel_launch, "_in_parallel", contextlib.nullcontext)
     monkeypatch.setattr(kernel_launch, "wrap_triton", lambda kernel: kernel)
     return {FORWARD: _Kernel(), BACKWARD: _Kernel()}
 

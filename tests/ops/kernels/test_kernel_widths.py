@@ -12,7 +12,7 @@ from hybridlab.ops.kernels.padding import (
     split_over_values,
     split_width,
 )
-from hybridlab.ops.linear.delta_rule import chunked_delta_rule, unit_vectors
+from hybridlab.ops.linear.delta_rule import chunked_delta_rule, l2_normalise
 from hybridlab.ops.linear.gated_linear_attention import chunked_gated_linear_attention
 from hybridlab.ops.linear.linear_attention import chunked_linear_attention
 
@@ -50,7 +50,7 @@ def test_parts_of_keys_give_what_the_whole_gives(width: int, groups: int, decays
 @pytest.mark.parametrize("width", [16, 129, 300])
 def test_parts_of_values_give_what_the_whole_gives(width: int, decays: bool, continued: bool) -> None:
     torch.manual_seed(0)
-    q, k = unit_vectors(torch.randn(2, 2, 3, 70, 8, dtype=torch.float64))
+    q, k = l2_normalise(torch.randn(2, 2, 3, 70, 8, dtype=torch.float64))
     v, beta = torch.randn(2, 3, 70, width, dtype=torch.float64), torch.rand(2, 3, 70, dtype=torch.float64)
     log_decay = -torch.rand(2, 3, 70, dtype=torch.float64) if decays else None
     state = torch.randn(2, 3, 8, width, dtype=torch.float64) if continued else None
