@@ -1,6 +1,6 @@
-"""Scan of affine maps: the states between the chunks of a recurrence whose transition is a matrix (the delta rules).
+"""Scan of affine maps: the chunk states of a recurrence whose transition is a matrix, as in the delta rules.
 
-Letters: n steps, k rows of the state and v its columns.
+Letters: n steps, k rows and v columns of the state.
 """
 
 import torch
@@ -9,19 +9,21 @@ from torch import Tensor
 
 from hybridlab.ops.precision import accumulation_dtype
 
-# So many steps are taken one after the other, in all blocks at once.
-BLOCK = 8
+BLOCK = 8  # steps that run one after the other, in all blocks at once
 
 
 def recurrent_affine_scan(
     transition: Float[Tensor, "*b n k k"],
-    added: Float[Tensor, "*b n k v"],
-    start: Float[Tensor, "*b k v"] | None = None,
+    increment: Float[Tensor, "*b n k v"],
+    initial_state: Float[Tensor, "*b k v"] | None = None,
 ) -> tuple[Float[Tensor, "*b n k v"], Float[Tensor, "*b k v"]]:
-    """Step through S_{i+1} = transition_i S_i + added_i; return S_0 = start (or 0) to S_{n-1}, and S_n."""
-    state = torch.zeros_like(added[..., 0, :, :]) if start is None else start
+    """Step through S_{i+1} = transition_i S_i + increment_i; return S_0, ..., S_{n-1} and S_n.
+
+    S_0 is `initial_state`, or 0.
+    """
+    state = torch.zeros_like(increment[..., 0, :, :]) if initial_state is None else initial_state
     states = []
-    for matrix, term in zip(transition.unbind(-3), added.unbind(-3), strict=True):
+    for matrix, term in zip(transition.unbind(-3), increment.unbind(-3), strict=True):
         states.append(state)
         state = matrix @ state + term
     return torch.stack(states, dim=-3), state
@@ -29,38 +31,47 @@ def recurrent_affine_scan(
 
 def affine_scan(
     transition: Float[Tensor, "*b n k k"],
-    added: Float[Tensor, "*b n k v"],
-    start: Float[Tensor, "*b k v"] | None = None,
+    increment: Float[Tensor, "*b n k v"],
+    initial_state: Float[Tensor, "*b k v"] | None = None,
 ) -> tuple[Float[Tensor, "*b n k v"], Float[Tensor, "*b k v"]]:
-    """Give what `recurrent_affine_scan` gives in about 8 log₈ n dependent steps instead of n.
+    """Compute `recurrent_affine_scan` in about 8 log₈ n dependent steps instead of n.
 
-    Blocks of 8 steps run side by side, each from a state of zero and with the product of its transitions beside it. A
-    scan over the blocks' totals, by this same function, gives each block's start, and the products carry it in.
+    Blocks of 8 steps run side by side, each from a zero state, and accumulate the products of their
+    transitions. This function then scans over the block totals, which gives the state at the start of
+    each block; the products carry that state into the block.
     """
     n = transition.shape[-3]
     if n <= BLOCK:
-        return recurrent_affine_scan(transition, added, start)
-    if rest := n % BLOCK:
-        states, last = affine_scan(transition[..., :-rest, :, :], added[..., :-rest, :, :], start)
-        after, last = recurrent_affine_scan(transition[..., -rest:, :, :], added[..., -rest:, :, :], last)
-        return torch.cat([states, after], dim=-3), last
-    matrices, terms = (x.unflatten(-3, (-1, BLOCK)).unbind(-3) for x in (transition, added))
+        return recurrent_affine_scan(transition, increment, initial_state)
+    if remainder := n % BLOCK:
+        states, final_state = affine_scan(
+            transition[..., :-remainder, :, :], increment[..., :-remainder, :, :], initial_state
+        )
+        tail, final_state = recurrent_affine_scan(
+            transition[..., -remainder:, :, :], increment[..., -remainder:, :, :], final_state
+        )
+        return torch.cat([states, tail], dim=-3), final_state
+    matrices, terms = (x.unflatten(-3, (-1, BLOCK)).unbind(-3) for x in (transition, increment))
     products, sums = [matrices[0]], [terms[0]]
     for matrix, term in zip(matrices[1:], terms[1:], strict=True):
         products.append(matrix @ products[-1])
         sums.append(matrix @ sums[-1] + term)
-    starts, last = affine_scan(products[-1], sums[-1], start)
-    carried = [product @ starts + term for product, term in zip(products[:-1], sums[:-1], strict=True)]
-    return torch.stack([starts, *carried], dim=-3).flatten(-4, -3), last
+    block_starts, final_state = affine_scan(products[-1], sums[-1], initial_state)
+    within_blocks = [product @ block_starts + term for product, term in zip(products[:-1], sums[:-1], strict=True)]
+    return torch.stack([block_starts, *within_blocks], dim=-3).flatten(-4, -3), final_state
 
 
 def diagonal_affine_scan(
-    kept: Float[Tensor, "*b n k"],
-    change: Float[Tensor, "*b n k k"],
-    added: Float[Tensor, "*b n k v"],
-    start: Float[Tensor, "*b k v"] | None = None,
+    decay: Float[Tensor, "*b n #k"],
+    coupling: Float[Tensor, "*b n k k"],
+    increment: Float[Tensor, "*b n k v"],
+    initial_state: Float[Tensor, "*b k v"] | None = None,
 ) -> tuple[Float[Tensor, "*b n k v"], Float[Tensor, "*b k v"]]:
-    """Scan S_{i+1} = Diag(kept_i) S_i + change_i S_i + added_i, as `affine_scan` does, in float32 at least."""
-    dtype = accumulation_dtype(added)
-    kept = kept.to(dtype).expand(added.shape[:-1])
-    return affine_scan(torch.diag_embed(kept) + change, added.to(dtype), None if start is None else start.to(dtype))
+    """Scan S_{i+1} = (Diag(decay_i) + coupling_i) S_i + increment_i by `affine_scan`, in at least float32."""
+    dtype = accumulation_dtype(increment)
+    decay = decay.to(dtype).expand(increment.shape[:-1])
+    return affine_scan(
+        torch.diag_embed(decay) + coupling,
+        increment.to(dtype),
+        None if initial_state is None else initial_state.to(dtype),
+    )

@@ -1,6 +1,7 @@
-"""Linear attention whose weights sum to 1: o_t = Σ_j (q_t·k_j) v_j / Σ_j (q_t·k_j), for features that are not negative.
+"""Normalised linear attention: o_t = Σ_j (q_t·k_j) v_j / Σ_j (q_t·k_j), for non-negative features.
 
-The normaliser is one more value, 1 for every token. Letters: b batch, h heads, t time, k and v widths.
+The normaliser is computed as one more value channel, which is 1 for every token.
+Letters: b batch, h heads, t time, k and v widths.
 """
 
 from collections.abc import Callable
@@ -14,10 +15,10 @@ from hybridlab.ops.linear.bidirectional_linear_attention import bidirectional_li
 from hybridlab.ops.linear.linear_attention import chunked_linear_attention
 from hybridlab.ops.precision import autocast_off
 
-# Far below any sum of features that matters: it keeps a sum that is exactly zero from being divided by.
-EPSILON = 1e-10
-# Rows of a whole number of 16 bytes, in half precision too: a GPU's matrix units take no others at full speed.
-ALIGNMENT = 8
+EPSILON = 1e-10  # far below any relevant sum of features: prevents division by 0
+ALIGNMENT = (
+    8  # elements, 16 bytes in half precision: a GPU's matrix units need rows of multiples of that for full speed
+)
 
 Sums = Float[Tensor, "b h k v+1"]
 
@@ -25,7 +26,7 @@ Sums = Float[Tensor, "b h k v+1"]
 def dense_normalised_attention(
     q: Float[Tensor, "b h t k"], k: Float[Tensor, "b h t k"], v: Float[Tensor, "b h t v"], *, causal: bool
 ) -> Float[Tensor, "b h t v"]:
-    """Weigh the values by a matrix of t times t whose rows are divided by their sums: the definition of the op."""
+    """Compute the op from its definition: weight the values by a t x t matrix whose rows are normalised to sum to 1."""
     with autocast_off(v):
         weights = q @ k.mT
         weights = weights.tril() if causal else weights
@@ -40,32 +41,35 @@ def chunked_normalised_attention(
     state: Sums | None = None,
     chunk: int | None = None,
 ) -> tuple[Float[Tensor, "b h t v"], Sums]:
-    """Give the causal form in O(t·chunk), after a past whose sums Σ k [v, 1]ᵀ are `state`; return also the sums after it."""
+    """Compute the causal form in O(t·chunk); return the outputs and the final sums Σ k [v, 1]ᵀ.
+
+    `state` holds the sums of the past.
+    """
     return with_normaliser(lambda v, sums: chunked_linear_attention(q, k, v, log_decay, sums, chunk), v, state)
 
 
 def bidirectional_normalised_attention(
     q: Float[Tensor, "b h t k"], k: Float[Tensor, "b h t k"], v: Float[Tensor, "b h t v"]
 ) -> Float[Tensor, "b h t v"]:
-    """Give the bidirectional form in O(t)."""
+    """Compute the bidirectional form in O(t)."""
     with autocast_off(v):
-        return _divided(bidirectional_linear_attention(q, k, _with_ones(v)), v.shape[-1])
+        return _normalise(bidirectional_linear_attention(q, k, _append_ones(v)), v.shape[-1])
 
 
 def with_normaliser(
     attend: Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]], v: Float[Tensor, "b h t v"], sums: Sums | None
 ) -> tuple[Float[Tensor, "b h t v"], Sums]:
-    """Call a linear attention, a function of values and sums, with one more value; divide its outputs by that."""
+    """Call `attend(v, sums)`, a linear attention, with values extended by 1; divide its outputs by that channel."""
     with autocast_off(v):
         width = v.shape[-1]
-        o, sums = attend(_with_ones(v), None if sums is None else F.pad(sums, (0, ALIGNMENT - 1)))
-        return _divided(o, width), sums[..., : width + 1]
+        o, sums = attend(_append_ones(v), None if sums is None else F.pad(sums, (0, ALIGNMENT - 1)))
+        return _normalise(o, width), sums[..., : width + 1]
 
 
-def _with_ones(v: Tensor) -> Tensor:
+def _append_ones(v: Tensor) -> Tensor:
     ones = torch.ones_like(v[..., :1])
     return torch.cat([v, F.pad(ones, (0, ALIGNMENT - 1))], dim=-1)
 
 
-def _divided(o: Tensor, width: int) -> Tensor:
+def _normalise(o: Tensor, width: int) -> Tensor:
     return o[..., :width] / (o[..., width : width + 1] + EPSILON)

@@ -15,19 +15,19 @@ from hybridlab.ops.precision import accumulation_dtype, autocast_off
 def draw_orthogonal_directions(features: int, width: int) -> Float[Tensor, "f d"]:
     """Draw Gaussian directions that are orthogonal within each block of `width`.
 
-    Each alone is an independent Gaussian vector's direction with another one's norm, so the estimate stays unbiased; its
-    variance falls.
+    Each direction combines the direction of one Gaussian vector with the norm of another, so its marginal is
+    Gaussian and the kernel estimate stays unbiased; orthogonality lowers its variance.
     """
     blocks = -(-features // width)
-    matrices, triangles = torch.linalg.qr(torch.randn(blocks, width, width))
-    # The factorisation chooses the signs; undone, the directions are uniform on the sphere.
-    signs = triangles.diagonal(dim1=-2, dim2=-1).sign()
+    matrices, triangular = torch.linalg.qr(torch.randn(blocks, width, width))
+    # QR chooses the signs. Undoing that choice makes the directions uniform on the sphere.
+    signs = triangular.diagonal(dim1=-2, dim2=-1).sign()
     norms = torch.randn(blocks * width, width).norm(dim=-1, keepdim=True)
     return ((matrices * signs[:, None, :]).mT.flatten(0, 1) * norms)[:features].clone()
 
 
 def log_positive_features(x: Float[Tensor, "b h t d"], directions: Float[Tensor, "f d"]) -> Float[Tensor, "b h t f"]:
-    """Return log φ(x) = w·y - ‖y‖²/2 - log(f)/2 with y = x / d^¼, in float32 at least."""
+    """Return log φ(x) = w·y - ‖y‖²/2 - log(f)/2 with y = x / d^¼, in at least float32."""
     with autocast_off(x):
         features, width = directions.shape
         dtype = accumulation_dtype(x)

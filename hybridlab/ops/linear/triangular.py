@@ -1,23 +1,23 @@
-"""Systems with a unit lower triangular matrix: what the tokens of a chunk do to one another in a delta rule."""
+"""Solve unit lower triangular systems: the interactions between the tokens of a chunk in a delta rule."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hybridlab.ops.kernels.dispatch import wide_kernel_serves
+from hybridlab.ops.kernels.dispatch import can_use_float32_kernel
 from hybridlab.ops.linear.triangular_inverse import unit_lower_inverse
 
 
-def solve_unit_lower(below: Float[Tensor, "*b c c"], right: Float[Tensor, "*b c v"]) -> Float[Tensor, "*b c v"]:
-    """Return (I + below)⁻¹ right by substitution; what is on and above the diagonal of `below` is not read.
+def solve_unit_lower(lower: Float[Tensor, "*b c c"], rhs: Float[Tensor, "*b c v"]) -> Float[Tensor, "*b c v"]:
+    """Return (I + lower)⁻¹ rhs by substitution; entries of `lower` on and above the diagonal are ignored.
 
-    On a GPU an inverse that is built from blocks does as well, and sooner; it is rounded to the dtype of `right`, which
-    may be of less precision.
+    On a GPU, an inverse built from blocks is as accurate and faster; it is rounded to the dtype of `rhs`, which can
+    be a lower precision.
 
-    The product (I - below)(I + below²)(I + below⁴)... would do too, but cancels: if all keys of a delta rule are alike,
-    the powers reach 10¹⁷ for c = 64, where the inverse is made of ones.
+    The product (I - lower)(I + lower²)(I + lower⁴)... suffers from cancellation: if all keys of a delta rule are
+    equal, its powers reach 10¹⁷ for c = 64, although the entries of the inverse are 0 and ±1.
     """
-    if below.shape[-1] == 64 and wide_kernel_serves(below):
-        return unit_lower_inverse(below).to(right.dtype) @ right
-    solution = torch.linalg.solve_triangular(below, right.to(below.dtype), upper=False, unitriangular=True)
-    return solution.to(right.dtype)
+    if lower.shape[-1] == 64 and can_use_float32_kernel(lower):
+        return unit_lower_inverse(lower).to(rhs.dtype) @ rhs
+    solution = torch.linalg.solve_triangular(lower, rhs.to(lower.dtype), upper=False, unitriangular=True)
+    return solution.to(rhs.dtype)

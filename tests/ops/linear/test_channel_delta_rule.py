@@ -1,4 +1,4 @@
-"""The chunked delta rule with decays per channel against the recurrence, and that against another's."""
+"""The chunked delta rule with decays per channel against the recurrence and a reference implementation."""
 
 import pytest
 import torch
@@ -18,13 +18,13 @@ from tests.ops.test_references import reference
     strength=st.sampled_from([0.0, 0.1, 3.0, 50.0]),
     continued=st.booleans(),
 )
-def test_chunked_is_the_recurrence(t: int, chunk: int, strength: float, continued: bool) -> None:
+def test_chunked_form_matches_the_recurrence(t: int, chunk: int, strength: float, continued: bool) -> None:
     inputs = draw(t, strength, continued)
-    sought = [x for x in inputs if x is not None]
-    found, wanted = chunked_channel_delta_rule(*inputs, chunk=chunk), recurrent_channel_delta_rule(*inputs)
-    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
-    into = [torch.randn_like(each) for each in wanted]
-    gradients = (torch.autograd.grad(each, sought, into) for each in (found, wanted))
+    variables = [x for x in inputs if x is not None]
+    found, expected = chunked_channel_delta_rule(*inputs, chunk=chunk), recurrent_channel_delta_rule(*inputs)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    grad_outputs = [torch.randn_like(each) for each in expected]
+    gradients = (torch.autograd.grad(each, variables, grad_outputs) for each in (found, expected))
     torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-8)
 
 
@@ -38,7 +38,7 @@ def test_strong_decays_keep_everything_finite(strength: float, dtype: torch.dtyp
 
 
 @pytest.mark.parametrize("strength", [1.0, 2.0])
-def test_one_key_again_and_again_costs_no_digits_in_float32(strength: float) -> None:
+def test_repeated_keys_lose_no_precision_in_float32(strength: float) -> None:
     _, k, v, _, decay, _ = draw(512, 0.0, False, torch.float32)
     k = k[:, :, :1].expand_as(k)
     beta = torch.full(k.shape[:3], strength)
@@ -62,7 +62,7 @@ def test_bfloat16_keeps_the_state_in_float32_and_ignores_autocast() -> None:
 
 
 @pytest.mark.parametrize("name", ["naive_recurrent_kda", "naive_chunk_kda"])
-def test_kda_of_flash_linear_attention(name: str) -> None:
+def test_kda_matches_flash_linear_attention(name: str) -> None:
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 2, 64, 4, 8)
     q, k, v = q.requires_grad_(), F.normalize(k, dim=-1).requires_grad_(), v.requires_grad_()
@@ -74,8 +74,8 @@ def test_kda_of_flash_linear_attention(name: str) -> None:
     found, state = chunked_channel_delta_rule(*(x.transpose(1, 2) for x in (q, k, v, beta, g)), start, 32)
     found = found.transpose(1, 2)
     torch.testing.assert_close((found, state), (expected, last), rtol=1e-4, atol=1e-4)
-    into, sought = torch.randn_like(expected), [q, k, v, beta, g, start]
-    gradients = (torch.autograd.grad(each, sought, into) for each in (found, expected))
+    grad_outputs, variables = torch.randn_like(expected), [q, k, v, beta, g, start]
+    gradients = (torch.autograd.grad(each, variables, grad_outputs) for each in (found, expected))
     torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-3)
 
 

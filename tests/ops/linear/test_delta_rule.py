@@ -1,4 +1,4 @@
-"""The chunked delta rule against the recurrence, at its extremes, and against others' references."""
+"""The chunked delta rule against the recurrence, for extreme inputs, and against reference implementations."""
 
 from importlib.util import find_spec
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from hybridlab.ops.linear.delta_rule import chunked_delta_rule, recurrent_delta_rule, unit_vectors
+from hybridlab.ops.linear.delta_rule import chunked_delta_rule, l2_normalise, recurrent_delta_rule
 from tests.ops.test_references import reference, same
 
 
@@ -21,18 +21,18 @@ from tests.ops.test_references import reference, same
     forgetting=st.sampled_from([None, 0.0, 0.1, 3.0, 50.0]),
     continued=st.booleans(),
 )
-def test_chunked_is_the_recurrence(
+def test_chunked_form_matches_the_recurrence(
     t: int, chunk: int, strongest: float, forgetting: float | None, continued: bool
 ) -> None:
     inputs = draw(t, strongest, forgetting, continued)
     found, expected = chunked_delta_rule(*inputs, chunk=chunk), recurrent_delta_rule(*inputs)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
-    into = [torch.randn_like(part) for part in expected]
-    # Of one token from no state, the decay is in neither graph, or with a gradient of zero.
-    sought = [x for x in inputs if x is not None]
-    gradients = torch.autograd.grad(found, sought, into, materialize_grads=True)
-    wanted = torch.autograd.grad(expected, sought, into, materialize_grads=True)
-    torch.testing.assert_close(gradients, wanted, rtol=1e-8, atol=1e-8)
+    grad_outputs = [torch.randn_like(part) for part in expected]
+    # With a single token and no initial state, the decay is not part of the graph or has a zero gradient.
+    variables = [x for x in inputs if x is not None]
+    gradients = torch.autograd.grad(found, variables, grad_outputs, materialize_grads=True)
+    expected_gradients = torch.autograd.grad(expected, variables, grad_outputs, materialize_grads=True)
+    torch.testing.assert_close(gradients, expected_gradients, rtol=1e-8, atol=1e-8)
 
 
 def test_more_chunks_than_one_level_of_the_scan() -> None:
@@ -42,7 +42,7 @@ def test_more_chunks_than_one_level_of_the_scan() -> None:
     )
 
 
-def test_a_key_returns_the_value_last_written_under_it() -> None:
+def test_a_key_retrieves_the_value_last_written_to_it() -> None:
     key, values = F.normalize(torch.randn(1, 1, 1, 8), dim=-1).expand(1, 1, 200, 8), torch.randn(1, 1, 200, 4)
     o, _ = chunked_delta_rule(key, key, values, torch.ones(1, 1, 200))
     torch.testing.assert_close(o, values, rtol=1e-4, atol=1e-4)
@@ -50,16 +50,16 @@ def test_a_key_returns_the_value_last_written_under_it() -> None:
 
 @pytest.mark.parametrize("strongest", [1.0, 2.0])
 @pytest.mark.parametrize("forgetting", [None, 0.01])
-def test_one_key_for_a_long_time_stays_as_exact_as_float32_is(strongest: float, forgetting: float | None) -> None:
+def test_repeated_keys_over_long_sequences_stay_exact_in_float32(strongest: float, forgetting: float | None) -> None:
     torch.manual_seed(0)
     t = 4200
     key = torch.randn(1, 2, 1, 64) + 1e-3 * torch.randn(1, 2, t, 64)
-    q, k, v = unit_vectors(torch.randn(1, 2, t, 64)), unit_vectors(key), torch.randn(1, 2, t, 64)
+    q, k, v = l2_normalise(torch.randn(1, 2, t, 64)), l2_normalise(key), torch.randn(1, 2, t, 64)
     beta = strongest * torch.sigmoid(7 + torch.randn(1, 2, t))
     log_decay = None if forgetting is None else -forgetting * torch.rand(1, 2, t)
     inputs = [x.requires_grad_() for x in (q, k, v, beta, log_decay) if x is not None]
     o, state = chunked_delta_rule(*inputs)
-    # The same in float64: chunks of another length, so that both have not the same steps.
+    # In float64, and with another chunk length, so that the two computations take different steps.
     exact_o, exact_state = chunked_delta_rule(*(x.detach().double() for x in inputs), chunk=128)
     for found, exact in ((o, exact_o), (state, exact_state)):
         assert (found.double() - exact).norm() < 1e-3 * exact.norm()
@@ -76,14 +76,14 @@ def test_strong_decays_keep_everything_finite(forgetting: float, dtype: torch.dt
     assert all(each.isfinite().all() for each in (o, state, *gradients))
 
 
-@pytest.mark.parametrize("alike", [0.0, 3.0], ids=["random keys", "keys that are alike"])
+@pytest.mark.parametrize("alike", [0.0, 3.0], ids=["random keys", "similar keys"])
 @pytest.mark.parametrize("strongest", [1.0, 2.0])
 @pytest.mark.parametrize("forgetting", [None, 0.05])
 def test_bfloat16_is_close_to_the_recurrence(alike: float, strongest: float, forgetting: float | None) -> None:
     torch.manual_seed(0)
     t = 1000
-    q, v = unit_vectors(torch.randn(1, 2, t, 32)).bfloat16(), torch.randn(1, 2, t, 32).bfloat16()
-    k = unit_vectors(torch.randn(1, 2, t, 32) + alike * torch.randn(1, 2, 1, 32)).bfloat16()
+    q, v = l2_normalise(torch.randn(1, 2, t, 32)).bfloat16(), torch.randn(1, 2, t, 32).bfloat16()
+    k = l2_normalise(torch.randn(1, 2, t, 32) + alike * torch.randn(1, 2, 1, 32)).bfloat16()
     beta = strongest * torch.rand(1, 2, t)
     log_decay = None if forgetting is None else -forgetting * torch.rand(1, 2, t)
     o, state = chunked_delta_rule(q, k, v, beta, log_decay)
@@ -104,18 +104,18 @@ def test_autocast_changes_nothing() -> None:
 
 def test_unit_vectors_in_bfloat16_and_at_zero() -> None:
     x = torch.randn(5, 64)
-    torch.testing.assert_close(unit_vectors(x), F.normalize(x, dim=-1), rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(unit_vectors(x.bfloat16()), F.normalize(x.bfloat16().float(), dim=-1).bfloat16())
+    torch.testing.assert_close(l2_normalise(x), F.normalize(x, dim=-1), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(l2_normalise(x.bfloat16()), F.normalize(x.bfloat16().float(), dim=-1).bfloat16())
     zero = torch.zeros(1, 4, requires_grad=True)
-    (gradient,) = torch.autograd.grad(unit_vectors(zero).sum(), zero)
+    (gradient,) = torch.autograd.grad(l2_normalise(zero).sum(), zero)
     assert gradient.isfinite().all()
 
 
 @pytest.mark.parametrize("continued", [False, True])
-def test_delta_rule_of_fla(continued: bool) -> None:
+def test_delta_rule_matches_flash_linear_attention(continued: bool) -> None:
     q, k, v, beta, _, state = draw(150, 1.0, None, continued, torch.float32)
     naive = reference("delta_rule/naive.py")
-    # It divides queries by the root of their width.
+    # The reference divides queries by the square root of their width.
     expected, last = naive.delta_rule_recurrence(q * q.shape[-1] ** 0.5, k, v, beta, initial_state=state)
     found, ours = chunked_delta_rule(q, k, v, beta, None, state, chunk=48)
     torch.testing.assert_close(ours, last, rtol=1e-4, atol=1e-4)
@@ -124,7 +124,7 @@ def test_delta_rule_of_fla(continued: bool) -> None:
 
 @pytest.mark.parametrize("form", ["recurrent", "chunk"])
 @pytest.mark.parametrize("forgetting", [0.1, 5.0])
-def test_gated_delta_rule_of_fla(form: str, forgetting: float) -> None:
+def test_gated_delta_rule_matches_flash_linear_attention(form: str, forgetting: float) -> None:
     q, k, v, beta, log_decay, _ = draw(150, 2.0, forgetting, False, torch.float32)
     assert log_decay is not None
     naive = getattr(reference("gated_delta_rule/naive.py"), f"naive_{form}_gated_delta_rule")
@@ -137,7 +137,7 @@ def test_gated_delta_rule_of_fla(form: str, forgetting: float) -> None:
 
 @pytest.mark.skipif(find_spec("transformers") is None, reason="transformers comes with hybridlab[test]")
 @pytest.mark.parametrize("continued", [False, True])
-def test_gated_delta_rule_of_transformers(continued: bool) -> None:
+def test_gated_delta_rule_matches_transformers(continued: bool) -> None:
     from transformers.models.qwen3_next.modeling_qwen3_next import torch_chunk_gated_delta_rule
 
     q, k, v, beta, log_decay, state = draw(150, 1.0, 0.3, continued, torch.float32)
@@ -149,7 +149,7 @@ def test_gated_delta_rule_of_transformers(continued: bool) -> None:
     )
     found, ours = chunked_delta_rule(q, k, v, beta, log_decay, state)
     torch.testing.assert_close(ours, last, rtol=1e-4, atol=1e-4)
-    # It divides queries by the root of their width.
+    # The reference divides queries by the square root of their width.
     same(found.transpose(1, 2) / q.shape[-1] ** 0.5, expected, q, k, v, beta, log_decay)
 
 
@@ -161,7 +161,7 @@ def draw(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     torch.manual_seed(t)
     wide = torch.promote_types(dtype, torch.float32)
-    q, k = (unit_vectors(torch.randn(2, 3, t, 6, dtype=dtype)).requires_grad_() for _ in range(2))
+    q, k = (l2_normalise(torch.randn(2, 3, t, 6, dtype=dtype)).requires_grad_() for _ in range(2))
     v = torch.randn(2, 3, t, 4, dtype=dtype).requires_grad_()
     beta = (strongest * torch.rand(2, 3, t, dtype=wide)).requires_grad_()
     decay = None if forgetting is None else (-forgetting * torch.rand(2, 3, t, dtype=wide)).requires_grad_()

@@ -1,4 +1,4 @@
-"""The chunked form of linear attention with decays per channel against the recurrence, and that against another's."""
+"""Chunked linear attention with decays per channel against the recurrence and a reference implementation."""
 
 import pytest
 import torch
@@ -18,13 +18,13 @@ from tests.ops.test_references import reference
     strength=st.sampled_from([0.0, 0.1, 3.0, 50.0]),
     continued=st.booleans(),
 )
-def test_chunked_is_the_recurrence(t: int, chunk: int, strength: float, continued: bool) -> None:
+def test_chunked_form_matches_the_recurrence(t: int, chunk: int, strength: float, continued: bool) -> None:
     inputs = draw(t, strength, continued)
-    sought = [x for x in inputs if x is not None]
-    found, wanted = chunked_gated_linear_attention(*inputs, chunk=chunk), recurrent_gated_linear_attention(*inputs)
-    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
-    into = [torch.randn_like(each) for each in wanted]
-    gradients = (torch.autograd.grad(each, sought, into) for each in (found, wanted))
+    variables = [x for x in inputs if x is not None]
+    found, expected = chunked_gated_linear_attention(*inputs, chunk=chunk), recurrent_gated_linear_attention(*inputs)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    grad_outputs = [torch.randn_like(each) for each in expected]
+    gradients = (torch.autograd.grad(each, variables, grad_outputs) for each in (found, expected))
     torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-8)
 
 
@@ -50,7 +50,7 @@ def test_bfloat16_keeps_the_state_in_float32_and_ignores_autocast() -> None:
     assert (o.float() - expected.float()).norm() < 0.02 * expected.float().norm()
 
 
-def test_gla_of_flash_linear_attention() -> None:
+def test_gla_matches_flash_linear_attention() -> None:
     torch.manual_seed(0)
     q, k, v = (x.requires_grad_() for x in torch.randn(3, 2, 70, 4, 8))
     g = (F.logsigmoid(torch.randn(2, 70, 4, 8)) / 2).requires_grad_()
@@ -60,8 +60,8 @@ def test_gla_of_flash_linear_attention() -> None:
     found, state = chunked_gated_linear_attention(*(x.transpose(1, 2) for x in (q * 8**-0.5, k, v, g)), start)
     found = found.transpose(1, 2)
     torch.testing.assert_close((found, state), (expected, last), rtol=1e-4, atol=1e-4)
-    into, sought = torch.randn_like(expected), [q, k, v, g, start]
-    gradients = (torch.autograd.grad(each, sought, into) for each in (found, expected))
+    grad_outputs, variables = torch.randn_like(expected), [q, k, v, g, start]
+    gradients = (torch.autograd.grad(each, variables, grad_outputs) for each in (found, expected))
     torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-3)
 
 

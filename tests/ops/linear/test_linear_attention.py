@@ -1,4 +1,4 @@
-"""The chunked form of linear attention against the recurrence."""
+"""Chunked linear attention against the recurrence."""
 
 import pytest
 import torch
@@ -18,18 +18,18 @@ from hybridlab.ops.linear.linear_attention import chunked_linear_attention, recu
     strength=st.sampled_from([None, 0.0, 0.1, 3.0, 50.0]),
     continued=st.booleans(),
 )
-def test_chunked_is_the_recurrence(
+def test_chunked_form_matches_the_recurrence(
     t: int, chunk: int, groups: int, sharing: int, strength: float | None, continued: bool
 ) -> None:
     inputs = draw(t, groups, sharing, strength, continued)
-    sought = [x for x in inputs if x is not None]
+    variables = [x for x in inputs if x is not None]
     o, state = chunked_linear_attention(*inputs, chunk=chunk)
     expected_o, expected_state = recurrent_linear_attention(*inputs)
     torch.testing.assert_close((o, state), (expected_o, expected_state), rtol=1e-9, atol=1e-9)
-    into_o, into_state = torch.randn_like(o), torch.randn_like(state)
-    found = torch.autograd.grad([o, state], sought, [into_o, into_state])
-    wanted = torch.autograd.grad([expected_o, expected_state], sought, [into_o, into_state])
-    torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-8)
+    grad_o, grad_state = torch.randn_like(o), torch.randn_like(state)
+    gradients = torch.autograd.grad([o, state], variables, [grad_o, grad_state])
+    expected_gradients = torch.autograd.grad([expected_o, expected_state], variables, [grad_o, grad_state])
+    torch.testing.assert_close(gradients, expected_gradients, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("strength", [20.0, 1000.0])
@@ -61,8 +61,8 @@ def test_bfloat16_keeps_the_state_in_float32_and_ignores_autocast() -> None:
     assert (o.float() - expected.float()).norm() < 0.02 * expected.float().norm()
 
 
-def test_a_state_in_float32_does_not_stop_adding() -> None:
-    # In bfloat16 a sum of ones ends at 256.
+def test_a_float32_state_keeps_growing() -> None:
+    # In bfloat16, a running sum of ones stops growing at 256.
     ones = torch.ones(1, 1, 4096, 1, dtype=torch.bfloat16)
     _, state = chunked_linear_attention(ones, ones, ones)
     assert state.item() == 4096

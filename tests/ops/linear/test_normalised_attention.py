@@ -1,4 +1,4 @@
-"""Linear attention whose weights sum to 1, in its two forms, and the bidirectional sum without a normaliser."""
+"""Normalised linear attention, causal and bidirectional, and bidirectional linear attention without a normaliser."""
 
 import pytest
 import torch
@@ -19,12 +19,14 @@ from hybridlab.ops.linear.normalised_attention import (
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(t=st.integers(1, 90), chunk=st.integers(1, 100), cut=st.integers(0, 90))
-def test_chunked_is_dense_in_two_pieces(t: int, chunk: int, cut: int) -> None:
+def test_chunked_form_in_two_segments_matches_the_dense_form(t: int, chunk: int, cut: int) -> None:
     q, k, v = draw(t)
     state, outputs = None, []
-    for piece in (slice(0, min(cut, t)), slice(min(cut, t), t)):
-        if piece.start < piece.stop:
-            o, state = chunked_normalised_attention(q[:, :, piece], k[:, :, piece], v[:, :, piece], None, state, chunk)
+    for segment in (slice(0, min(cut, t)), slice(min(cut, t), t)):
+        if segment.start < segment.stop:
+            o, state = chunked_normalised_attention(
+                q[:, :, segment], k[:, :, segment], v[:, :, segment], None, state, chunk
+            )
             outputs.append(o)
     same(torch.cat(outputs, dim=2), dense_normalised_attention(q, k, v, causal=True), q, k, v)
     assert state is not None
@@ -33,13 +35,13 @@ def test_chunked_is_dense_in_two_pieces(t: int, chunk: int, cut: int) -> None:
 
 
 @pytest.mark.parametrize("t", [1, 2, 100, 256, 257, 700])
-def test_bidirectional_is_dense(t: int) -> None:
+def test_bidirectional_form_matches_the_dense_form(t: int) -> None:
     q, k, v = draw(t)
     same(bidirectional_normalised_attention(q, k, v), dense_normalised_attention(q, k, v, causal=False), q, k, v)
     same(bidirectional_linear_attention(q, k, v), dense_bidirectional_linear_attention(q, k, v), q, k, v)
 
 
-def test_features_of_zero_give_zeros_and_finite_gradients() -> None:
+def test_zero_features_give_zeros_and_finite_gradients() -> None:
     q, k, v = draw(80)
     zero = torch.zeros_like(k).requires_grad_()
     for o in (chunked_normalised_attention(q, zero, v)[0], bidirectional_normalised_attention(q, zero, v)):
@@ -47,8 +49,8 @@ def test_features_of_zero_give_zeros_and_finite_gradients() -> None:
         assert all(g.isfinite().all() for g in torch.autograd.grad(o.sum(), [q, zero, v]))
 
 
-def test_a_sum_over_a_long_row_does_not_stop_in_half_precision() -> None:
-    # In bfloat16 a sum of ones ends at 256.
+def test_sums_over_long_sequences_keep_growing_in_half_precision() -> None:
+    # In bfloat16, a running sum of ones stops growing at 256.
     ones = torch.ones(1, 1, 4096, 1, dtype=torch.bfloat16)
     assert bidirectional_linear_attention(ones, ones, ones)[0, 0, 0, 0] == 4096
     assert chunked_normalised_attention(ones, ones, ones)[1][0, 0, 0, 1] == 4096
@@ -56,9 +58,11 @@ def test_a_sum_over_a_long_row_does_not_stop_in_half_precision() -> None:
 
 def same(found: Tensor, expected: Tensor, *inputs: Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
-    into = torch.randn_like(expected)
-    found_gradients, wanted = (torch.autograd.grad(o, inputs, into, retain_graph=True) for o in (found, expected))
-    torch.testing.assert_close(found_gradients, wanted, rtol=1e-8, atol=1e-8)
+    grad_outputs = torch.randn_like(expected)
+    gradients, expected_gradients = (
+        torch.autograd.grad(o, inputs, grad_outputs, retain_graph=True) for o in (found, expected)
+    )
+    torch.testing.assert_close(gradients, expected_gradients, rtol=1e-8, atol=1e-8)
 
 
 def draw(t: int) -> list[Tensor]:

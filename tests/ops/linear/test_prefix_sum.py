@@ -13,18 +13,20 @@ from hybridlab.ops.linear.prefix_sum import decayed_prefix_sum, recurrent_prefix
     strength=st.sampled_from([0.0, 0.01, 1.0, 100.0]),
     started=st.booleans(),
 )
-def test_products_are_the_loop(n: int, strength: float, started: bool) -> None:
+def test_matrix_products_match_the_loop(n: int, strength: float, started: bool) -> None:
     torch.manual_seed(n)
     x = torch.randn(2, 3, n, 4, dtype=torch.float64, requires_grad=True)
     log_decay = (-strength * torch.rand(2, 3, n, dtype=torch.float64)).requires_grad_()
     start = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True) if started else None
-    found, wanted = decayed_prefix_sum(x, log_decay, start), recurrent_prefix_sum(x, log_decay, start)
-    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
-    sought = [each for each in (x, log_decay, start) if each is not None]
-    into = [torch.randn_like(each) for each in wanted]
-    # The first state depends on nothing if there is no start: only the sum of both has a gradient for sure.
+    found, expected = decayed_prefix_sum(x, log_decay, start), recurrent_prefix_sum(x, log_decay, start)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    variables = [each for each in (x, log_decay, start) if each is not None]
+    grad_outputs = [torch.randn_like(each) for each in expected]
+    # Without an initial state, the first state does not depend on any input: only the sum always has a gradient.
     gradients = (
-        torch.autograd.grad((a * into[0]).sum() + (b * into[1]).sum(), sought, materialize_grads=True)
-        for a, b in (found, wanted)
+        torch.autograd.grad(
+            (a * grad_outputs[0]).sum() + (b * grad_outputs[1]).sum(), variables, materialize_grads=True
+        )
+        for a, b in (found, expected)
     )
     torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-8)

@@ -1,4 +1,4 @@
-"""FAVOR+'s random features estimate the softmax kernel without bias."""
+"""The random features of FAVOR+ estimate the softmax kernel without bias."""
 
 import math
 
@@ -24,7 +24,7 @@ def test_directions_are_orthogonal_in_blocks(features: int, width: int) -> None:
 
 def test_directions_are_gaussian() -> None:
     draws = draw_orthogonal_directions(4000 * 8, 8).unflatten(0, (4000, 8))
-    # Each entry of each direction: mean 0 and variance 1, within five standard errors.
+    # Each entry of each direction has mean 0 and variance 1, within five standard errors.
     assert draws.mean(0).abs().max() < 5 / math.sqrt(4000)
     assert (draws.square().mean(0) - 1).abs().max() < 5 * math.sqrt(2 / 4000)
     assert (draws.pow(4).mean() - 3).abs() < 0.1
@@ -32,7 +32,7 @@ def test_directions_are_gaussian() -> None:
 
 def test_kernel_is_unbiased() -> None:
     q, k = 0.5 * torch.randn(2, 10, 8, dtype=torch.float64)
-    # Many blocks of 8 directions, each of them orthogonal: as many independent estimates.
+    # Each block of 8 orthogonal directions is an independent estimate.
     draws = 20_000
     directions = draw_orthogonal_directions(draws * 8, 8)
     phi_q, phi_k = (

@@ -1,4 +1,4 @@
-"""Attention with the second-order polynomial of the exponential against its dense form."""
+"""Attention with the second-order Taylor polynomial against its dense form."""
 
 import pytest
 import torch
@@ -33,12 +33,12 @@ def test_features_give_the_polynomial(d: int, features: int, dtype: torch.dtype)
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(t=st.integers(1, 90), d=st.integers(1, 6), chunk=st.integers(1, 100), cut=st.integers(0, 90))
-def test_chunked_is_dense_in_two_pieces(t: int, d: int, chunk: int, cut: int) -> None:
+def test_chunked_form_in_two_segments_matches_the_dense_form(t: int, d: int, chunk: int, cut: int) -> None:
     q, k, v = draw(t, d)
     state, outputs = None, []
-    for piece in (slice(0, min(cut, t)), slice(min(cut, t), t)):
-        if piece.start < piece.stop:
-            o, state = chunked_taylor_attention(q[:, :, piece], k[:, :, piece], v[:, :, piece], state, chunk)
+    for segment in (slice(0, min(cut, t)), slice(min(cut, t), t)):
+        if segment.start < segment.stop:
+            o, state = chunked_taylor_attention(q[:, :, segment], k[:, :, segment], v[:, :, segment], state, chunk)
             outputs.append(o)
     same(torch.cat(outputs, dim=2), dense_taylor_attention(q, k, v, causal=True), q, k, v)
     assert state is not None
@@ -47,7 +47,7 @@ def test_chunked_is_dense_in_two_pieces(t: int, d: int, chunk: int, cut: int) ->
 
 
 @pytest.mark.parametrize("t", [1, 9, 300])
-def test_bidirectional_is_dense(t: int) -> None:
+def test_bidirectional_form_matches_the_dense_form(t: int) -> None:
     q, k, v = draw(t, 4)
     same(bidirectional_taylor_attention(q, k, v), dense_taylor_attention(q, k, v, causal=False), q, k, v)
 
@@ -60,7 +60,7 @@ def test_large_scores_keep_everything_finite(dtype: torch.dtype) -> None:
         assert all(g.isfinite().all() for g in torch.autograd.grad(o.float().square().sum(), inputs))
 
 
-def test_long_rows_are_as_exact_as_short_ones() -> None:
+def test_long_sequences_stay_exact_in_float32() -> None:
     exact = [x.detach() for x in draw(32768, 4)]
     found, _ = chunked_taylor_attention(*(x.float() for x in exact))
     expected, _ = chunked_taylor_attention(*exact)
@@ -81,9 +81,11 @@ def test_bfloat16_keeps_the_state_in_float32_and_ignores_autocast() -> None:
 
 def same(found: Tensor, expected: Tensor, *inputs: Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
-    into = torch.randn_like(expected)
-    found_gradients, wanted = (torch.autograd.grad(o, inputs, into, retain_graph=True) for o in (found, expected))
-    torch.testing.assert_close(found_gradients, wanted, rtol=1e-8, atol=1e-8)
+    grad_outputs = torch.randn_like(expected)
+    gradients, expected_gradients = (
+        torch.autograd.grad(o, inputs, grad_outputs, retain_graph=True) for o in (found, expected)
+    )
+    torch.testing.assert_close(gradients, expected_gradients, rtol=1e-8, atol=1e-8)
 
 
 def draw(t: int, d: int, size: float = 1.0) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""The inverse from blocks against substitution, above all where keys repeat."""
+"""The blockwise inverse against substitution, in particular if keys repeat."""
 
 import pytest
 import torch
@@ -9,13 +9,13 @@ from hybridlab.ops.linear.triangular_inverse import substituted_unit_lower_inver
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8, 16, 17, 31, 32, 33, 64, 100, 128])
-def test_blocks_give_what_substitution_gives(size: int) -> None:
+def test_blocks_match_substitution(size: int) -> None:
     torch.manual_seed(size)
     a = (torch.randn(2, 3, size, size, dtype=torch.float64) / size**0.5).requires_grad_()
     found, expected = unit_lower_inverse(a), substituted_unit_lower_inverse(a)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
-    into = torch.randn_like(found)
-    gradients = (torch.autograd.grad(each, a, into)[0] for each in (found, expected))
+    grad_outputs = torch.randn_like(found)
+    gradients = (torch.autograd.grad(each, a, grad_outputs)[0] for each in (found, expected))
     torch.testing.assert_close(next(gradients), next(gradients), rtol=1e-8, atol=1e-8)
 
 
@@ -26,7 +26,7 @@ def test_gradients_are_those_of_the_function() -> None:
 
 @pytest.mark.parametrize("strength", [0.5, 1.0, 1.9, 2.0])
 @pytest.mark.parametrize("spread", [0.0, 0.01, 0.3])
-def test_keys_that_are_alike_lose_no_precision_in_float32(strength: float, spread: float) -> None:
+def test_similar_keys_lose_no_precision_in_float32(strength: float, spread: float) -> None:
     torch.manual_seed(0)
     key = torch.randn(8, 1, 64, dtype=torch.float64)
     keys = F.normalize(key + spread * torch.randn(8, 64, 64, dtype=torch.float64), dim=-1)
