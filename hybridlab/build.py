@@ -2,7 +2,6 @@
 
 import inspect
 import math
-import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -65,6 +64,7 @@ def _unknown(key: str, value: Any, target: str, where: str, accepted: Iterable[s
 
 def _hints(target: Any) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    except (NameError, TypeError):
+        parameters = inspect.signature(target, eval_str=True).parameters.values()
+    except NameError:  # an annotation that only a type checker can resolve
         return {}
+    return {each.name: Any if each.annotation is each.empty else each.annotation for each in parameters}

@@ -12,14 +12,14 @@ USAGE = """\
 hybridlab: ablations of hybrid sequence models, with quality broken down by layer group
 
   hybridlab train [OVERRIDE ...]  train and evaluate a stack; with -m, every combination of a sweep
-  hybridlab check [OVERRIDE ...]  the leak gate alone: does any mixer, or the stack, see the future?
-  hybridlab mixers [OVERRIDE ...] the named mixers, with kind, paper, parameters and state
-  hybridlab tasks [OVERRIDE ...]  the named tasks: what is predicted, how it is judged, its source
-  hybridlab bench [OVERRIDE ...]  each mixer's forward + backward beside attention; a training step
-              --mixers[=A,B]      the mixers alone (or some); on a GPU also beside fla's kernels
-  hybridlab status DIR            the runs under DIR: done, running, failed, waiting; the time left
-  hybridlab report DIR [--base X] the table of the runs under DIR, and report.md, report.html there
-              --sweep NAME [DIR]  a sweep's table beside the paper's, and whether its claims hold
+  hybridlab check [OVERRIDE ...]  run only the leak gate: does a mixer, or the stack, see the future?
+  hybridlab mixers [OVERRIDE ...] list the named mixers, with kind, paper, parameters and state
+  hybridlab tasks [OVERRIDE ...]  list the named tasks, with what is predicted, the measure, the source
+  hybridlab bench [OVERRIDE ...]  time each mixer, forward + backward, and a training step
+              --mixers[=A,B]      time only the mixers, or some of them; on a GPU beside fla's kernels
+  hybridlab status DIR            count the runs under DIR that are done, running, failed, waiting
+  hybridlab report DIR [--base X] print the table of the runs under DIR; write report.md, report.html
+              --sweep NAME [DIR]  print a sweep's table beside the paper's, and check its claims
 
 An OVERRIDE is Hydra's: stack.groups.deep.mixer=mamba2, mixers.sliding.window=128, task.length=1024,
 trainer=gpu, seed=1. `hybridlab train --help` lists the configuration; `hybridlab train --cfg job`
@@ -28,16 +28,16 @@ prints it.
 
 
 class ReportedError(RuntimeError):
-    """A job of a multirun failed and has said so; `code` is the exit code it asks for, `folder` the sweep's."""
+    """A failed job of a multirun, whose error is already printed: its exit `code`, and the `folder` of the sweep."""
 
     def __init__(self, code: int, folder: str) -> None:
-        super().__init__(code, folder)  # both, so that it comes back whole from a launcher's worker
+        super().__init__(code, folder)  # both, so that it can be pickled by a launcher's worker
         self.code = code
         self.folder = folder
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command; a user's mistake is one line on stderr and exit code 2."""
+    """Run one command and exit; a user's mistake prints one line on stderr and exits with code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
@@ -61,22 +61,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     try:
         code = commands[words[0]](words[1:])
-    except BrokenPipeError:  # the reader, `head` say, has seen enough
+    except BrokenPipeError:  # the reader of a pipe, e.g. `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except (ConfigError, OSError) as error:
-        code = _say(error)
+        code = _print_error(error)
     except KeyboardInterrupt:
-        _complain("interrupted; the same command goes on from the last checkpoint")
+        _complain("interrupted; the same command resumes from the last checkpoint")
         code = 130
     sys.exit(code)
 
 
 def _train(arguments: list[str]) -> int:
     def job(config: Any) -> float | None:
-        from hybridlab.training.run import train_and_show
+        from hybridlab.training.run import train
+        from hybridlab.training.spec import prepare
 
-        return train_and_show(config)
+        spec = prepare(config)
+        record = train(spec)
+        if record is None:
+            return None
+        if not _is_multirun():  # a sweep's table comes at its end
+            from hybridlab.report import print_and_write
+
+            print_and_write(spec.directory)
+        validated = [row.value for row in record.measurements if row.name == "validation/nll"]
+        return validated[-1] if validated else None
 
     return _run_jobs(job, arguments, "train")
 
@@ -84,14 +94,14 @@ def _train(arguments: list[str]) -> int:
 def _check(arguments: list[str]) -> int:
     def job(config: Any) -> None:
         from hybridlab.evaluation.leak import check_plan
-        from hybridlab.training.job import prepare
+        from hybridlab.training.spec import prepare
 
-        prepared = prepare(config)
-        for line in prepared.matching:
+        spec = prepare(config)
+        for line in spec.matching:
             print(f"match: {line}")
-        for line in prepared.without_kernels():
+        for line in spec.without_kernels():
             print(f"kernels: {line}")
-        for line in check_plan(prepared.plan, prepared.build_stack(), prepared.task.length):
+        for line in check_plan(spec.plan, spec.build_stack(), spec.task.length):
             print(line)
 
     return _run_jobs(job, arguments, "check")
@@ -130,8 +140,8 @@ def _bench(arguments: list[str]) -> int:
 def _status(arguments: list[str]) -> int:
     import argparse
 
-    parser = argparse.ArgumentParser(prog="hybridlab status", description="How far the runs under a folder are.")
-    parser.add_argument("directory", metavar="DIR", help="a sweep's folder, runs/<name>")
+    parser = argparse.ArgumentParser(prog="hybridlab status", description="Print how far the runs under a folder are.")
+    parser.add_argument("directory", metavar="DIR", help="the folder of a sweep, runs/<name>")
     from hybridlab.status import show_status
 
     show_status(parser.parse_args(arguments).directory)
@@ -141,15 +151,15 @@ def _status(arguments: list[str]) -> int:
 def _report(arguments: list[str]) -> int:
     import argparse
 
-    parser = argparse.ArgumentParser(prog="hybridlab report", description="The table of the runs under a folder.")
+    parser = argparse.ArgumentParser(prog="hybridlab report", description="Print the table of the runs under a folder.")
     parser.add_argument(
-        "directory", metavar="DIR", nargs="?", help="a sweep's folder, runs/<name>, one run's, or an archive"
+        "directory", metavar="DIR", nargs="?", help="the folder of a sweep, runs/<name>, or of a run; or an archive"
     )
-    parser.add_argument("--base", help="the stack that swaps are measured against, e.g. early=full")
+    parser.add_argument("--base", help="the stack that swaps are compared with, e.g. early=full")
     parser.add_argument(
-        "--sweep", metavar="NAME", help="print this sweep's table; of its reference records, unless DIR is given"
+        "--sweep", metavar="NAME", help="print the table of this sweep, from DIR or from its reference records"
     )
-    parser.add_argument("--keep", action="store_true", help="with --sweep: make the runs its reference records")
+    parser.add_argument("--keep", action="store_true", help="with --sweep: keep the runs as its reference records")
     parser.add_argument(
         "--sweeps-readme", action="store_true", help="write sweeps/README.md from the reference records"
     )
@@ -167,43 +177,48 @@ def _report(arguments: list[str]) -> int:
 
         print_and_write(options.directory, options.base)
     else:
-        raise ConfigError("report: a folder of runs or --sweep NAME is needed")
+        raise ConfigError("report: give a folder of runs or --sweep NAME")
     return 0
 
 
 def _run_jobs(function: Callable[[Any], Any], arguments: list[str], command: str) -> int:
-    """Run `function` on the composed configuration(s); a failed job of a multirun does not stop the others."""
+    """Call `function` on each composed configuration and return the exit code; the jobs of a multirun run even if one fails."""
     from hybridlab.config import run_app
 
     codes: list[int] = []
 
     def job(config: Any) -> Any:
-        from hydra.core.hydra_config import HydraConfig
-        from hydra.types import RunMode
-
         try:
             return function(config)
         except BrokenPipeError:
             raise
         except (ConfigError, OSError, RunFailedError) as error:
-            code = _say(error)
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise ReportedError(code, f"{config.runs}/{config.name}")  # Hydra goes on with the next job
+            code = _print_error(error)
+        if _is_multirun():
+            raise ReportedError(code, f"{config.runs}/{config.name}")  # Hydra continues with the next job
         codes.append(code)
         return None
 
     try:
         run_app(job, arguments, command)
     except ReportedError as error:
-        from hybridlab.training.report_at_end import report_sweep
+        from hybridlab.training.hydra_callbacks import report_sweep
 
         report_sweep(Path(error.folder))
         return error.code
     return max(codes, default=0)
 
 
-def _say(error: Exception) -> int:
-    """Say in one line what went wrong, and return the exit code: 1 for a run that failed, 2 for what the user can mend."""
+def _is_multirun() -> bool:
+    """Return whether the running Hydra application is a multirun."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def _print_error(error: Exception) -> int:
+    """Print one line and return the exit code: 1 for a run that failed, 2 for what the user can fix."""
     if isinstance(error, OSError) and error.filename:  # a folder without permission, a full disk
         _complain(f"{error.filename}: {error.strerror}")
     else:

@@ -1,19 +1,22 @@
-"""Where the configuration lies, and how Hydra is told to read it."""
+"""Where the configuration files are, and how Hydra composes them."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from hybridlab.errors import ConfigError, near_miss, replacing
+from hybridlab.errors import ConfigError, near_miss, replacing, under
+from hybridlab.validate import whole
 
-# The groups below the root take any key from the command line without Hydra's `+`: they are checked against the signature
-# of what they configure, with the near miss named, where they are built.
+# The command line may set any key below these groups without Hydra's `+`. The keys are checked against the signature of the
+# class that the group configures, where it is built; the message then names the near miss.
 GROUPS = ("stack", "mixers", "task", "optimizer", "trainer", "checkpoint", "evaluation", "logger")
 SCALARS = ("name", "runs", "seed", "retries", "compile")
 
-# What runs a sweep elsewhere than in this process, or draws its jobs, and the extra of this package that brings it.
+# Launchers and sweepers that are not installed by default, and the extra of this package that installs each.
 EXTRAS = {
     "hydra/launcher=joblib": "parallel",
     "hydra/launcher=submitit_local": "slurm",
@@ -22,12 +25,12 @@ EXTRAS = {
     "hydra/sweeper=optuna": "optuna",
 }
 
-# What a sweep's file says to its report: Hydra does not see it, so that it changes no run.
+# The keys of a sweep's file that only its report reads. Hydra does not see them, so they change no run.
 REPORTED = ("tuned", "table", "published", "claims")
 
 
 def conf_dir() -> Path:
-    """Return the folder of the configuration: conf/ beside the package in a checkout, inside it when installed."""
+    """Return the folder of the configuration files: conf/ beside the package in a checkout, inside it when installed."""
     package = Path(__file__).resolve().parent
     for folder in (package / "conf", package.parent / "conf"):
         if (folder / "config.yaml").is_file():
@@ -44,29 +47,72 @@ def run_app(function: Callable[[Any], Any], arguments: Sequence[str], command: s
     """Let Hydra compose the configuration from `arguments` and call `function` with it: once, or per job of a multirun."""
     import sys
 
-    for word in arguments:
-        if word.lstrip("+").startswith("hydra.sweeper.params="):  # OmegaConf fails to merge into what is null
-            raise ConfigError(f"`{word}`: name each key as an override of its own, e.g. `optimizer.lr=1e-3,2e-3`")
-        group, _, choice = word.partition("=")
-        if choice == "null" and group in GROUPS and (choices := _files_of(group)):  # which Hydra fails on
-            raise ConfigError(f"`{word}`: no such {group}; {near_miss(choice, choices)}")
+    _check_overrides(arguments)
     import hydra
-    from hydra.errors import HydraException
 
-    # Hydra prints its own errors and exits with 1; asked for the full error, it raises, and the command line says it in one line.
+    # Hydra prints its own errors and exits with 1. With the full error it raises, and the command line prints one line.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     register()
     before, sys.argv = sys.argv, [f"hybridlab {command}", *_flags_first(arguments), f"hydra.job.name={command}"]
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(function)()
-    except HydraException as error:
-        raise ConfigError(_in_one_line(error)) from error
+        with _hydra_errors():
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(function)()
     finally:
         sys.argv = before
 
 
+def compose(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) -> Any:
+    """Return the configuration that `hybridlab train` composes from the same overrides, as an OmegaConf DictConfig.
+
+    `config_dir` is a directory of your own configuration files, as `--config-dir` on the command line. It stays on the
+    search path of the returned configuration: see `search_path`.
+    """
+    _check_overrides(overrides)
+    from hydra import compose as compose_config
+    from hydra import initialize_config_dir
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.global_hydra import GlobalHydra
+
+    path = create_config_search_path(str(conf_dir()))
+    if config_dir is not None:
+        if not Path(config_dir).is_dir():
+            raise ConfigError(f"{config_dir}: no such directory")
+        path.append("command-line", f"file://{Path(config_dir).resolve()}")
+    register()
+    with (
+        _hydra_errors(),
+        initialize_config_dir(str(conf_dir()), version_base="1.3"),
+    ):  # puts GlobalHydra back at the end
+        GlobalHydra.instance().clear()
+        Hydra.create_main_hydra2(task_name="train", config_search_path=path)
+        composed = compose_config("config", overrides=list(overrides), return_hydra_config=True)
+    return with_search_path(without_hydra(composed), _folders(composed.hydra.runtime.config_sources))
+
+
+def _check_overrides(words: Sequence[str]) -> None:
+    """Refuse overrides on which Hydra fails without naming the mistake."""
+    for word in words:
+        if word.lstrip("+").startswith("hydra.sweeper.params="):  # OmegaConf cannot merge it into null
+            raise ConfigError(f"`{word}`: name each key as an override of its own, e.g. `optimizer.lr=1e-3,2e-3`")
+        group, _, choice = word.partition("=")
+        if choice == "null" and group in GROUPS and (choices := _files_of(group)):
+            raise ConfigError(f"`{word}`: no such {group}; {near_miss(choice, choices)}")
+
+
+@contextmanager
+def _hydra_errors() -> Iterator[None]:
+    """Turn an error of Hydra's into a ConfigError of one line."""
+    from hydra.errors import HydraException
+
+    try:
+        yield
+    except HydraException as error:
+        raise ConfigError(_in_one_line(error)) from error
+
+
 def _flags_first(arguments: Sequence[str]) -> list[str]:
-    """Put Hydra's flags before the overrides: its parser refuses overrides on both sides of a flag."""
+    """Put Hydra's flags before the overrides; its parser refuses overrides on both sides of a flag."""
     takes_value = (
         "--cfg",
         "-c",
@@ -87,10 +133,10 @@ def _flags_first(arguments: Sequence[str]) -> list[str]:
 
 
 def register() -> None:
-    """Tell Hydra which parts of the configuration are open (see GROUPS), and which sweeps there are.
+    """Tell Hydra which groups are open (see GROUPS), and store every sweep as a configuration of the group `sweeps`.
 
-    The sweeps are stored one by one: with the folder above them on its search path, Hydra takes every folder there for a
-    group of the configuration, `runs` among them once there is one, and refuses `runs=elsewhere`.
+    The folder above the sweeps is not put on Hydra's search path. Hydra would take every folder in it for a group, `runs`
+    among them once it exists, and refuse `runs=elsewhere`.
     """
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
@@ -100,83 +146,106 @@ def register() -> None:
         OmegaConf.set_struct(schema[group], False)
     store = ConfigStore.instance()
     store.store("schema", schema)
-    _learn_to_multiply()
+    _register_times()
     for name, file in sweep_files().items():
         sweep: Any = OmegaConf.load(file)
         run = OmegaConf.masked_copy(sweep, [key for key in sweep if key not in REPORTED])
         store.store(name, run, group="sweeps", package="_global_")
 
 
+def without_hydra(config: Any) -> Any:
+    """Return a copy of a composed configuration without the node that configures Hydra itself."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+
+
 def resolve(config: Any) -> dict[str, Any]:
-    """Return Hydra's configuration as plain Python, with every interpolation replaced and its root keys checked."""
+    """Return a composed configuration as plain Python, with interpolations replaced and the root keys checked."""
     from omegaconf import OmegaConf
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-    _learn_to_multiply()  # a launcher's job starts here, in a process of its own
+    _register_times()  # a launcher's job starts here, in a process of its own
     try:
-        plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+        plain: dict[str, Any] = OmegaConf.to_container(without_hydra(config), resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "configuration"
         if isinstance(error, MissingMandatoryValue):
-            raise ConfigError(f"`{key}`: a value is needed, e.g. `{key}=...`") from error
+            raise ConfigError(f"`{key}`: must be given, e.g. `{key}=...`") from error
         raise ConfigError(f"`{key}`: {str(error).splitlines()[0]}") from error
     for key in plain:
         if key not in GROUPS + SCALARS:
             raise ConfigError(f"`{key}={plain[key]}`: no such key; {near_miss(key, GROUPS + SCALARS)}")
-    seed = plain["seed"]
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
-        raise ConfigError(f"`seed={seed}`: a whole number from 0 to 4294967295 is needed")
-    retries = plain["retries"]
-    if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
-        raise ConfigError(f"`retries={retries}`: a whole number of at least 0 is needed")
-    if (
-        not isinstance(plain["name"], str)
-        or not plain["name"].replace("-", "").replace("_", "").replace(".", "").isalnum()
-    ):
-        raise ConfigError(f"`name={plain['name']}`: letters, digits, `-`, `_` and `.` only: it names a folder")
+    with under(""):
+        whole(least=0, most=2**32 - 1, seed=plain["seed"])
+        whole(least=0, retries=plain["retries"])
+    name = plain["name"]
+    if not isinstance(name, str) or not re.fullmatch(r"[\w.-]*[^\W_][\w.-]*", name):
+        raise ConfigError(f"`name={name}`: must consist of letters, digits, `-`, `_` and `.`: it names a folder")
     return plain
 
 
-def _learn_to_multiply() -> None:
-    """Teach OmegaConf `${times:8,${task.length}}`: a size that follows another."""
+def _register_times() -> None:
+    """Register the resolver `times` with OmegaConf: `${times:8,${task.length}}` is a multiple of another setting."""
     from omegaconf import OmegaConf
 
     OmegaConf.register_new_resolver("times", lambda *factors: prod(factors), replace=True)
 
 
-def mixer_files() -> Mapping[str, Path]:
-    """Return the YAML of every named mixer, over all directories of Hydra's search path; the first directory wins."""
-    return _files_of("mixers")
+def search_path(config: Any = None) -> list[Path]:
+    """Return the folders whose files a configuration may name: conf/, then those that the user added.
 
-
-def task_files() -> Mapping[str, Path]:
-    """Return the YAML of every named task, over all directories of Hydra's search path; the first directory wins."""
-    return _files_of("task")
-
-
-def _files_of(group: str) -> Mapping[str, Path]:
+    A configuration of `compose` carries its own, under `hydra.searchpath`. Otherwise they are those of the running Hydra
+    application.
+    """
     from hydra.core.hydra_config import HydraConfig
 
-    folders = [conf_dir()]
-    if HydraConfig.initialized():
-        sources = HydraConfig.get().runtime.config_sources
-        folders = [Path(source.path) for source in sources if source.schema == "file"]
+    if config is not None and "hydra" in config:
+        return [conf_dir(), *map(Path, config["hydra"]["searchpath"])]
+    return _folders(HydraConfig.get().runtime.config_sources) if HydraConfig.initialized() else [conf_dir()]
+
+
+def with_search_path(config: Any, folders: Sequence[Path]) -> Any:
+    """Return a configuration, or a plain one, that carries its search path."""
+    added = {"searchpath": [str(folder) for folder in folders if folder != conf_dir()]}
+    if isinstance(config, dict):
+        return {**config, "hydra": added}
+    config["hydra"] = added
+    return config
+
+
+def mixer_files(folders: Sequence[Path] | None = None) -> Mapping[str, Path]:
+    """Return the YAML of every named mixer below some folders, by default `search_path()`; the first folder wins."""
+    return _files_of("mixers", folders)
+
+
+def task_files(folders: Sequence[Path] | None = None) -> Mapping[str, Path]:
+    """Return the YAML of every named task below some folders, by default `search_path()`; the first folder wins."""
+    return _files_of("task", folders)
+
+
+def _files_of(group: str, folders: Sequence[Path] | None = None) -> Mapping[str, Path]:
     files: dict[str, Path] = {}
-    for folder in folders:
+    for folder in search_path() if folders is None else folders:
         for file in sorted((folder / group).glob("*.yaml")):
             files.setdefault(file.stem, file)
     return files
 
 
+def _folders(sources: Any) -> list[Path]:
+    """Return the folders among the sources of a composed configuration."""
+    return [Path(source.path) for source in sources if source.schema == "file"]
+
+
 def _in_one_line(error: Exception) -> str:
-    """Say what Hydra refused in our words: the key or the choice, and the near miss."""
+    """Return one line for an error of Hydra's: the key or the choice that it refused, and the near miss."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if lines[0].startswith("Could not override '"):
         key = lines[0].split("'")[1]
         return f"`{key}`: no such key; {near_miss(key, GROUPS + SCALARS)}"
     if lines[0].startswith("Error merging override "):
         key, _, value = lines[0].removeprefix("Error merging override ").partition("=")
-        return f"`{key}={value}`: does not go with what the file says; {replacing(key, value)}"
+        return f"`{key}={value}`: cannot be merged into what the file sets; {replacing(key, value)}"
     if "Could not find '" in lines[0] and any(line.startswith("Available options") for line in lines):
         group, _, choice = lines[0].split("Could not find '")[1].rstrip("'").rpartition("/")
         first = next(index for index, line in enumerate(lines) if line.startswith("Available options")) + 1

@@ -59,6 +59,8 @@ TARGETS = {
     "hybridlab.tasks.passkey.Passkey": "hybridlab.tasks.synthetic.passkey.Passkey",
     "hybridlab.tasks.planted_recall.PlantedRecall": "hybridlab.tasks.synthetic.planted_recall.PlantedRecall",
     "hybridlab.tasks.selective_copying.SelectiveCopying": "hybridlab.tasks.synthetic.selective_copying.SelectiveCopying",
+    "hybridlab.training.at_end.ReportAtEnd": "hybridlab.training.hydra_callbacks.ReportAtEnd",
+    "hybridlab.training.planned.PlanAtStart": "hybridlab.training.hydra_callbacks.PlanAtStart",
 }
 
 # Settings of a class, by its present `_target_`: old name -> new name.

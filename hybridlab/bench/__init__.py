@@ -12,7 +12,7 @@ from hybridlab.bench.start import start_table
 from hybridlab.bench.step import step_table
 from hybridlab.config import resolve
 from hybridlab.training.allocator import keep_freed_memory
-from hybridlab.training.job import prepare
+from hybridlab.training.spec import prepare
 
 console = Console()
 

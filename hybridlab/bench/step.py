@@ -12,21 +12,21 @@ from rich.table import Table
 from torch import nn
 
 from hybridlab.evaluation.cost.layers import wait
-from hybridlab.training.callbacks import Curve
+from hybridlab.training.curve import Curve
 from hybridlab.training.fit import build_trainer
-from hybridlab.training.job import Job
 from hybridlab.training.module import StackModule
+from hybridlab.training.spec import RunSpec
 from hybridlab.training.stream import BatchStream
 
 STEPS = 20
 
 
-def step_table(job: Job, device: torch.device) -> Table:
+def step_table(spec: RunSpec, device: torch.device) -> Table:
     """Time a training step bare (forward, backward, clipping, optimiser on a ready batch) and by Lightning, with its data."""
     bare, whole = [], []
     for _ in range(3):  # in turn, so that a drift of the machine's speed falls on both
-        bare.append(_bare_step_ms(job, device))
-        whole.append(_lightning_step_ms(job))
+        bare.append(_bare_step_ms(spec, device))
+        whole.append(_lightning_step_ms(spec))
     inside, total = statistics.median(bare), statistics.median(whole)
     table = Table(title=f"a training step of the configured run, median of {STEPS}, ms")
     for column in ("inside the model", "with data and Lightning", "outside, share"):
@@ -35,10 +35,10 @@ def step_table(job: Job, device: torch.device) -> Table:
     return table
 
 
-def _bare_step_ms(job: Job, device: torch.device) -> float:
-    module = StackModule(job.build_stack(), job.optimiser, job.steps).to(device)
+def _bare_step_ms(spec: RunSpec, device: torch.device) -> float:
+    module = StackModule(spec.build_stack(), spec.optimiser, spec.steps).to(device)
     optimiser = module.configure_optimizers()["optimizer"]
-    batch = module.on_before_batch_transfer(job.task.train_batch(0), 0)
+    batch = module.on_before_batch_transfer(spec.task.train_batch(0), 0)
     batch = module.transfer_batch_to_device(batch, device, 0)
     taken = []
     for _ in range(STEPS):
@@ -52,18 +52,18 @@ def _bare_step_ms(job: Job, device: torch.device) -> float:
     return 1000 * statistics.median(taken)
 
 
-def _lightning_step_ms(job: Job) -> float:
-    module = StackModule(job.build_stack(), job.optimiser, job.steps)
+def _lightning_step_ms(spec: RunSpec) -> float:
+    module = StackModule(spec.build_stack(), spec.optimiser, spec.steps)
     settings = {
         "max_steps": STEPS,
         "limit_val_batches": 0.0,
         "enable_checkpointing": False,
         "enable_progress_bar": False,
     }
-    quiet = replace(job, config={**job.config, "trainer": {**job.config["trainer"], **settings}})
+    quiet = replace(spec, config={**spec.config, "trainer": {**spec.config["trainer"], **settings}})
     clock = _Clock()
-    trainer = build_trainer(quiet, Curve(job.task.tokens_per_step), None, [clock])
-    trainer.fit(module, BatchStream(job.task, STEPS))
+    trainer = build_trainer(quiet, Curve(spec.task.tokens_per_step), [clock])
+    trainer.fit(module, BatchStream(spec.task, STEPS))
     return 1000 * statistics.median(after - before for before, after in pairwise(clock.ends))
 
 

@@ -1,19 +1,22 @@
-"""Channel mixers: what a layer does within a token, after its token mixer."""
+"""Channel mixers: they mix the channels of each token, after the layer's token mixer."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hybridlab.validate import positive, whole
+
 
 class SwiGLU(nn.Module):
-    """Gated feed-forward layer: `out(silu(gate(x)) * value(x))` (Shazeer 2020, arXiv 2002.05202, equation 6)."""
+    """A gated feed-forward layer: `out(silu(gate(x)) * value(x))` (Shazeer 2020, arXiv:2002.05202, equation 6).
+
+    The hidden width is `expansion` times `width`, rounded to a `multiple`.
+    """
 
     def __init__(self, *, width: int, expansion: float = 8 / 3, multiple: int = 32) -> None:
         super().__init__()
-        if expansion <= 0:
-            raise ValueError(f"expansion={expansion}: a positive number is needed")
-        if multiple < 1:
-            raise ValueError(f"multiple={multiple}: at least 1 is needed")
+        positive(expansion=expansion)
+        whole(multiple=multiple)
         hidden = max(1, round(expansion * width / multiple)) * multiple
         self.gate_and_value = nn.Linear(width, 2 * hidden, bias=False)
         self.out = nn.Linear(hidden, width, bias=False)

@@ -1,4 +1,4 @@
-"""AdamW with a linear warm-up and a cosine decay, honouring the tags on parameters."""
+"""AdamW with a linear warm-up and a cosine decay; parameters may be tagged as taking no weight decay."""
 
 import math
 from dataclasses import dataclass
@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from hybridlab.validate import number, positive
+
 
 @dataclass(frozen=True, kw_only=True)
 class AdamWCosine:
-    """The optimiser's settings. `warmup` is a share of all steps; `floor` is the last rate as a share of the highest."""
+    """The settings of the optimiser. `warmup` is a share of all steps, `floor` the last learning rate as a share of `lr`."""
 
     lr: float
     weight_decay: float = 0.1
@@ -20,16 +22,12 @@ class AdamWCosine:
     floor: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.lr <= 0:
-            raise ValueError(f"lr={self.lr}: a positive number is needed")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay={self.weight_decay}: at least 0 is needed")
-        for name in ("beta1", "beta2", "warmup", "floor"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)}: a number from 0 to 1 is needed")
+        positive(lr=self.lr)
+        number(least=0, weight_decay=self.weight_decay)
+        number(least=0, most=1, beta1=self.beta1, beta2=self.beta2, warmup=self.warmup, floor=self.floor)
 
     def rate(self, step: int, steps: int) -> float:
-        """Return the learning rate of a step, counted from 0, as a share of the highest."""
+        """Return the learning rate of a step, counted from 0, as a share of `lr`."""
         warmup = max(1, round(self.warmup * steps))
         if step < warmup:
             return (step + 1) / warmup
@@ -37,8 +35,8 @@ class AdamWCosine:
         return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * done))
 
     def configure(self, module: nn.Module, steps: int) -> Any:
-        """Return what Lightning's `configure_optimizers` wants: the optimiser and its schedule, moved every step."""
-        # Not PyTorch's fused form: Lightning refuses to clip gradients for it in mixed precision.
+        """Return the optimiser and its schedule, for Lightning's `configure_optimizers`; the rate changes every step."""
+        # Not PyTorch's fused form: with it, Lightning refuses to clip gradients in mixed precision.
         groups = parameter_groups(module, self.weight_decay)
         optimiser = torch.optim.AdamW(groups, lr=self.lr, betas=(self.beta1, self.beta2))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: self.rate(step, steps))
@@ -46,7 +44,7 @@ class AdamWCosine:
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split the parameters: matrices decay, unless tagged otherwise; vectors and scalars (norms, biases) never do."""
+    """Split the parameters by weight decay: matrices decay unless tagged; vectors and scalars (norms, biases) never do."""
     decayed, kept = [], []
     for parameter in module.parameters():
         decays = parameter.ndim >= 2 and getattr(parameter, "takes_weight_decay", True)

@@ -1,24 +1,26 @@
 """The runs of one stack: equal choices, different seeds."""
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from hybridlab.records.description import MeasureDescription, SliceDescription
 from hybridlab.records.json_values import to_text
 from hybridlab.records.measurement import Measurement
 from hybridlab.records.record import RunRecord
-from hybridlab.records.slices import SLICES
 from hybridlab.report.runs.statistics import Estimate, estimate
 from hybridlab.report.runs.tuning import TUNED, UNTUNED, Tuning, tune
 
-Place = str | int | None
+Filter = str | int | None  # the value that a field of the wanted measurements has
+
+# The fields that tell the measurements of one measure apart, with their values for the whole stack.
+WHOLE_STACK: dict[str, Filter] = {"grouping": "stack", "group": "", "part": "", "block": None, "slice": "", "bucket": ""}
 
 
 @dataclass(frozen=True)
 class StackRuns:
-    """All runs of one stack, the first made first; of a tuned stack those with the chosen values."""
+    """All runs of one stack, the first made first; of a tuned stack, those with the chosen values."""
 
     choices: dict[str, Any]
     records: tuple[RunRecord, ...]
@@ -27,7 +29,7 @@ class StackRuns:
 
     @cached_property
     def finished(self) -> tuple[RunRecord, ...]:
-        """The runs that count: for each seed the first that finished, so that a copy of a run is no further evidence."""
+        """The runs that count: for each seed the first that finished, as a copy of a run is no further evidence."""
         by_seed: dict[int, RunRecord] = {}
         for record in self.records:
             if record.status == "finished":
@@ -36,13 +38,31 @@ class StackRuns:
 
     @property
     def all_records(self) -> tuple[RunRecord, ...]:
-        """The runs with values that were not chosen, too."""
+        """All runs, including those with values that were not chosen."""
         return (*self.records, *self.tuning.others)
 
     @property
     def first(self) -> RunRecord:
-        """The run that speaks for the stack where all its runs agree."""
+        """The run that stands for the stack in what all its runs share."""
         return (self.finished or self.records)[0]
+
+    @cached_property
+    def measures(self) -> dict[str, MeasureDescription]:
+        """The description of every measure in the records; where runs disagree, the first made decides."""
+        found: dict[str, MeasureDescription] = {}
+        for record in (*self.finished, *self.records):
+            found = {**found, **{name: it for name, it in record.measures.items() if name not in found}}
+        return found
+
+    @cached_property
+    def slices(self) -> dict[str, SliceDescription]:
+        """The description of every slice in the records, with the buckets of all runs in one order."""
+        found: dict[str, SliceDescription] = {}
+        for record in (*self.finished, *self.records):
+            for name, slice in record.slices.items():
+                before = found.get(name, slice)
+                found[name] = before._replace(buckets=merged(before.buckets, slice.buckets))
+        return found
 
     @property
     def groupings(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
@@ -55,9 +75,9 @@ class StackRuns:
 
     @property
     def parts(self) -> list[str]:
-        """The parts of parallel layers that were knocked out apart."""
-        rows = self.first.measurements
-        return list(dict.fromkeys(row.group for row in rows if row.grouping == "part"))
+        """The parts of parallel layers that were ablated one by one."""
+        found = (each.group for each in self.first.measurements if each.grouping == "part")
+        return list(dict.fromkeys(found))
 
     @property
     def groups(self) -> list[str]:
@@ -66,52 +86,52 @@ class StackRuns:
 
     @property
     def buckets(self) -> list[str]:
-        """The ranges of positions that the NLL was measured on, the first first."""
+        """The ranges of positions in which the NLL was measured, in order."""
         return self.buckets_of("position", "nll")
 
-    def buckets_of(self, name: str, measure: str, **where: Place) -> list[str]:
-        """Return the buckets of a slice that a measure was broken down into, in their order."""
-        return in_order(name, self.values(measure, "bucket", slice=name, **where))
+    def buckets_of(self, name: str, measure: str, **where: Filter) -> list[str]:
+        """Return the buckets of a slice in which a measure was taken, in their order."""
+        return self.in_order(name, self.values(measure, "bucket", slice=name, **where))
 
-    def values(self, measure: str, field: str, **where: Place) -> list[Any]:
-        """Return what a field of the measure's rows takes, in the order of the record; `where` narrows the rows."""
-        rows = (row for row in self.first.measurements if row.measure == measure and row.step is None)
-        return list(
-            dict.fromkeys(
-                getattr(row, field) for row in rows if all(getattr(row, name) == found for name, found in where.items())
-            )
-        )
+    def in_order(self, name: str, buckets: Iterable[str]) -> list[str]:
+        """Return buckets of a slice in the order that the records give them."""
+        order = self.slices[name].buckets if name in self.slices else ()
+        return sorted(buckets, key=order.index)
 
-    def find(self, measure: str, **where: Place) -> Estimate | None:
+    def values(self, measure: str, field: str, **where: Filter) -> list[Any]:
+        """Return the values that a field takes in a measure's measurements; `where` narrows these down."""
+        found = (each for each in self.first.measurements if each.measure == measure and each.step is None)
+        narrowed = (each for each in found if all(getattr(each, name) == value for name, value in where.items()))
+        return list(dict.fromkeys(getattr(each, field) for each in narrowed))
+
+    def find(self, measure: str, **where: Filter) -> Estimate | None:
         """Return a number of the stack over its finished runs, or None if no run measured it.
 
-        `where` gives fields of Measurement: grouping and group, part, block, slice and bucket; by default the whole stack's.
+        `where` sets fields of Measurement: grouping and group, part, block, slice and bucket; the default is the whole
+        stack.
         """
-        rows = self.by_seed(measure, **where)
-        return estimate(rows.values()) if rows else None
+        found = self.by_seed(measure, **where)
+        return estimate(found.values()) if found else None
 
-    def by_seed(self, measure: str, **where: Place) -> dict[int, Measurement]:
-        """Return the row of each finished run, by seed: what two stacks are paired by."""
-        return self._rows.get((measure, *(where.get(name, default) for name, default in WHERE.items())), {})
+    def by_seed(self, measure: str, **where: Filter) -> dict[int, Measurement]:
+        """Return the measurement of each finished run, by seed, which is how two stacks are paired."""
+        return self._measurements.get((measure, *(where.get(name, whole) for name, whole in WHOLE_STACK.items())), {})
 
     @cached_property
-    def _rows(self) -> dict[tuple[Place, ...], dict[int, Measurement]]:
-        rows: dict[tuple[Place, ...], dict[int, Measurement]] = {}
+    def _measurements(self) -> dict[tuple[Filter, ...], dict[int, Measurement]]:
+        found: dict[tuple[Filter, ...], dict[int, Measurement]] = {}
         for record in self.finished:
-            for row in record.measurements:
-                if row.step is None:
-                    key = (row.measure, *(getattr(row, name) for name in WHERE))
-                    rows.setdefault(key, {}).setdefault(record.seed, row)
-        return rows
-
-
-WHERE: dict[str, Place] = {"grouping": "stack", "group": "", "part": "", "block": None, "slice": "", "bucket": ""}
+            for each in record.measurements:
+                if each.step is None:
+                    key = (each.measure, *(getattr(each, name) for name in WHOLE_STACK))
+                    found.setdefault(key, {}).setdefault(record.seed, each)
+        return found
 
 
 def by_stack(records: Iterable[RunRecord], tuned: Sequence[str] = TUNED) -> list[StackRuns]:
-    """Put together the runs whose choices are equal, seed apart; the stack whose first run was made first comes first.
+    """Put together the runs that differ only in their seed; the stack whose first run was made first comes first.
 
-    Runs that differ in the `tuned` choices alone are one stack too: its values are those with the best validation NLL.
+    Runs that differ only in the `tuned` choices are one stack too, which takes the values with the best validation NLL.
     """
     groups: dict[str, tuple[dict[str, Any], list[RunRecord]]] = {}
     for record in records:
@@ -124,14 +144,16 @@ def by_stack(records: Iterable[RunRecord], tuned: Sequence[str] = TUNED) -> list
     return [StackRuns(choices, tuning.chosen, tuning) for choices, tuning in searched]
 
 
-def in_order(name: str, buckets: Iterable[str]) -> list[str]:
-    """Return the buckets of a slice as a reader expects them: by their labels, else by their first number."""
-    labels = SLICES[name].labels
+def merged(one: Sequence[str], other: Sequence[str]) -> tuple[str, ...]:
+    """Merge two orders: what only `other` has goes right before the next item that both have, else to the end.
 
-    def place(bucket: str) -> float:
-        if bucket in labels:
-            return labels.index(bucket)
-        number = re.search(r"\d+(\.\d+)?", bucket)
-        return float(number[0]) if number else float("inf")
-
-    return sorted(buckets, key=place)
+    >>> merged(["0", "1", "4"], ["0", "2", "4", "8"])
+    ('0', '1', '2', '4', '8')
+    """
+    found = list(one)
+    for item in other:
+        if item not in found:
+            following = (each for each in other[other.index(item) + 1 :] if each in found)
+            common = next(following, None)
+            found.insert(len(found) if common is None else found.index(common), item)
+    return tuple(found)

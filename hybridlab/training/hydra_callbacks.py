@@ -1,4 +1,4 @@
-"""What happens when a sweep starts: its runs are written down, and the processor's cores are shared out."""
+"""What happens at the start and at the end of a sweep: its runs are listed, the cores are shared, the table is printed."""
 
 import os
 from pathlib import Path
@@ -7,14 +7,15 @@ from typing import Any
 from hydra.experimental.callback import Callback
 
 from hybridlab.errors import ConfigError
+from hybridlab.records.store import FILE
 from hybridlab.records.sweep import plan_runs
 
 
 class PlanAtStart(Callback):
-    """Writes the runs of a grid into the sweep's folder, and gives jobs that run side by side a part of the cores each."""
+    """Writes the runs of a grid into the sweep's folder and shares the cores between jobs that run side by side."""
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
-        """Compose every job of the grid; a sampler's trials (Optuna) are not known before they are drawn."""
+        """Compose every job of a grid. A sampler's trials (Optuna) are unknown until they are drawn."""
         if config.hydra.job.name != "train" or not config.hydra.sweeper._target_.endswith(".BasicSweeper"):
             return
         jobs = grid(config)
@@ -24,8 +25,24 @@ class PlanAtStart(Callback):
             plan_runs(Path(config.runs) / config.name, runs)
 
 
+class ReportAtEnd(Callback):
+    """Prints the report of the sweep's folder and writes report.md and report.html beside the records."""
+
+    def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
+        """Report on every run of the folder, earlier ones included. Hydra does not call this if a job failed."""
+        report_sweep(Path(config.runs) / config.name)
+
+
+def report_sweep(folder: Path) -> None:
+    """Report on a sweep's folder if it holds a run; commands other than `train` leave none."""
+    from hybridlab.report import print_and_write
+
+    if any(folder.glob(f"*/{FILE}")):
+        print_and_write(folder)
+
+
 def grid(config: Any) -> list[list[str]]:
-    """Return the overrides of each job, as Hydra's own sweeper lays them out."""
+    """Return the overrides of each job, in the order of Hydra's own sweeper."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -37,15 +54,15 @@ def grid(config: Any) -> list[list[str]]:
 
 
 def run_ids(config: Any, jobs: list[list[str]]) -> dict[str, str]:
-    """Return the id of each job's run, with the overrides that not all jobs share; a job with a mistake has none.
+    """Return the id of each job's run, with the overrides that the jobs do not share.
 
-    A job that is refused says so itself when its turn comes.
+    A job with a mistake is left out; it prints its own error when it runs.
     """
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
 
-    from hybridlab.training.job import prepare
+    from hybridlab.config import without_hydra
+    from hybridlab.training.spec import prepare
 
     loader = GlobalHydra.instance().config_loader()
     shared = set.intersection(*map(set, jobs))
@@ -55,20 +72,20 @@ def run_ids(config: Any, jobs: list[list[str]]) -> dict[str, str]:
         for overrides in jobs:
             composed = loader.load_sweep_config(config, overrides)
             HydraConfig.instance().set_config(composed)
-            own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
             try:
-                found[prepare(own).run_id] = " ".join(word for word in overrides if word not in shared)
+                spec = prepare(without_hydra(composed))
             except ConfigError:
                 continue
+            found[spec.run_id] = " ".join(word for word in overrides if word not in shared)
     finally:
         HydraConfig.instance().cfg = before
     return found
 
 
 def share_cores(launcher: Any, num_jobs: int) -> None:
-    """Let each of the jobs that run at once on this machine take its share of the cores, unless the user has said how many.
+    """Give each job that runs at once on this machine an equal share of the cores, unless OMP_NUM_THREADS is set.
 
-    The variable is read when a worker process loads PyTorch; a cluster's launcher gives each job cores of its own.
+    A worker process reads the variable when it loads PyTorch. A cluster's launcher gives each job its own cores.
     """
     target = launcher._target_
     if target.endswith(".JoblibLauncher"):

@@ -1,0 +1,22 @@
+"""The progress bar of a run."""
+
+from typing import Any
+
+from lightning.pytorch.callbacks import RichProgressBar
+
+from hybridlab.training.curve import Curve
+
+
+class Progress(RichProgressBar):
+    """Lightning's progress bar, with the latest loss and the tokens per second beside the time left."""
+
+    def __init__(self, curve: Curve) -> None:
+        super().__init__()
+        self.curve = curve
+
+    def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
+        """Return the loss and the speed."""
+        if not self.curve.measurements:
+            return {}
+        latest = self.curve.measurements[-1]
+        return {latest.name: f"{latest.value:.3f}", "tokens/s": f"{self.curve.tokens_per_second:,.0f}"}
