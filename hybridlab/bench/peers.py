@@ -249,7 +249,7 @@ PEERS = (
     Peer(
         ("rwkv7",),
         _rwkv7,
-        lambda x: chunked_diagonal_plus_low_rank(x["q"], x["k"], x["v"], x["a"], x["b"], x["g"], safe=64)[0],
+        lambda x: chunked_diagonal_plus_low_rank(x["q"], x["k"], x["v"], x["a"], x["b"], x["g"], safe_block=64)[0],
         "fla.ops.rwkv7",
         "chunk_rwkv7",
         lambda f, x: f(x["q"], x["g"], x["k"], x["v"], x["a"], x["b"])[0],

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from hybridlab.mixers.base import Mixer, tag
 from hybridlab.mixers.parts.projections import join_heads, split_heads
 from hybridlab.mixers.parts.short_convolution import ShortConvolution
-from hybridlab.ops.linear.delta_rule import chunked_delta_rule, unit_vectors
+from hybridlab.ops.linear.delta_rule import chunked_delta_rule, l2_normalise
 from hybridlab.ops.precision import accumulation_dtype
 from hybridlab.validate import divides, whole
 
@@ -77,7 +77,7 @@ class Delta(Mixer):
         q, k, v = (split_heads(each, self.head_width) for each in F.silu(mixed.contiguous()).chunk(3, dim=-1))
         # In float32: rounded to bfloat16, a β near 1 or 2 would be it.
         strength = self.strength(x).to(accumulation_dtype(x)).sigmoid().mT * self.strongest  # b h t
-        o, state = chunked_delta_rule(unit_vectors(q), unit_vectors(k), v, strength, None, state, self.chunk)
+        o, state = chunked_delta_rule(l2_normalise(q), l2_normalise(k), v, strength, None, state, self.chunk)
         y = join_heads(F.rms_norm(o, o.shape[-1:], eps=1e-5) * self.norm)
         if self.gate is not None:
             y = y * F.silu(self.gate(x))

@@ -12,7 +12,7 @@ from hybridlab.mixers.base import Mixer, tag
 from hybridlab.mixers.parts.projections import join_heads, split_heads
 from hybridlab.mixers.parts.short_convolution import ShortConvolution
 from hybridlab.mixers.parts.step_bias import draw_step_bias
-from hybridlab.ops.linear.delta_rule import chunked_delta_rule, unit_vectors
+from hybridlab.ops.linear.delta_rule import chunked_delta_rule, l2_normalise
 from hybridlab.ops.precision import accumulation_dtype
 from hybridlab.validate import positive, whole
 
@@ -93,7 +93,7 @@ class GatedDelta(Mixer):
         mixed, inputs = self.convolution(self.in_projection(x), past)
         # Contiguous: a convolution's output may lie channels first, and SiLU's gradient is slow across two layouts.
         query, key, value = F.silu(mixed.contiguous()).split(self.sizes, dim=-1)
-        q, k = (unit_vectors(split_heads(each, self.key_width)) for each in (query, key))
+        q, k = (l2_normalise(split_heads(each, self.key_width)) for each in (query, key))
         # Decay and β in float32: in bfloat16 those near 1 would be rounded to it.
         dtype = accumulation_dtype(x)
         strength = self.strength(x).to(dtype).sigmoid().mT * self.strongest  # b h t

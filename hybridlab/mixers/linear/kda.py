@@ -12,7 +12,7 @@ from hybridlab.mixers.parts.projections import join_heads, split_heads
 from hybridlab.mixers.parts.short_convolution import ShortConvolution
 from hybridlab.mixers.parts.step_bias import draw_step_bias
 from hybridlab.ops.linear.channel_delta_rule import chunked_channel_delta_rule
-from hybridlab.ops.linear.delta_rule import unit_vectors
+from hybridlab.ops.linear.delta_rule import l2_normalise
 from hybridlab.ops.precision import accumulation_dtype
 from hybridlab.validate import divides, power_of_two, whole
 
@@ -82,7 +82,7 @@ class KDA(Mixer):
         mixed, inputs = self.convolution(self.in_projection(x), past)
         # The convolution leaves time innermost. Where that meets gradients laid out otherwise, SiLU is ten times as slow.
         q, k, v = (split_heads(each, self.head_width) for each in F.silu(mixed.contiguous()).chunk(3, dim=-1))
-        q, k = unit_vectors(q) * self.head_width**-0.5, unit_vectors(k)
+        q, k = l2_normalise(q) * self.head_width**-0.5, l2_normalise(k)
         # Decays and β in float32: in bfloat16 those near 1 would be rounded to it.
         dtype = accumulation_dtype(x)
         strength = self.strength(x).to(dtype).sigmoid().mT * self.strongest  # b h t

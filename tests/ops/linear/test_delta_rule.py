@@ -102,7 +102,7 @@ def test_autocast_changes_nothing() -> None:
     assert all(torch.equal(part, same) for part, same in zip(found, expected, strict=True))
 
 
-def test_unit_vectors_in_bfloat16_and_at_zero() -> None:
+def test_l2_normalise_in_bfloat16_and_at_zero() -> None:
     x = torch.randn(5, 64)
     torch.testing.assert_close(l2_normalise(x), F.normalize(x, dim=-1), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(l2_normalise(x.bfloat16()), F.normalize(x.bfloat16().float(), dim=-1).bfloat16())
