@@ -1,3 +1,3 @@
 """hybridlab: ablations of hybrid sequence models, with quality broken down by layer group."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
