@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from hybridlab.errors import ConfigError
-from hybridlab.records.measurement import Measurement
 from hybridlab.stack.measure import forward_flops, parameters, state_after
 from hybridlab.stack.model import Stack
 
@@ -62,26 +61,6 @@ def plan_rows(stack: Stack, length: int) -> list[dict[str, Any]]:
     ]
 
 
-def cost_rows(stack: Stack, plan: list[dict[str, Any]], length: int, device: torch.device) -> list[Measurement]:
-    """Return the cost of the whole stack, of each layer group and of each kind of mixer."""
-    times = [layer_milliseconds(layer, stack.plan.width, length, device) for layer in stack.layers]
-    everything = tuple(range(len(plan)))
-    rows = []
-    for (grouping, group), layers in {("stack", ""): everything, **stack.plan.groupings()}.items():
-        for measure, unit in (("parameters", "1"), ("flops", "FLOP"), ("state_bytes", "bytes")):
-            value = sum(plan[index][measure] for index in layers)
-            if grouping == "stack" and measure == "parameters":
-                value = parameters(stack)
-            rows.append(
-                Measurement(measure=measure, value=value, unit=unit, grouping=grouping, group=group, tokens=length)
-            )
-        taken = sum(times[index] for index in layers)
-        rows.append(
-            Measurement(measure="milliseconds", value=taken, unit="ms", grouping=grouping, group=group, tokens=length)
-        )
-    return rows
-
-
 def layer_milliseconds(layer: nn.Module, width: int, length: int, device: torch.device) -> float:
     """Return the median time of one forward and backward of a layer on one row, in milliseconds."""
     row = torch.randn(1, length, width, device=device, requires_grad=True)
@@ -93,17 +72,6 @@ def layer_milliseconds(layer: nn.Module, width: int, length: int, device: torch.
         wait(device)
         taken.append(time.perf_counter() - start)
     return 1000 * statistics.median(taken[1:])
-
-
-def peak_memory_bytes(device: torch.device) -> int:
-    """Return the most memory held so far: on the GPU by PyTorch, on the CPU by the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    import resource
-    import sys
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def wait(device: torch.device) -> None:

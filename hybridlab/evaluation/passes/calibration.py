@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from hybridlab.evaluation.passes.readout import moved
+from hybridlab.evaluation.passes.to_device import to_device
 from hybridlab.stack.model import Stack
 from hybridlab.stack.packing import packing_of
 from hybridlab.tasks.base import Task
@@ -40,10 +40,10 @@ def calibrate(stack: Stack, task: Task, layers: Iterable[int], num_batches: int,
     fits = {layer: _Fit(stack.plan.width) for layer in layers}
     with _watched(stack) as means:
         for step in range(num_batches):
-            batch = moved(task.train_batch(step), device)
+            batch = to_device(task.train_batch(step), device)
             means.real = _real(stack, batch)
             residuals = list(stack.residuals(batch.inputs, packing_of(batch.documents)))
-            used = stack.reading.positions(batch.targets != IGNORED, means.real)
+            used = stack.pooling.positions(batch.targets != IGNORED, means.real)
             for layer, fit in fits.items():
                 fit.add(residuals[layer + 1][used], residuals[-1][used])
     return Calibration(
@@ -105,6 +105,6 @@ def _real(stack: Stack, batch: Batch) -> Bool[Tensor, "b t"]:
     """Say which positions are not padding: a decoder's row is padded after its last target."""
     if batch.documents is not None:
         return batch.documents >= 0
-    if not stack.reading.by_position:
+    if not stack.pooling.by_position:
         return torch.ones_like(batch.inputs, dtype=torch.bool)
     return (batch.targets != IGNORED).flip(1).cumsum(1).flip(1) > 0

@@ -1,4 +1,4 @@
-"""What the mixers of a stack are given and what they return, kept for the time of a measurement."""
+"""The inputs and outputs of a stack's mixers, captured for the time of a measurement."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -6,21 +6,23 @@ from typing import Any
 
 from torch import Tensor
 
-from hybridlab.evaluation.passes.mixer_refs import Member
+from hybridlab.evaluation.passes.mixer_refs import MixerRef
 from hybridlab.stack.model import Stack
+
+Captured = dict[MixerRef, tuple[Tensor, Tensor]]  # input and output
 
 
 @contextmanager
-def watching(stack: Stack, members: Sequence[Member]) -> Iterator[dict[Member, tuple[Tensor, Tensor]]]:
-    """Give a dictionary in which each forward pass of the eager stack leaves the input and the output of these mixers."""
-    seen: dict[Member, tuple[Tensor, Tensor]] = {}
+def capture_io(stack: Stack, mixers: Sequence[MixerRef]) -> Iterator[Captured]:
+    """Yield a dictionary into which each forward pass of the eager stack puts the input and output of these mixers."""
+    captured: Captured = {}
 
-    def keep(member: Member) -> Any:
-        return lambda _module, inputs, output: seen.update({member: (inputs[0], output)})
+    def keep(mixer: MixerRef) -> Any:
+        return lambda _module, inputs, output: captured.update({mixer: (inputs[0], output)})
 
-    handles = [member.of(stack).register_forward_hook(keep(member)) for member in members]
+    handles = [mixer.of(stack).register_forward_hook(keep(mixer)) for mixer in mixers]
     try:
-        yield seen
+        yield captured
     finally:
         for handle in handles:
             handle.remove()

@@ -7,8 +7,8 @@ from hybridlab.stack.model import Stack
 
 
 @contextmanager
-def evaluating(stack: Stack) -> Iterator[None]:
-    """Put a stack into evaluation mode, and back into the mode it was in."""
+def eval_mode(stack: Stack) -> Iterator[None]:
+    """Put a stack into evaluation mode, and afterwards back into the mode that it was in."""
     was_training = stack.training
     stack.eval()
     try:

@@ -1,6 +1,6 @@
-"""Documents and positions of a share of a split's rows, for what looks at one position at a time."""
+"""Documents of a share of a split's sequences, and positions in them, for what looks at one position at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -8,54 +8,56 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from hybridlab.evaluation.passes.sampling import chosen_rows
+from hybridlab.evaluation.passes.context import Context
+from hybridlab.evaluation.passes.sampling import sample_sequences
 from hybridlab.stack.model import Stack
 from hybridlab.tasks.batch import IGNORED, Batch
+from hybridlab.tasks.slices import DOCUMENT
 
 
 class Sample(NamedTuple):
-    """A row, or the part of it that is one document, on its own."""
+    """A sequence, or the part of it that is one document, on its own."""
 
     tokens: Int[Tensor, "1 t"]
     targets: Int[Tensor, "1 t"] | Int[Tensor, "1"]
-    places: Int[Tensor, " m"]  # that something is predicted from
-    at: Int[Tensor, " n"]  # some of these, in order
+    positions: Int[Tensor, " m"]  # that something is predicted from
+    order: Int[np.ndarray, " m"]  # a random order of these
     unit: int  # the document or example
 
+    def some_positions(self, most: int) -> Int[Tensor, " n"]:
+        """Return at most so many of the positions, drawn at random, in the order of the sequence."""
+        return self.positions[np.sort(self.order[:most])]
 
-def samples(stack: Stack, batches: Sequence[Batch], share: float, positions: int, device: torch.device) -> list[Sample]:
-    """Draw a share of the rows, as `chosen_rows` does, and at most `positions` places in each of their documents.
 
-    The same ones are drawn each time.
-    """
+def draw_samples(context: Context, share: float) -> list[Sample]:
+    """Draw a share of the sequences, as `sample_sequences` does; the same ones are drawn each time."""
     generator = np.random.default_rng(0)
+    counts = [len(batch.inputs) for batch in context.batches]
     drawn = []
-    for batch, chosen in zip(batches, chosen_rows([len(batch.inputs) for batch in batches], share), strict=True):
-        for row in chosen.nonzero()[0].tolist():
-            for tokens, targets, places, unit in _documents(stack, batch, row):
-                at = places[np.sort(generator.permutation(len(places))[:positions])]
-                tensors = (part.to(device) for part in (tokens[None], targets[None], places, at))
-                drawn.append(Sample(*tensors, unit=unit))
+    for batch, chosen in zip(context.batches, sample_sequences(counts, share), strict=True):
+        for index in chosen.nonzero()[0].tolist():
+            for tokens, targets, positions, unit in _documents(context.stack, batch, index):
+                tensors = (part.to(context.device) for part in (tokens[None], targets[None], positions))
+                drawn.append(Sample(*tensors, order=generator.permutation(len(positions)), unit=unit))
     return drawn
 
 
-def check_share(share: float) -> None:
-    """Refuse a share of the rows that is none."""
-    if not 0 < share <= 1:
-        raise ValueError(f"share={share}: a share of the rows is needed, above 0 and at most 1")
+def num_units(samples: list[Sample]) -> int:
+    """Return one more than the largest number of a unit."""
+    return 1 + max((sample.unit for sample in samples), default=0)
 
 
-def _documents(stack: Stack, batch: Batch, row: int) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
-    """Yield the documents of a row in which something is predicted: tokens, targets, places, and the number of the unit."""
-    targets, units = batch.targets[row], batch.slices["document"][row]
-    numbers = torch.zeros_like(batch.inputs[row]) if batch.documents is None else batch.documents[row]
+def _documents(stack: Stack, batch: Batch, index: int) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
+    """Yield the documents of a sequence in which something is predicted: tokens, targets, positions, and their unit."""
+    targets, units = batch.targets[index], batch.slices[DOCUMENT.name][index]
+    numbers = torch.zeros_like(batch.inputs[index]) if batch.documents is None else batch.documents[index]
     _, runs = numbers.unique_consecutive(return_inverse=True)
     for run in runs[numbers >= 0].unique().tolist():
         inside = runs == run
-        tokens, own, unit = batch.inputs[row, inside], targets, units
+        tokens, own, unit = batch.inputs[index, inside], targets, units
         if targets.ndim:
             own, unit = targets[inside], units[inside]
         scored = own != IGNORED
         if scored.any():
-            places = stack.reading.positions(scored, torch.ones_like(tokens, dtype=torch.bool))
-            yield tokens, own, places.nonzero()[:, 0], int(unit[scored][0])
+            positions = stack.pooling.positions(scored, torch.ones_like(tokens, dtype=torch.bool))
+            yield tokens, own, positions.nonzero()[:, 0], int(unit[scored][0])
