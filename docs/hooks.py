@@ -32,6 +32,13 @@ def on_files(files: Files, config: defaults.MkDocsConfig) -> None:
         files.append(File.generated(config, name, content=text))
 
 
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Point links that leave docs/, which work in the repository, to the copies on the site."""
+    for name, file in COPIES.items():
+        markdown = markdown.replace(f"](../{file.relative_to(ROOT)})", f"]({name})")
+    return markdown
+
+
 def _groups() -> dict[str, Path]:
     """Return the folders of conf/ that hold options, by group: `stack`, `evaluation/measures`."""
     folders = sorted({file.parent for file in CONF.rglob("*.yaml")} - {CONF})
