@@ -1,4 +1,6 @@
-"""Scan of affine maps: the chunk states of a recurrence whose transition is a matrix, as in the delta rules.
+"""Scan of affine maps: the states between the chunks of the delta rules.
+
+The transition of such a recurrence is a matrix.
 
 Letters: n steps, k rows and v columns of the state.
 """
@@ -37,8 +39,8 @@ def affine_scan(
     """Compute `recurrent_affine_scan` in about 8 log₈ n dependent steps instead of n.
 
     Blocks of 8 steps run side by side, each from a zero state, and accumulate the products of their
-    transitions. This function then scans over the block totals, which gives the state at the start of
-    each block; the products carry that state into the block.
+    transitions. This function then scans over the block totals, which gives the state at the start
+    of each block; the products carry that state into the block.
     """
     n = transition.shape[-3]
     if n <= BLOCK:
@@ -67,7 +69,7 @@ def diagonal_affine_scan(
     increment: Float[Tensor, "*b n k v"],
     initial_state: Float[Tensor, "*b k v"] | None = None,
 ) -> tuple[Float[Tensor, "*b n k v"], Float[Tensor, "*b k v"]]:
-    """Scan S_{i+1} = (Diag(decay_i) + coupling_i) S_i + increment_i by `affine_scan`, in at least float32."""
+    """Scan S_{i+1} = (Diag(decay_i) + coupling_i) S_i + increment_i in at least float32."""
     dtype = accumulation_dtype(increment)
     decay = decay.to(dtype).expand(increment.shape[:-1])
     return affine_scan(

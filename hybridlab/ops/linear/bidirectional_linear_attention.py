@@ -24,7 +24,7 @@ def dense_bidirectional_linear_attention(
 def bidirectional_linear_attention(
     q: Float[Tensor, "b h t k"], k: Float[Tensor, "b h t k"], v: Float[Tensor, "b h t v"]
 ) -> Float[Tensor, "b h t v"]:
-    """Compute `dense_bidirectional_linear_attention` in O(t): q times the sum Σ k vᵀ over the sequence."""
+    """Compute `dense_bidirectional_linear_attention` in O(t), as q times the sum of all k vᵀ."""
     with autocast_off(v):
         chunk = min(CHUNK, v.shape[2])
         sums = (split_chunks(k, chunk).mT @ split_chunks(v, chunk)).sum(2, dtype=accumulation_dtype(v))

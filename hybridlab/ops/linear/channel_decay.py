@@ -1,4 +1,6 @@
-"""Scores within a chunk under a decay per channel: A_ij = Σ_k query_ik key_jk exp(Σ_{j<l<i} g_lk) for j before i.
+"""Scores within a chunk under a decay per channel.
+
+A_ij = Σ_k query_ik key_jk exp(Σ_{j<l<i} g_lk) for j before i.
 
 Letters: c tokens of a chunk, r queries and s keys per token, k channels; log decays g <= 0.
 """
@@ -14,7 +16,10 @@ from hybridlab.ops.linear.chunks import split_chunks
 
 
 class DecayedProducts(NamedTuple):
-    """Scores of queries and earlier keys; queries decayed from the chunk's start, keys decayed to its end."""
+    """Scores of queries and earlier keys, and queries and keys decayed to the chunk's boundaries.
+
+    Queries are decayed from the chunk's start, keys to its end.
+    """
 
     scores: Float[Tensor, "*b r s c c"]
     queries: Float[Tensor, "*b c r k"]
@@ -25,7 +30,7 @@ class DecayedProducts(NamedTuple):
 def dense_channel_decay(
     queries: Float[Tensor, "*b c r k"], keys: Float[Tensor, "*b c s k"], log_decay: Float[Tensor, "*b c k"]
 ) -> DecayedProducts:
-    """Compute the definition: weight each pair of tokens in each channel, with c·c·k elements per chunk."""
+    """Compute the definition: weight each pair of tokens in each channel (c·c·k elements)."""
     c, cum_log_decay = log_decay.shape[-2], log_decay.cumsum(-2)
     cum_before = cum_log_decay - log_decay
     not_past = torch.ones(c, c, dtype=torch.bool, device=queries.device).triu()
@@ -49,17 +54,20 @@ def channel_decay(
     safe_block: int = 1,
     dtype: torch.dtype | None = None,
 ) -> DecayedProducts:
-    """Compute `dense_channel_decay` by matrix products in `dtype`; c and `safe_block` are powers of two.
+    """Compute `dense_channel_decay` by matrix products in `dtype`.
 
-    The decay between two tokens factorises into a part per token, relative to a reference position. Unless
-    that position lies between the two tokens, one of the factors overflows. So blocks of tokens are merged
-    in pairs: queries of the right block, decayed from its start, are multiplied by keys of the left block,
-    decayed to its end. Then the queries are decayed by the whole left block and the keys by the whole right
-    block, and the blocks of twice the size are merged. No factor exceeds 1, whatever the decays (GLA,
-    2312.06635, splits its chunks for the same reason), and log decays are never subtracted.
+    The chunk length c and `safe_block` are powers of two.
 
-    Within the first blocks, of `safe_block` tokens, one factor is the inverse of a decay. Values above 1 are
-    for decays that stay above about exp(-80) over that many tokens.
+    The decay between two tokens factorises into a part per token, relative to a reference position.
+    Unless that position lies between the two tokens, one of the factors overflows. So blocks of
+    tokens are merged in pairs: queries of the right block, decayed from its start, are multiplied
+    by keys of the left block, decayed to its end. Then the queries are decayed by the whole left
+    block and the keys by the whole right block, and the blocks of twice the size are merged. No
+    factor exceeds 1, whatever the decays (GLA, 2312.06635, splits its chunks for the same reason),
+    and log decays are never subtracted.
+
+    Within the first blocks, of `safe_block` tokens, one factor is the inverse of a decay. Values
+    above 1 are for decays that stay above about exp(-80) over that many tokens.
     """
     c, r, s, dtype = *queries.shape[-3:-1], keys.shape[-2], dtype or queries.dtype
     size = min(safe_block, c)
@@ -97,7 +105,9 @@ def channel_decay(
 
 
 def split_power_of_two_chunks(chunk: int, *xs: Float[Tensor, "b h t _"]) -> list[Float[Tensor, "b h n c _"]]:
-    """Split time into chunks whose length is a power of two, at most `chunk` and less than twice the sequence.
+    """Split time into chunks whose length is a power of two.
+
+    The length is at most `chunk`, and less than twice the length of the sequence.
 
     The last chunk is padded with zeros, which leave the recurrence unchanged.
     """

@@ -1,6 +1,7 @@
-"""The delta rule with a decay per channel of the key: S_t = (I - β_t k_t k_tᵀ) Diag(exp(g_t)) S_{t-1} + β_t k_t v_tᵀ.
+"""The delta rule with a decay per channel of the key.
 
-o_t = S_tᵀ q_t: the op of Kimi Delta Attention (2510.26692).
+S_t = (I - β_t k_t k_tᵀ) Diag(exp(g_t)) S_{t-1} + β_t k_t v_tᵀ, o_t = S_tᵀ q_t:
+the op of Kimi Delta Attention (2510.26692).
 Letters: b batch, h heads, t time, k and v widths, n chunks of c tokens.
 """
 
@@ -49,19 +50,23 @@ def chunked_channel_delta_rule(
     state: Float[Tensor, "b h k v"] | None = None,
     chunk: int = 64,
 ) -> tuple[Float[Tensor, "b h t v"], Float[Tensor, "b h k v"]]:
-    """Compute `recurrent_channel_delta_rule` in O(t·chunk), for any t and log_decay <= 0; chunk is a power of two.
+    """Compute `recurrent_channel_delta_rule` in O(t·chunk), for any t and log_decay <= 0.
 
-    Token i writes β_i k_i u_iᵀ, where u_i is v_i minus the value that the decayed state holds for k_i. Within a
-    chunk that starts from state S, these satisfy (I + A) U = V - K S, where A holds the decayed products of keys
-    with the earlier β_j k_j, and K the keys decayed from the chunk's start (the WY form, 2406.06484). So the
-    chunk's final state and its outputs are affine maps of S. Their matrices are computed for all chunks at once,
-    and a scan of the maps gives the states between chunks; GPU kernels step through chunks of their own size
-    instead. Matrix products are in the dtype of the inputs. Decays, A and its inverse, the scan and the state
-    are in at least float32.
+    The chunk length is a power of two.
+
+    Token i writes β_i k_i u_iᵀ, where u_i is v_i minus the value that the decayed state holds for
+    k_i. Within a chunk that starts from state S, these satisfy (I + A) U = V - K S, where A holds
+    the decayed products of keys with the earlier β_j k_j, and K the keys decayed from the chunk's
+    start (the WY form, 2406.06484). So the chunk's final state and its outputs are affine maps of
+    S. Their matrices are computed for all chunks at once, and a scan of the maps gives the states
+    between chunks; GPU kernels step through chunks of their own size instead. Matrix products are
+    in the dtype of the inputs. Decays, A and its inverse, the scan and the state are in at least
+    float32.
     """
     with autocast_off(v):
         t, key_width, dtype = v.shape[2], k.shape[-1], accumulation_dtype(v)
-        # If keys are similar, the inverse consists of small differences, so its inputs are not rounded.
+        # If keys are similar, the inverse consists of small differences, so its inputs are not
+        # rounded.
         beta_keys = k * beta.to(dtype)[..., None]
         if can_use_kernel(v, key_width):
             return run_channel_recurrence(q, -k, beta_keys, None, v, log_decay, state)
@@ -76,8 +81,8 @@ def chunked_channel_delta_rule(
         own_scores = (q * beta_keys).sum(-1).to(v.dtype)
         decayed_query, decayed_key = query_key_pairs.unbind(-2)
         wy = solve_unit_lower(key_scores, torch.cat([-decayed_key.to(v.dtype), v], dim=-1))
-        # A chunk maps its initial state S to (decay + state_transition) S + state_increment, and to the outputs
-        # (decayed queries + output_transition) S + local_outputs.
+        # A chunk maps its initial state S to (decay + state_transition) S + state_increment, and to
+        # the outputs (decayed queries + output_transition) S + local_outputs.
         widths = (key_width, v.shape[-1])
         state_transition, state_increment = (decayed_beta_keys.squeeze(-2).to(v.dtype).mT @ wy).split(widths, dim=-1)
         output_transition, local_outputs = ((query_scores.to(v.dtype) + torch.diag_embed(own_scores)) @ wy).split(

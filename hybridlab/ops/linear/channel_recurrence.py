@@ -21,10 +21,13 @@ def run_channel_recurrence(
     log_decay: Float[Tensor, "b h t k"],
     state: Float[Tensor, "b h k v"] | None,
 ) -> tuple[Float[Tensor, "b h t v"], Float[Tensor, "b h k v"]]:
-    """Run S_t = Diag(exp(g_t)) S_{t-1} + b_t z_tᵀ + k_t v_tᵀ, z_t = S_{t-1}ᵀ a_t; return o_t = S_tᵀ q_t and the last S.
+    """Return the outputs o_t and the last S of a recurrence with a decay per channel.
 
-    Without a and b this is linear attention. Without k it is the delta rule: a reads the decayed state, v is
-    added to the result, and b writes the sum. Values are in half precision, log decays and states in float32.
+    S_t = Diag(exp(g_t)) S_{t-1} + b_t z_tᵀ + k_t v_tᵀ, z_t = S_{t-1}ᵀ a_t, o_t = S_tᵀ q_t.
+
+    Without a and b this is linear attention. Without k it is the delta rule: a reads the decayed
+    state, v is added to the result, and b writes the sum. Values are in half precision, log decays
+    and states in float32.
     """
     from hybridlab.ops.kernels.channel_recurrence import channel_recurrence
 

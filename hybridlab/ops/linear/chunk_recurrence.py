@@ -1,6 +1,7 @@
-"""Run GPU kernels for the chunked recurrence of linear attention and the delta rules, which several ops share.
+"""Run GPU kernels for the chunked recurrence that linear attention and the delta rules share.
 
-Letters: b batch, h heads, g groups of heads that share queries and keys, n chunks of c = 64 tokens, k and v widths.
+Letters: b batch, h heads, g groups of heads that share queries and keys, n chunks of c = 64 tokens,
+k and v widths.
 """
 
 import torch
@@ -22,11 +23,13 @@ def run_chunk_recurrence(
     cum_log_decay: Float[Tensor, "b h n c"] | None,
     state: Float[Tensor, "b h k v"] | None,
 ) -> tuple[Float[Tensor, "b h n*c v"], Float[Tensor, "b h k v"]]:
-    """Return o_t = S_tᵀ q_t and the last S, where each token of a chunk that starts from S adds k_t (u_t - Sᵀ w_t)ᵀ.
+    """Return the outputs o_t = S_tᵀ q_t and the last S of a chunked recurrence.
 
-    `cum_log_decay` is the log decay from the chunk's start to each token, that token included; it scales reads
-    and writes, and None means no decay. With w None, nothing is subtracted from u. Inputs are in half
-    precision, except `cum_log_decay` and the states, which are in float32.
+    Each token of a chunk that starts from S adds k_t (u_t - Sᵀ w_t)ᵀ to the state.
+
+    `cum_log_decay` is the log decay from the chunk's start to each token, that token included; it
+    scales reads and writes, and None means no decay. With w None, nothing is subtracted from u.
+    Inputs are in half precision, except `cum_log_decay` and the states, which are in float32.
     """
     from hybridlab.ops.kernels.chunk_recurrence import chunk_recurrence
 

@@ -1,7 +1,9 @@
-"""The delta rule, with or without decay: S_t = exp(g_t) (I - β_t k_t k_tᵀ) S_{t-1} + β_t k_t v_tᵀ, o_t = S_tᵀ q_t.
+"""The delta rule, with or without decay.
 
-Before k_t v_tᵀ is written, the fraction β_t of the value that the state holds for k_t is erased (DeltaNet,
-2406.06484; with decay: Gated DeltaNet, 2412.06464).
+S_t = exp(g_t) (I - β_t k_t k_tᵀ) S_{t-1} + β_t k_t v_tᵀ, o_t = S_tᵀ q_t.
+
+Before k_t v_tᵀ is written, the fraction β_t of the value that the state holds for k_t is erased
+(DeltaNet, 2406.06484; with decay: Gated DeltaNet, 2412.06464).
 Letters: b batch, h heads, t time, k and v widths, n chunks of c tokens.
 """
 
@@ -53,16 +55,18 @@ def chunked_delta_rule(
     state: Float[Tensor, "b h k v"] | None = None,
     chunk: int = 64,
 ) -> tuple[Float[Tensor, "b h t v"], Float[Tensor, "b h k v"]]:
-    """Compute `recurrent_delta_rule` in O(t·chunk), for any t; requires |k_t|² β_t <= 2 and log_decay <= 0.
+    """Compute `recurrent_delta_rule` in O(t·chunk), for any t.
 
-    A chunk that starts from state S adds Kᵀ(U - W S), where [W | U] = (I + A)⁻¹ diag(β) [K | V] and A is the
-    strictly lower part of diag(β) K Kᵀ (the WY form, 2406.06484). So the chunk's final state and its outputs
-    are affine maps of S. Their matrices are computed for all chunks at once, and a scan of the maps gives the
-    states between chunks; GPU kernels step through chunks of their own size instead. With decay, each product
-    of two tokens is weighted by the decay between them.
+    Requires |k_t|² β_t <= 2 and log_decay <= 0.
 
-    Matrix products are in the dtype of the inputs. Decays, K Kᵀ and the inverse, the scan and the state are in
-    at least float32.
+    A chunk that starts from state S adds Kᵀ(U - W S), where [W | U] = (I + A)⁻¹ diag(β) [K | V] and
+    A is the strictly lower part of diag(β) K Kᵀ (the WY form, 2406.06484). So the chunk's final
+    state and its outputs are affine maps of S. Their matrices are computed for all chunks at once,
+    and a scan of the maps gives the states between chunks; GPU kernels step through chunks of their
+    own size instead. With decay, each product of two tokens is weighted by the decay between them.
+
+    Matrix products are in the dtype of the inputs. Decays, K Kᵀ and the inverse, the scan and the
+    state are in at least float32.
     """
     with autocast_off(v):
         (b, h, t, value_width), dtype = v.shape, accumulation_dtype(v)
@@ -73,7 +77,8 @@ def chunked_delta_rule(
         beta = split_chunks(beta.to(dtype)[..., None], chunk)
         cum_log_decay = None if log_decay is None else split_chunks(log_decay.to(dtype)[..., None], chunk).cumsum(-2)
         decay_matrix = _decay_matrix(cum_log_decay, chunk, dtype, q.device)
-        # If keys are similar, the inverse consists of small differences: rounded products would double its error.
+        # If keys are similar, the inverse consists of small differences: rounded products would
+        # double its error.
         keys = k.to(dtype)
         inverse = unit_lower_inverse(beta * (keys @ keys.mT) * decay_matrix)
         wy = (inverse * beta.mT).to(v.dtype) @ torch.cat([_scale_by_exp(k, cum_log_decay), v], dim=-1)
@@ -81,8 +86,8 @@ def chunked_delta_rule(
         chunk_log_decay = None if cum_log_decay is None else cum_log_decay[..., -1:, :]
         log_decay_to_end = None if cum_log_decay is None else cum_log_decay[..., -1:, :] - cum_log_decay
         decayed_keys, scores = _scale_by_exp(k, log_decay_to_end).mT, ((q @ k.mT) * decay_matrix).to(v.dtype)
-        # A chunk maps its initial state S to the state chunk_decay S - state_erase S + state_write, and to the outputs
-        # (decayed queries - output_erase) S + output_write.
+        # A chunk maps its initial state S to the state chunk_decay S - state_erase S + state_write,
+        # and to the outputs (decayed queries - output_erase) S + output_write.
         state_erase, state_write = decayed_keys @ w, decayed_keys @ u
         output_erase, output_write = scores @ w, scores @ u
         chunk_decay = torch.ones_like(beta[..., 0, :]) if chunk_log_decay is None else chunk_log_decay.squeeze(-2).exp()
@@ -111,12 +116,15 @@ def _run_kernels(
 
 
 def _decay_matrix(cum_log_decay: Tensor | None, chunk: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the decay from each token of a chunk (columns) to itself and each later one (rows), 0 above the diagonal."""
+    """Return the decay from each token of a chunk (columns) to itself and later ones (rows).
+
+    Entries above the diagonal are 0.
+    """
     if cum_log_decay is None:
         return torch.ones(chunk, chunk, dtype=dtype, device=device).tril()
     future = torch.ones(chunk, chunk, dtype=torch.bool, device=device).triu(1)
-    # The mask precedes the exponential: entries above the diagonal may overflow, and inf · 0 has no gradient.
-    # In place, because this is the op's largest tensor.
+    # The mask precedes the exponential: entries above the diagonal may overflow, and inf · 0 has no
+    # gradient. In place, because this is the op's largest tensor.
     return (cum_log_decay - cum_log_decay.mT).masked_fill_(future, -torch.inf).exp_()
 
 
@@ -125,6 +133,9 @@ def _scale_by_exp(x: Tensor, log_scale: Tensor | None) -> Tensor:
 
 
 def l2_normalise(x: Float[Tensor, "*b k"]) -> Float[Tensor, "*b k"]:
-    """Return x / √(|x|² + 1e-6), computed in at least float32: with unit keys, β is the fraction that is replaced."""
+    """Return x / √(|x|² + 1e-6), computed in at least float32.
+
+    With unit keys, β is the fraction of the stored value that is replaced.
+    """
     wide = x.to(accumulation_dtype(x))
     return (wide * (wide.square().sum(-1, keepdim=True) + 1e-6).rsqrt()).to(x.dtype)

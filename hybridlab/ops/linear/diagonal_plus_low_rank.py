@@ -1,6 +1,6 @@
-"""A recurrence with a diagonal plus rank-1 transition: S_t = (Diag(exp(g_t)) + b_t a_tᵀ) S_{t-1} + k_t v_tᵀ.
+"""A recurrence with a diagonal plus rank-1 transition.
 
-o_t = S_tᵀ q_t: the op of RWKV-7 (2503.14456).
+S_t = (Diag(exp(g_t)) + b_t a_tᵀ) S_{t-1} + k_t v_tᵀ, o_t = S_tᵀ q_t: the op of RWKV-7 (2503.14456).
 Letters: b batch, h heads, t time, k and v widths, n chunks of c tokens.
 """
 
@@ -55,11 +55,12 @@ def chunked_diagonal_plus_low_rank(
     """Compute `recurrent_diagonal_plus_low_rank` in O(t·chunk), for any t and log_decay <= 0.
 
     `chunk` and `safe_block` are powers of two (see `channel_decay` for `safe_block`). Token i reads
-    z_i = S_{i-1}ᵀ a_i. Within a chunk that starts from state S, these satisfy (I - B) Z = A S + K V, where A
-    holds the a_i decayed from the chunk's start, and B and K the decayed products of a_i with earlier b_j and
-    k_j. So the chunk's final state and its outputs are affine maps of S, as in the delta rules; GPU kernels step
-    through chunks of their own size instead. Matrix products are in the dtype of the inputs. Decays, B, K and
-    the inverse, the scan and the state are in at least float32.
+    z_i = S_{i-1}ᵀ a_i. Within a chunk that starts from state S, these satisfy (I - B) Z = A S + K
+    V, where A holds the a_i decayed from the chunk's start, and B and K the decayed products of a_i
+    with earlier b_j and k_j. So the chunk's final state and its outputs are affine maps of S, as in
+    the delta rules; GPU kernels step through chunks of their own size instead. Matrix products are
+    in the dtype of the inputs. Decays, B, K and the inverse, the scan and the state are in at least
+    float32.
     """
     with autocast_off(v):
         t, key_width, dtype = v.shape[2], k.shape[-1], accumulation_dtype(v)
@@ -77,7 +78,8 @@ def chunked_diagonal_plus_low_rank(
         decayed_query, decayed_a = query_a_pairs.unbind(-2)
         decayed_b, decayed_k = decayed_b_and_k.to(v.dtype).unbind(-2)
         z = solve_unit_lower(-a_b_scores, torch.cat([decayed_a.to(v.dtype), a_k_scores.to(v.dtype) @ v], dim=-1))
-        # What the tokens write along b, as an affine map of the chunk's initial state; writes along k do not depend on it.
+        # What the tokens write along b, as an affine map of the chunk's initial state; writes along
+        # k do not depend on it.
         state_transition, state_increment = (decayed_b.mT @ z).split((key_width, v.shape[-1]), dim=-1)
         output_transition, output_increment = ((query_b_scores.to(v.dtype) + torch.diag_embed(own_b_scores)) @ z).split(
             (key_width, v.shape[-1]), dim=-1

@@ -1,4 +1,6 @@
-"""Linear attention with a decay per channel of the key: S_t = Diag(exp(g_t)) S_{t-1} + k_t v_tᵀ, o_t = S_tᵀ q_t.
+"""Linear attention with a decay per channel of the key.
+
+S_t = Diag(exp(g_t)) S_{t-1} + k_t v_tᵀ, o_t = S_tᵀ q_t.
 
 The op of GLA (2312.06635).
 Letters: b batch, h heads, t time, k and v widths, n chunks of c tokens.
@@ -44,11 +46,13 @@ def chunked_gated_linear_attention(
     state: Float[Tensor, "b h k v"] | None = None,
     chunk: int = 64,
 ) -> tuple[Float[Tensor, "b h t v"], Float[Tensor, "b h k v"]]:
-    """Compute `recurrent_gated_linear_attention` in O(t·chunk), for any t and log_decay <= 0; chunk is a power of two.
+    """Compute `recurrent_gated_linear_attention` in O(t·chunk), for any t and log_decay <= 0.
 
-    Within chunks: masked attention. Between chunks: a prefix sum gives the state at each chunk's start. GPU
-    kernels use chunks of their own size. Matrix products are in the dtype of the inputs. Decays, prefix sums
-    and the state are in at least float32.
+    The chunk length is a power of two.
+
+    Within chunks: masked attention. Between chunks: a prefix sum gives the state at each chunk's
+    start. GPU kernels use chunks of their own size. Matrix products are in the dtype of the inputs.
+    Decays, prefix sums and the state are in at least float32.
     """
     with autocast_off(v):
         t, dtype = v.shape[2], accumulation_dtype(v)

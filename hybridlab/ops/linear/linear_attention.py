@@ -1,6 +1,7 @@
 """Linear attention with or without decay: S_t = exp(g_t) S_{t-1} + k_t v_tᵀ, o_t = S_tᵀ q_t.
 
-Letters: b batch, h heads, g groups of heads that share queries and keys (h is a multiple of g), t time, k and v widths.
+Letters: b batch, h heads, g groups of heads that share queries and keys (h is a multiple of g), t
+time, k and v widths.
 """
 
 import torch
@@ -45,11 +46,14 @@ def chunked_linear_attention(
     state: Float[Tensor, "b h k v"] | None = None,
     chunk: int | None = None,
 ) -> tuple[Float[Tensor, "b h t v"], Float[Tensor, "b h k v"]]:
-    """Compute `recurrent_linear_attention` in O(t·chunk), for any t and log_decay <= 0 (Mamba-2's SSD, 2405.21060).
+    """Compute `recurrent_linear_attention` in O(t·chunk), for any t and log_decay <= 0.
 
-    Within chunks: masked attention. Between chunks: a prefix sum gives the state at each chunk's start. A
-    `chunk` of None selects a fast length; GPU kernels use chunks of their own size. Matrix products are in the
-    dtype of the inputs. Decays, prefix sums and the state are in at least float32.
+    The form is the SSD of Mamba-2 (2405.21060).
+
+    Within chunks: masked attention. Between chunks: a prefix sum gives the state at each chunk's
+    start. A `chunk` of None selects a fast length; GPU kernels use chunks of their own size. Matrix
+    products are in the dtype of the inputs. Decays, prefix sums and the state are in at least
+    float32.
     """
     # The zeros that pad the last chunk leave the recurrence unchanged.
     with autocast_off(v):
@@ -94,8 +98,8 @@ def _attend_with_decay(
     future = torch.ones(
         cum_log_decay.shape[-1], cum_log_decay.shape[-1], dtype=torch.bool, device=cum_log_decay.device
     ).triu(1)
-    # The mask precedes the exponential: entries above the diagonal may overflow, and inf · 0 has no gradient.
-    # In place, because these are the op's largest tensors.
+    # The mask precedes the exponential: entries above the diagonal may overflow, and inf · 0 has no
+    # gradient. In place, because these are the op's largest tensors.
     decay = (cum_log_decay[..., :, None] - cum_log_decay[..., None, :]).masked_fill_(future, -torch.inf).exp_()
     intra_chunk = (q @ k.mT * decay.to(q.dtype)) @ v
     decay_to_end = (cum_log_decay[..., -1:] - cum_log_decay).exp()[..., None].to(v.dtype)

@@ -26,7 +26,7 @@ Sums = Float[Tensor, "b h k v+1"]
 def dense_normalised_attention(
     q: Float[Tensor, "b h t k"], k: Float[Tensor, "b h t k"], v: Float[Tensor, "b h t v"], *, causal: bool
 ) -> Float[Tensor, "b h t v"]:
-    """Compute the op from its definition: weight the values by a t x t matrix whose rows are normalised to sum to 1."""
+    """Compute the definition: weight the values by a t x t matrix with normalised rows."""
     with autocast_off(v):
         weights = q @ k.mT
         weights = weights.tril() if causal else weights
@@ -59,7 +59,10 @@ def bidirectional_normalised_attention(
 def with_normaliser(
     attend: Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]], v: Float[Tensor, "b h t v"], sums: Sums | None
 ) -> tuple[Float[Tensor, "b h t v"], Sums]:
-    """Call `attend(v, sums)`, a linear attention, with values extended by 1; divide its outputs by that channel."""
+    """Call a linear attention with a further value channel of ones, and divide by its output.
+
+    `attend` takes values and sums, and returns outputs and new sums.
+    """
     with autocast_off(v):
         width = v.shape[-1]
         o, sums = attend(_append_ones(v), None if sums is None else F.pad(sums, (0, ALIGNMENT - 1)))

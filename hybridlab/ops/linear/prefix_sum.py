@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from hybridlab.ops.precision import accumulation_dtype
 
-# One small matrix product per block. The block sums are summed in the same way, so the total cost is linear in n.
+# One small matrix product per block. The block sums are summed in the same way, so the total cost
+# is linear in n.
 BLOCK = 16
 
 
@@ -32,14 +33,15 @@ def recurrent_prefix_sum(
 def decayed_prefix_sum(
     x: Float[Tensor, "*b n f"], log_decay: Float[Tensor, "*b n"], initial_state: Float[Tensor, "*b f"] | None = None
 ) -> tuple[Float[Tensor, "*b n f"], Float[Tensor, "*b f"]]:
-    """Compute `recurrent_prefix_sum` by matrix products in O(n), without a loop over n; log_decay <= 0."""
+    """Compute `recurrent_prefix_sum` in O(n) by matrix products, without a loop; log_decay <= 0."""
     n = x.shape[-2]
     if n > BLOCK:
         return _blocked_prefix_sum(x, log_decay, initial_state)
     cum_log_decay = log_decay.cumsum(-1)  # from the initial state to the state after each step
     exclusive_cum = F.pad(cum_log_decay, (1, 0))
     past = torch.ones(n + 1, n, dtype=torch.bool, device=x.device).tril(-1)
-    # The mask precedes the exponential: entries above the diagonal may overflow, and inf · 0 has no gradient.
+    # The mask precedes the exponential: entries above the diagonal may overflow, and inf · 0 has no
+    # gradient.
     weights = (exclusive_cum[..., :, None] - cum_log_decay[..., None, :]).masked_fill(~past, -torch.inf).exp()
     sums = weights @ x
     if initial_state is not None:
@@ -52,9 +54,12 @@ def decayed_states(
     log_decay: Float[Tensor, "*b n k"] | Float[Tensor, "*b n 1"],
     initial_state: Float[Tensor, "*b k v"] | None = None,
 ) -> tuple[Float[Tensor, "*b n k v"], Float[Tensor, "*b k v"]]:
-    """Return the decayed prefix sums of matrices, in the dtype of `increments`, and the last in at least float32.
+    """Return the decayed prefix sums of matrices, and the last one.
 
-    The rows of a matrix each have a log decay (<= 0), or share one. Sums are computed in at least float32.
+    The sums are in the dtype of `increments`, the last one in at least float32.
+
+    The rows of a matrix each have a log decay (<= 0), or share one. Sums are computed in at least
+    float32.
     """
     (k, v), dtype = increments.shape[-2:], accumulation_dtype(increments)
     log_decay, initial_state = log_decay.to(dtype), None if initial_state is None else initial_state.to(dtype)

@@ -1,4 +1,6 @@
-"""Random features of the softmax kernel: exp(q·k / √d) is the mean of φ(q)·φ(k) over random directions.
+"""Random features of the softmax kernel.
+
+The mean of φ(q)·φ(k) over random directions is exp(q·k / √d).
 
 FAVOR+ (Choromanski et al. 2020, 2009.14794, Lemma 1 and Section 2.4).
 """
@@ -15,8 +17,8 @@ from hybridlab.ops.precision import accumulation_dtype, autocast_off
 def draw_orthogonal_directions(features: int, width: int) -> Float[Tensor, "f d"]:
     """Draw Gaussian directions that are orthogonal within each block of `width`.
 
-    Each direction combines the direction of one Gaussian vector with the norm of another, so its marginal is
-    Gaussian and the kernel estimate stays unbiased; orthogonality lowers its variance.
+    Each direction combines the direction of one Gaussian vector with the norm of another, so its
+    marginal is Gaussian and the kernel estimate stays unbiased; orthogonality lowers its variance.
     """
     blocks = -(-features // width)
     matrices, triangular = torch.linalg.qr(torch.randn(blocks, width, width))

@@ -1,4 +1,6 @@
-"""Normalised attention with the second-order Taylor polynomial of the exponential: weights 1 + s + s²/2, s = q·k / √d.
+"""Attention with the second-order Taylor polynomial of the exponential, normalised.
+
+The weights are 1 + s + s²/2 with s = q·k / √d.
 
 Letters: b batch, h heads, t time, d width of queries and keys, f features, v width of the values.
 """
@@ -26,7 +28,7 @@ MAX_KERNEL_LENGTH = 2048  # tokens: up to here, computing all pairs costs a GPU 
 def dense_taylor_attention(
     q: Float[Tensor, "b h t d"], k: Float[Tensor, "b h t d"], v: Float[Tensor, "b h t v"], *, causal: bool
 ) -> Float[Tensor, "b h t v"]:
-    """Compute the op from its definition: weight the values by a t x t matrix whose rows are normalised to sum to 1."""
+    """Compute the definition: weight the values by a t x t matrix with normalised rows."""
     with autocast_off(v):
         weights = _polynomial(q @ k.mT / q.shape[-1] ** 0.5)
         weights = weights.tril() if causal else weights
@@ -42,9 +44,10 @@ def chunked_taylor_attention(
 ) -> tuple[Float[Tensor, "b h t v"], Float[Tensor, "b h f v+1"]]:
     """Compute the causal form in O(t·chunk); return the outputs and the final sums Σ φ(k) [v, 1]ᵀ.
 
-    `state` holds the sums of the past. Within a chunk, the polynomial is computed from q·k, products of width d;
-    the features, about d²/2 of them, only carry the past into the chunk. GPU kernels compute all pairs, for
-    sequences that are not too long. Matrix products are in the dtype of the inputs, the sums in at least float32.
+    `state` holds the sums of the past. Within a chunk, the polynomial is computed from q·k,
+    products of width d; the features, about d²/2 of them, only carry the past into the chunk. GPU
+    kernels compute all pairs, for sequences that are not too long. Matrix products are in the dtype
+    of the inputs, the sums in at least float32.
     """
     if v.shape[2] <= MAX_KERNEL_LENGTH and can_use_taylor_kernel(v, q.shape[-1], v.shape[-1]):
         with autocast_off(v):
@@ -61,17 +64,21 @@ def bidirectional_taylor_attention(
 
 
 def taylor_features(x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b f"]:
-    """Return φ(x) = [1, y, upper triangle of y yᵀ] with y = x / d^¼, so that φ(q)·φ(k) = 1 + s + s²/2 (Based, 2402.18668).
+    """Return φ(x) = [1, y, upper triangle of y yᵀ] with y = x / d^¼ (Based, 2402.18668).
 
-    Each off-diagonal product appears once, times √2, instead of twice. That makes (d + 1)(d + 2) / 2 features
-    instead of 1 + d + d²: 153 instead of 273 for d = 16. They are padded with zeros to a multiple of 8.
+    Then φ(q)·φ(k) = 1 + s + s²/2 with s = q·k / √d.
+
+    Each off-diagonal product appears once, times √2, instead of twice. That makes (d + 1)(d + 2) /
+    2 features instead of 1 + d + d²: 153 instead of 273 for d = 16. They are padded with zeros to a
+    multiple of 8.
     """
     d = x.shape[-1]
-    # Each feature is the product of two entries of [1, y]. Matrix products select the entries: the gradient of
-    # indexing would accumulate one element at a time.
+    # Each feature is the product of two entries of [1, y]. Matrix products select the entries: the
+    # gradient of indexing would accumulate one element at a time.
     first, second = torch.triu_indices(d + 1, d + 1, device=x.device)
     selectors = torch.eye(d + 1, dtype=x.dtype, device=x.device)
-    # The scale is 1 for 1·1 and 1·y, √2 / √2 = 1 for products of two different entries, and 1 / √2 for squares.
+    # The scale is 1 for 1·1 and 1·y, √2 / √2 = 1 for products of two different entries, and 1 / √2
+    # for squares.
     is_square = (first == second) & (first > 0)
     weight_1, weight_2 = selectors[first], selectors[second]
     weight_1 = torch.where(is_square[:, None], weight_1 * 0.5**0.5, weight_1)
@@ -92,7 +99,8 @@ def _attend_in_chunks(
     q: Tensor, k: Tensor, v: Tensor, initial_state: Tensor | None, chunk: int
 ) -> tuple[Tensor, Tensor]:
     (b, h, t, width), chunk = v.shape, min(chunk, v.shape[2])
-    # The zero keys that pad the last chunk have weight 1, but their values and their normaliser channel are 0.
+    # The zero keys that pad the last chunk have weight 1, but their values and their normaliser
+    # channel are 0.
     q, k, v = (split_chunks(x, chunk) for x in (q, k, v))
     intra_chunk = _polynomial((q * q.shape[-1] ** -0.5) @ k.mT).tril() @ v
     increments = (taylor_features(k).mT @ v).flatten(-2).to(accumulation_dtype(v))

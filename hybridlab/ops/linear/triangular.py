@@ -1,4 +1,4 @@
-"""Solve unit lower triangular systems: the interactions between the tokens of a chunk in a delta rule."""
+"""Unit lower triangular systems: how the tokens of a chunk interact in a delta rule."""
 
 import torch
 from jaxtyping import Float
@@ -9,13 +9,16 @@ from hybridlab.ops.linear.triangular_inverse import unit_lower_inverse
 
 
 def solve_unit_lower(lower: Float[Tensor, "*b c c"], rhs: Float[Tensor, "*b c v"]) -> Float[Tensor, "*b c v"]:
-    """Return (I + lower)⁻¹ rhs by substitution; entries of `lower` on and above the diagonal are ignored.
+    """Return (I + lower)⁻¹ rhs by substitution.
 
-    On a GPU, an inverse built from blocks is as accurate and faster; it is rounded to the dtype of `rhs`, which can
-    be a lower precision.
+    Entries of `lower` on and above the diagonal are ignored.
 
-    The product (I - lower)(I + lower²)(I + lower⁴)... suffers from cancellation: if all keys of a delta rule are
-    equal, its powers reach 10¹⁷ for c = 64, although the entries of the inverse are 0 and ±1.
+    On a GPU, an inverse built from blocks is as accurate and faster; it is rounded to the dtype of
+    `rhs`, which can be a lower precision.
+
+    The product (I - lower)(I + lower²)(I + lower⁴)... suffers from cancellation: if all keys of a
+    delta rule are equal, its powers reach 10¹⁷ for c = 64, although the entries of the inverse are
+    0 and ±1.
     """
     if lower.shape[-1] == 64 and can_use_float32_kernel(lower):
         return unit_lower_inverse(lower).to(rhs.dtype) @ rhs

@@ -1,8 +1,8 @@
-"""Batched inverse of unit lower triangular matrices: the interactions between the tokens of a chunk in a delta rule.
+"""Inverses of unit lower triangular matrices, in batches, for the delta rules.
 
-The doubling (I - A)(I + A²)(I + A⁴)... is exact on paper. If keys repeat, however, the powers of A grow like binomial
-coefficients, and their rounding errors exceed the result. Building blocks from inverses of smaller blocks stays as
-accurate as substitution.
+The doubling (I - A)(I + A²)(I + A⁴)... is exact on paper. If keys repeat, however, the powers of A
+grow like binomial coefficients, and their rounding errors exceed the result. Building blocks from
+inverses of smaller blocks stays as accurate as substitution.
 
 Letters: c size of the matrix, m and p numbers of diagonal blocks, s their size.
 """
@@ -26,7 +26,9 @@ def substituted_unit_lower_inverse(a: Float[Tensor, "*b c c"]) -> Float[Tensor, 
 
 
 def unit_lower_inverse(a: Float[Tensor, "*b c c"]) -> Float[Tensor, "*b c c"]:
-    """Compute `substituted_unit_lower_inverse` by about 2 log₂ c batched products, most of them small.
+    """Compute `substituted_unit_lower_inverse` by about 2 log₂ c batched products.
+
+    Most of the products are small.
 
     Entries of a on and above the diagonal are ignored and receive a gradient of 0.
     """
@@ -49,8 +51,9 @@ def _inverse(a: Float[Tensor, "*b c c"]) -> Float[Tensor, "*b c c"]:
     return inverse.squeeze(-3)[..., :c, :c]
 
 
-# The backward pass takes two products instead of the gradients of every forward product. A custom operator, because
-# compilers accept those. It covers only the gradient, so that compilers and the FLOP counter see the forward products.
+# The backward pass takes two products instead of the gradients of every forward product. A custom
+# operator, because compilers accept those. It covers only the gradient, so that compilers and the
+# FLOP counter see the forward products.
 @torch.library.custom_op("hybridlab::unit_lower_inverse_with_gradient", mutates_args=())
 def _with_gradient(a: Tensor, inverse: Tensor) -> Tensor:
     """Return `inverse`, with the gradient of the inverse of a."""
@@ -81,7 +84,10 @@ def _diagonal_blocks(a: Float[Tensor, "*b c c"], size: int) -> Float[Tensor, "*b
 
 
 def _invert_small(a: Float[Tensor, "*b s s"]) -> Float[Tensor, "*b s s"]:
-    """Double the inverted diagonal blocks until they fill a: T - T C T, with C the blocks that couple two of them."""
+    """Double the inverted diagonal blocks T until they fill a.
+
+    Each step computes T - T C T, where C couples the two halves of each new block.
+    """
     size, half = a.shape[-1], 2
     inverse = torch.eye(size, dtype=a.dtype, device=a.device) - a * _off_diagonal_mask(size, 1, a.device)
     while half < size:
@@ -97,7 +103,10 @@ def _off_diagonal_mask(size: int, half: int, device: torch.device) -> Bool[Tenso
 
 
 def _merge_pairs(inverse: Float[Tensor, "*b p s s"], a: Float[Tensor, "*b c c"]) -> Float[Tensor, "*b p//2 2*s 2*s"]:
-    """Return the inverses of blocks of twice the size: [[X, 0], [C, Y]]⁻¹ = [[X⁻¹, 0], [-Y⁻¹ C X⁻¹, Y⁻¹]]."""
+    """Return the inverses of blocks of twice the size.
+
+    [[X, 0], [C, Y]]⁻¹ = [[X⁻¹, 0], [-Y⁻¹ C X⁻¹, Y⁻¹]].
+    """
     half = inverse.shape[-1]
     first, second = inverse.unflatten(-3, (-1, 2)).unbind(-3)
     off_diagonal = _diagonal_blocks(a, 2 * half)[..., half:, :half]

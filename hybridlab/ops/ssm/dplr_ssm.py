@@ -1,8 +1,12 @@
-"""State space models whose matrix is diagonal plus low-rank (DPLR), one input and one output per channel: S4, 2111.00396.
+"""State space models with a diagonal plus low-rank matrix (DPLR): S4, 2111.00396.
 
-h_t = Ā h_{t-1} + B̄ x_t, y_t = c·h_t. All numbers are real: with one of each pair of conjugates, a complex linear map is
-a real one of the real parts, which stand first, and the imaginary parts.
-Letters: b batch, t time, d channels, m pairs of conjugates, n = 2m numbers of a state, l tokens of a kernel.
+Each channel has one input and one output.
+
+h_t = Ā h_{t-1} + B̄ x_t, y_t = c·h_t. All tensors are real. The state holds one of each pair of
+conjugates: its real parts, then its imaginary parts, on which a complex linear map acts as a real
+one.
+Letters: b batch, t time, d channels, m pairs of conjugates, n = 2m state size, s initial states,
+r readouts, l powers of Ā.
 """
 
 from collections.abc import Sequence
@@ -13,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hybridlab.ops.precision import autocast_off
-from hybridlab.ops.ssm.flush_to_zero import flushed
+from hybridlab.ops.ssm.flush_to_zero import flush_to_zero
 
 
 def recurrent_ssm(
@@ -23,7 +27,7 @@ def recurrent_ssm(
     readout: Float[Tensor, "d n"],
     state: Float[Tensor, "b d n"] | None = None,
 ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b d n"]]:
-    """Step through the recurrence: the definition of what the functions below give all at once."""
+    """Compute the model from its definition, step by step: the reference of the functions below."""
     h = x.new_zeros(x.shape[0], *drive.shape) if state is None else state
     outputs = []
     for token in x.unbind(1):
@@ -35,20 +39,23 @@ def recurrent_ssm(
 def bilinear_dplr(
     rate: Float[Tensor, "d m"],
     frequency: Float[Tensor, "d m"],
-    low_rank: Float[Tensor, "d n"],
-    drive: Float[Tensor, "d n"],
+    low_rank: Float[Tensor, "d 2*m"],
+    drive: Float[Tensor, "d 2*m"],
     step: Float[Tensor, "d 1"],
-) -> tuple[Float[Tensor, "d n n"], Float[Tensor, "d n"]]:
-    """Return Ā = (I - Δ/2 A)⁻¹ (I + Δ/2 A) and B̄ = (I - Δ/2 A)⁻¹ Δ B for A = diag(-rate + i·frequency) - P P*.
+) -> tuple[Float[Tensor, "d 2*m 2*m"], Float[Tensor, "d 2*m"]]:
+    """Discretise a DPLR matrix A = diag(-rate + i·frequency) - P P* by the bilinear rule.
 
-    The inverse is diagonal plus low-rank too (Woodbury): E - (Δ/2) E P P* E / (1 + (Δ/2) P* E P), with the diagonal
-    E = (I - Δ/2 Λ)⁻¹. P P* also joins what is kept to the conjugates that are not: P* z = 2 Re Σ_m conj(P_m) z_m.
-    Rates are positive, so A makes nothing grow, and neither does Ā: no power of it does.
+    Return Ā = (I - Δ/2 A)⁻¹ (I + Δ/2 A) and B̄ = (I - Δ/2 A)⁻¹ Δ B.
+
+    The inverse is diagonal plus low-rank too (Woodbury): E - (Δ/2) E P P* E / (1 + (Δ/2) P* E P),
+    with the diagonal E = (I - Δ/2 Λ)⁻¹. P P* also couples the stored elements to their omitted
+    conjugates: P* z = 2 Re Σ_m conj(P_m) z_m. Rates are positive, so the dynamics of A are stable
+    and no power of Ā grows.
     """
     half = step / 2
-    damping, turning = 1 + half * rate, half * frequency
-    size = damping.square() + turning.square()
-    real, imaginary = damping / size, turning / size  # E
+    denominator_real, denominator_imag = 1 + half * rate, half * frequency
+    squared_modulus = denominator_real.square() + denominator_imag.square()
+    real, imaginary = denominator_real / squared_modulus, denominator_imag / squared_modulus  # E
     p, q = low_rank.chunk(2, -1)
     column = torch.cat([real * p - imaginary * q, real * q + imaginary * p], dim=-1)  # E P
     row = 2 * torch.cat([real * p + imaginary * q, real * q - imaginary * p], dim=-1)  # P* E
@@ -61,68 +68,80 @@ def bilinear_dplr(
     return 2 * inverse - identity, step * (inverse @ drive[..., None]).squeeze(-1)
 
 
-def doubled_powers(transition: Float[Tensor, "d n n"], length: int) -> list[Float[Tensor, "d n n"]]:
-    """Return Ā, Ā², Ā⁴ ...: those that `length` steps are made of."""
+def repeated_squares(transition: Float[Tensor, "d n n"], length: int) -> list[Float[Tensor, "d n n"]]:
+    """Return Ā, Ā², Ā⁴, ..., the squares that compose up to `length` steps."""
     powers = [transition]
     for _ in range(length.bit_length() - 1):
-        powers.append(flushed(powers[-1] @ powers[-1]))
+        powers.append(flush_to_zero(powers[-1] @ powers[-1]))
     return powers
 
 
 def responses(
     powers: Sequence[Float[Tensor, "d n n"]],
-    starts: Float[Tensor, "d n s"],
+    initial_states: Float[Tensor, "d n s"],
     readouts: Float[Tensor, "d r n"],
     length: int,
-) -> Float[Tensor, "d r s l"]:
-    """Return c Ā^l h for all starts h and readouts c: the outputs that a state leaves.
+) -> Float[Tensor, "d r s {length}"]:
+    """Return c Ā^l h, the outputs after an initial state h, for all given h and readouts c.
 
-    With l = a·block + r it is a product of all c Ā^{a·block} with all Ā^r h, and each of these doubles its number with
-    one more power of Ā: no loop over l, and nothing that depends on how long the kernel is (S4's generating function
-    needs c (I - Ā^l), another c at every length).
+    With l = a·block + r, these are the products of all c Ā^{a·block} with all Ā^r h. Each further
+    power of Ā doubles the number of either factor, so there is no loop over l. No parameter depends
+    on the kernel's length, unlike in S4's generating function, which needs c (I - Ā^l), another c
+    for every length.
     """
-    fine, levels = _levels(length)
-    columns = _columns(powers[:fine], starts)
+    block_levels, levels = _levels(length)
+    columns = _columns(powers[:block_levels], initial_states)
     rows = readouts[:, :, None]  # d r a n
-    for power in powers[fine:levels]:
-        rows = torch.cat([rows, flushed(rows @ power[:, None])], dim=2)
+    for power in powers[block_levels:levels]:
+        rows = torch.cat([rows, flush_to_zero(rows @ power[:, None])], dim=2)
     out = (rows.flatten(1, 2) @ columns.flatten(2)).unflatten(2, columns.shape[2:]).unflatten(1, rows.shape[1:3])
     return out.transpose(2, 3).flatten(3)[..., :length]  # d r a s block
 
 
-def carry_state(
+def advance_state(
     x: Float[Tensor, "b t d"],
     powers: Sequence[Float[Tensor, "d n n"]],
     drive: Float[Tensor, "d n"],
     state: Float[Tensor, "b d n"],
 ) -> Float[Tensor, "b d n"]:
-    """Return Ā^t h + Σ_j Ā^{t-1-j} B̄ x_j: the state after x. No tensor holds all tokens of all states."""
+    """Return the state after x, Ā^t h + Σ_j Ā^{t-1-j} B̄ x_j.
+
+    No tensor holds the states of all tokens.
+    """
     with autocast_off(x):
         t = x.shape[1]
-        fine, levels = _levels(t)
-        # By age: the last token, whose power is 0, comes first. Zeros before the first token add nothing.
-        aged = F.pad(x.to(state.dtype).flip(1).permute(2, 0, 1), (0, (1 << levels) - t)).unflatten(2, (-1, 1 << fine))
-        added = aged.flatten(1, 2) @ _columns(powers[:fine], drive[..., None])[:, :, 0].mT
-        added = added.unflatten(1, (x.shape[0], -1))  # d b blocks n
-        for power in powers[fine:levels]:
-            added = added[:, :, ::2] + added[:, :, 1::2] @ power.mT[:, None]
-        left = state.transpose(0, 1)
+        block_levels, levels = _levels(t)
+        # Ordered by age: the last token, whose power is 0, comes first. Zeros before the first
+        # token add nothing.
+        by_age = F.pad(x.to(state.dtype).flip(1).permute(2, 0, 1), (0, (1 << levels) - t)).unflatten(
+            2, (-1, 1 << block_levels)
+        )
+        increment = by_age.flatten(1, 2) @ _columns(powers[:block_levels], drive[..., None])[:, :, 0].mT
+        increment = increment.unflatten(1, (x.shape[0], -1))  # d b blocks n
+        for power in powers[block_levels:levels]:
+            increment = increment[:, :, ::2] + increment[:, :, 1::2] @ power.mT[:, None]
+        carried = state.transpose(0, 1)
         for level, power in enumerate(powers):
             if t >> level & 1:
-                left = left @ power.mT
-        return (left + added[:, :, 0]).transpose(0, 1)
+                carried = carried @ power.mT
+        return (carried + increment[:, :, 0]).transpose(0, 1)
 
 
 def _levels(length: int) -> tuple[int, int]:
-    """Return the binary logarithms of a block, which is about √length, and of the power of two that holds `length`."""
+    """Return the binary logarithms of two lengths.
+
+    They are the length of a block, about √length, and the power of two that covers `length`.
+    """
     levels = (length - 1).bit_length()
     return (levels + 1) // 2, levels
 
 
-def _columns(powers: Sequence[Float[Tensor, "d n n"]], starts: Float[Tensor, "d n s"]) -> Float[Tensor, "d n s block"]:
-    """Return h, Ā h, Ā² h ... for as many as the powers reach."""
-    columns = starts[..., None]
+def _columns(
+    powers: Sequence[Float[Tensor, "d n n"]], initial_states: Float[Tensor, "d n s"]
+) -> Float[Tensor, "d n s l"]:
+    """Return h, Ā h, Ā² h, ..., as many as the given powers compose."""
+    columns = initial_states[..., None]
     for power in powers:
-        later = flushed(power @ columns.flatten(2)).view(columns.shape)
-        columns = torch.cat([columns, later], dim=-1)
+        next_columns = flush_to_zero(power @ columns.flatten(2)).view(columns.shape)
+        columns = torch.cat([columns, next_columns], dim=-1)
     return columns

@@ -10,99 +10,106 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from hybridlab.ops.kernels.dispatch import wide_kernel_serves
+from hybridlab.ops.kernels.dispatch import can_use_float32_kernel
 from hybridlab.ops.kernels.launch import compiled_at_once
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 
-# So few steps are taken one by one: cutting them up would cost more than it saves.
-FEW = 8
+MAX_SEQUENTIAL_STEPS = 8  # up to here, splitting into chunks would cost more than it saves
 
 
 def recurrent_elementwise_scan(
-    x: Float[Tensor, "b t d"], log_decay: Float[Tensor, "b t d"], start: Float[Tensor, "b d"] | None = None
+    x: Float[Tensor, "b t d"], log_decay: Float[Tensor, "b t d"], initial_state: Float[Tensor, "b d"] | None = None
 ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b d"]]:
-    """Step through the recurrence: the definition of the op. Return all states, and the last in float32 at least."""
+    """Compute the op from its definition, step by step.
+
+    Return all states, and the last in at least float32.
+    """
     with autocast_off(x):
         dtype = accumulation_dtype(x)
-        state = torch.zeros_like(x[:, 0], dtype=dtype) if start is None else start.to(dtype)
+        state = torch.zeros_like(x[:, 0], dtype=dtype) if initial_state is None else initial_state.to(dtype)
         states = []
-        for step, decay in zip(x.to(dtype).unbind(1), log_decay.to(dtype).exp().unbind(1), strict=True):
-            state = decay * state + step
+        for token, decay in zip(x.to(dtype).unbind(1), log_decay.to(dtype).exp().unbind(1), strict=True):
+            state = decay * state + token
             states.append(state)
         return torch.stack(states, dim=1).to(x.dtype), state
 
 
 def elementwise_scan(
-    x: Float[Tensor, "b t d"], log_decay: Float[Tensor, "b t d"], start: Float[Tensor, "b d"] | None = None
+    x: Float[Tensor, "b t d"], log_decay: Float[Tensor, "b t d"], initial_state: Float[Tensor, "b d"] | None = None
 ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b d"]]:
-    """Give what `recurrent_elementwise_scan` gives in about 2√t dependent steps instead of t; log_decay <= 0."""
+    """Compute `recurrent_elementwise_scan` in about 2√t dependent steps; log_decay <= 0."""
     with autocast_off(x):
         dtype = accumulation_dtype(x)
-        start = torch.zeros_like(x[:, 0], dtype=dtype) if start is None else start.to(dtype)
+        initial_state = torch.zeros_like(x[:, 0], dtype=dtype) if initial_state is None else initial_state.to(dtype)
         wide = x.to(dtype)
-        states = (_by_kernels if wide_kernel_serves(wide) else _scan)(wide, log_decay.to(dtype), start)
+        states = (_run_kernels if can_use_float32_kernel(wide) else _scan)(wide, log_decay.to(dtype), initial_state)
         return states.to(x.dtype), states[:, -1]
 
 
 @compiled_at_once
-def _by_kernels(x: Tensor, log_decay: Tensor, start: Tensor) -> Tensor:
+def _run_kernels(x: Tensor, log_decay: Tensor, initial_state: Tensor) -> Tensor:
     from hybridlab.ops.kernels.elementwise_scan import scan
 
-    return scan(x, log_decay, start)
+    return scan(x, log_decay, initial_state)
 
 
-# An operator of its own: a compiler takes it as one node instead of tracing the steps, and its gradient is written by
-# hand, so that nothing of the steps is kept.
+# A custom operator: a compiler treats it as one node instead of tracing the steps, and its
+# handwritten gradient saves none of the intermediate steps.
 @torch.library.custom_op("hybridlab::elementwise_scan", mutates_args=())
-def _scan(x: Tensor, log_decay: Tensor, start: Tensor) -> Tensor:
-    return _in_chunks(x, log_decay.exp(), start)
+def _scan(x: Tensor, log_decay: Tensor, initial_state: Tensor) -> Tensor:
+    return _scan_chunks(x, log_decay.exp(), initial_state)
 
 
 @_scan.register_fake
-def _(x: Tensor, log_decay: Tensor, start: Tensor) -> Tensor:
+def _(x: Tensor, log_decay: Tensor, initial_state: Tensor) -> Tensor:
     return torch.empty(x.shape, dtype=x.dtype, device=x.device)
 
 
-def _in_chunks(
-    x: Float[Tensor, "b t d"], decay: Float[Tensor, "b t d"], start: Float[Tensor, "b d"]
+def _scan_chunks(
+    x: Float[Tensor, "b t d"], decay: Float[Tensor, "b t d"], initial_state: Float[Tensor, "b d"]
 ) -> Float[Tensor, "b t d"]:
-    """Run √t chunks side by side from zero; a scan over their ends gives each its start, which the decays carry in.
+    """Run √t chunks in parallel from zero states, and scan over their final states.
 
-    Products of decays may underflow to zero, which is what is left then; nothing is divided by them.
+    The decayed chunk starts are then added to all states of each chunk.
+
+    Products of decays can underflow to zero. That is harmless, because nothing is divided by them.
     """
     t = x.shape[1]
-    if t <= FEW:
+    if t <= MAX_SEQUENTIAL_STEPS:
         states = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-        state = start
+        state = initial_state
         for i in range(t):
             state = torch.addcmul(x[:, i], decay[:, i], state, out=states[:, i])
         return states
     chunk = math.ceil(math.sqrt(t))
     missing = -t % chunk
     x, decay = (F.pad(each, (0, 0, 0, missing)).unflatten(1, (-1, chunk)) for each in (x, decay))  # b n c d
-    states, left = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for _ in range(2))
-    states[:, :, 0], left[:, :, 0] = x[:, :, 0], decay[:, :, 0]
+    states, cum_decay = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for _ in range(2))
+    states[:, :, 0], cum_decay[:, :, 0] = x[:, :, 0], decay[:, :, 0]
     for i in range(1, chunk):
         torch.addcmul(x[:, :, i], decay[:, :, i], states[:, :, i - 1], out=states[:, :, i])
-        torch.mul(decay[:, :, i], left[:, :, i - 1], out=left[:, :, i])
-    ends = _in_chunks(states[:, :, -1], left[:, :, -1], start)
-    starts = torch.cat([start[:, None], ends[:, :-1]], dim=1)
-    states.addcmul_(left, starts[:, :, None])
+        torch.mul(decay[:, :, i], cum_decay[:, :, i - 1], out=cum_decay[:, :, i])
+    chunk_ends = _scan_chunks(states[:, :, -1], cum_decay[:, :, -1], initial_state)
+    chunk_starts = torch.cat([initial_state[:, None], chunk_ends[:, :-1]], dim=1)
+    states.addcmul_(cum_decay, chunk_starts[:, :, None])
     return states.flatten(1, 2)[:, :t].clone(memory_format=torch.contiguous_format) if missing else states.flatten(1, 2)
 
 
-def _remember(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+def _setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, ...], output: Tensor) -> None:
     ctx.save_for_backward(inputs[1], inputs[2], output)
 
 
-def _gradients(ctx: torch.autograd.function.FunctionCtx, into: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The adjoint is the same recurrence, backwards: λ_t = ∂h_t + exp(g_{t+1}) ⊙ λ_{t+1}."""
-    log_decay, start, states = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
-    later = F.pad(log_decay[:, 1:], (0, 0, 0, 1))
-    adjoint = _scan(into.flip(1), later.flip(1), torch.zeros_like(start)).flip(1)
-    before = torch.cat([start[:, None], states[:, :-1]], dim=1)
-    carried = adjoint * log_decay.exp()
-    return adjoint, carried * before, carried[:, 0]
+def _backward(ctx: torch.autograd.function.FunctionCtx, grad_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute the gradients from the adjoint, which is the same recurrence in reverse.
+
+    λ_t = ∂h_t + exp(g_{t+1}) ⊙ λ_{t+1}.
+    """
+    log_decay, initial_state, states = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
+    next_log_decay = F.pad(log_decay[:, 1:], (0, 0, 0, 1))
+    adjoint = _scan(grad_states.flip(1), next_log_decay.flip(1), torch.zeros_like(initial_state)).flip(1)
+    previous_states = torch.cat([initial_state[:, None], states[:, :-1]], dim=1)
+    grad_previous = adjoint * log_decay.exp()
+    return adjoint, grad_previous * previous_states, grad_previous[:, 0]
 
 
-_scan.register_autograd(_gradients, setup_context=_remember)
+_scan.register_autograd(_backward, setup_context=_setup_context)

@@ -1,7 +1,7 @@
-"""Zeros in place of what has faded away: a CPU calculates many times as slowly with subnormal numbers.
+"""Flush vanishing values to zero: CPUs compute many times more slowly with subnormal numbers.
 
-Powers go through all of them on their way to zero. The functions leave no two numbers whose product is subnormal: they give
-zero below about √tiny, 1e-19 in float32.
+Powers that decay pass through the subnormal range on their way to zero. These functions return zero
+below about √tiny, 1e-19 in float32, so that no product of two results is subnormal.
 """
 
 import math
@@ -12,16 +12,19 @@ from torch.nn import functional as F
 
 
 def flushed_exp(x: Tensor) -> Tensor:
-    """Return e^x, or zero where it is below about √tiny."""
+    """Return e^x, or zero if it is below about √tiny."""
     return F.threshold(x, math.log(torch.finfo(x.dtype).tiny) / 2, -math.inf).exp()
 
 
-def flushed(x: Tensor) -> Tensor:
-    """Return x rounded to multiples of 4 √tiny: zero where it is below half of that, and itself from 1e-11 (in float32) on.
+def flush_to_zero(x: Tensor) -> Tensor:
+    """Round x to multiples of 4 √tiny, and so to zero below half of that.
 
-    For float32 and float64: in half precision that would be coarse. Nothing is kept for the gradient, which is that of x.
+    In float32, values from 1e-11 on are unchanged.
+
+    For float32 and float64 only, because the rounding would be coarse in half precision. The
+    gradient is that of the identity and saves no tensor.
     """
-    kind = torch.finfo(x.dtype)
-    # Adding this and taking it away rounds to multiples of its last digit.
-    number = 4 * kind.tiny**0.5 / kind.eps
-    return (x + number).sub_(number)
+    info = torch.finfo(x.dtype)
+    # Adding and subtracting this offset rounds to multiples of its last digit.
+    offset = 4 * info.tiny**0.5 / info.eps
+    return (x + offset).sub_(offset)

@@ -1,12 +1,19 @@
-"""HiPPO-LegS: the matrix that keeps a history as its Legendre coefficients, in the diagonal form that S4 works with."""
+"""HiPPO-LegS: the matrix that stores a history as Legendre coefficients.
+
+S4 uses its diagonal plus low-rank form.
+
+Letters: n state size, m = n / 2 pairs of conjugates.
+"""
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
 
-def legs(state: int) -> tuple[Float[Tensor, "n n"], Float[Tensor, " n"]]:
-    """Return A and B of x' = A x + B u, in float64 on the CPU (HiPPO 2008.07669, theorem 2; S4 2111.00396, equation 2).
+def legs(state: int) -> tuple[Float[Tensor, "{state} {state}"], Float[Tensor, " {state}"]]:
+    """Return A and B of x' = A x + B u, in float64 on the CPU.
+
+    HiPPO 2008.07669, theorem 2; S4 2111.00396, equation 2.
 
     A_nk = -√(2n+1)√(2k+1) below the diagonal, -(n+1) on it and 0 above it; B_n = √(2n+1).
     """
@@ -18,9 +25,12 @@ def legs(state: int) -> tuple[Float[Tensor, "n n"], Float[Tensor, " n"]]:
 def legs_diagonal_plus_low_rank(
     state: int,
 ) -> tuple[Float[Tensor, " m"], Complex[Tensor, " m"], Complex[Tensor, " m"]]:
-    """Return ω, P and B with V*AV = diag(-½ + iω) - P P*, V*B (S4, theorem 1): one of each pair of conjugates, ω > 0.
+    """Return ω, P and V*B, where V*AV = diag(-½ + iω) - P P* (S4, theorem 1).
 
-    For an even state n = 2m. A + p pᵀ with p_n = √(n+½) is -½ I and a skew matrix, which a unitary V makes diagonal.
+    Of each pair of conjugates, the one with ω > 0 is returned.
+
+    `state` is even. With p_n = √(n+½), A + p pᵀ is -½ I plus a skew-symmetric matrix, which a
+    unitary V diagonalises.
     """
     matrix, drive = legs(state)
     low_rank = drive / 2**0.5

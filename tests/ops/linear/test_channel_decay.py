@@ -36,8 +36,8 @@ def test_strong_decays_keep_everything_finite(strength: float) -> None:
 
 
 def test_a_strong_decay_does_not_cost_later_tokens_precision() -> None:
-    # A cumulative sum over the chunk would be about 20,000, with an error of 10^-3. Small log decays would be differences
-    # of two such sums.
+    # A cumulative sum over the chunk would be about 20,000, with an error of 10^-3. Small log
+    # decays would be differences of two such sums.
     queries, keys, log_decay = inputs(64, 1, 1, 0.01)
     with torch.no_grad():
         log_decay[..., 3, :] = -20000

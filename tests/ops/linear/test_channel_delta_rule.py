@@ -1,4 +1,4 @@
-"""The chunked delta rule with decays per channel against the recurrence and a reference implementation."""
+"""The chunked delta rule with decays per channel against the recurrence and a reference."""
 
 import pytest
 import torch

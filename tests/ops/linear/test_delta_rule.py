@@ -1,4 +1,4 @@
-"""The chunked delta rule against the recurrence, for extreme inputs, and against reference implementations."""
+"""The chunked delta rule against the recurrence and reference implementations."""
 
 from importlib.util import find_spec
 
@@ -28,7 +28,8 @@ def test_chunked_form_matches_the_recurrence(
     found, expected = chunked_delta_rule(*inputs, chunk=chunk), recurrent_delta_rule(*inputs)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
     grad_outputs = [torch.randn_like(part) for part in expected]
-    # With a single token and no initial state, the decay is not part of the graph or has a zero gradient.
+    # With a single token and no initial state, the decay is not part of the graph or has a zero
+    # gradient.
     variables = [x for x in inputs if x is not None]
     gradients = torch.autograd.grad(found, variables, grad_outputs, materialize_grads=True)
     expected_gradients = torch.autograd.grad(expected, variables, grad_outputs, materialize_grads=True)

@@ -1,4 +1,4 @@
-"""The chunked form of a diagonal plus rank-1 transition against the recurrence and a reference implementation."""
+"""The chunked diagonal plus rank-1 recurrence against its loop and a reference."""
 
 import pytest
 import torch
@@ -80,7 +80,7 @@ def test_dplr_matches_flash_linear_attention(name: str) -> None:
 def draw(
     t: int, strength: float, continued: bool, dtype: torch.dtype = torch.float64
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]:
-    """Draw inputs as in RWKV-7: a is a negated unit vector, and b that vector scaled down per channel."""
+    """Draw inputs as in RWKV-7: a is a negated unit vector, b that vector scaled by channel."""
     torch.manual_seed(t)
     wide = torch.promote_types(dtype, torch.float32)
     q, k = (torch.randn(2, 3, t, 5, dtype=dtype).requires_grad_() for _ in range(2))

@@ -1,4 +1,4 @@
-"""Chunked linear attention with decays per channel against the recurrence and a reference implementation."""
+"""Chunked linear attention with decays per channel against the recurrence and a reference."""
 
 import pytest
 import torch

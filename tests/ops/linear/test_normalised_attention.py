@@ -1,4 +1,4 @@
-"""Normalised linear attention, causal and bidirectional, and bidirectional linear attention without a normaliser."""
+"""Normalised linear attention, and bidirectional linear attention without a normaliser."""
 
 import pytest
 import torch

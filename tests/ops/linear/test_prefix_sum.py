@@ -22,7 +22,8 @@ def test_matrix_products_match_the_loop(n: int, strength: float, started: bool) 
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
     variables = [each for each in (x, log_decay, start) if each is not None]
     grad_outputs = [torch.randn_like(each) for each in expected]
-    # Without an initial state, the first state does not depend on any input: only the sum always has a gradient.
+    # Without an initial state, the first state does not depend on any input: only the sum always
+    # has a gradient.
     gradients = (
         torch.autograd.grad(
             (a * grad_outputs[0]).sum() + (b * grad_outputs[1]).sum(), variables, materialize_grads=True

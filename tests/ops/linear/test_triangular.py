@@ -20,6 +20,7 @@ def test_solutions_are_those_of_the_dense_system(c: int) -> None:
 
 
 def test_equal_keys_lose_no_precision_in_float32() -> None:
-    # The inverse takes the difference between each token and the previous one; powers of the matrix reach 10^17.
+    # The inverse takes the difference between each token and the previous one; powers of the matrix
+    # reach 10^17.
     found = solve_unit_lower(torch.ones(64, 64), torch.eye(64))
     torch.testing.assert_close(found, torch.eye(64) - torch.ones(63).diag(-1))

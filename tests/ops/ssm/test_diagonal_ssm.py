@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hybridlab.ops.conv.fft_conv import fft_conv
 from hybridlab.ops.ssm.diagonal_ssm import (
-    carry_diagonal_state,
+    advance_diagonal_state,
     diagonal_kernel,
     read_diagonal_state,
     recurrent_diagonal_ssm,
@@ -15,11 +15,11 @@ from hybridlab.ops.ssm.diagonal_ssm import (
 )
 
 
-def at_once(x: Tensor, log_radius: Tensor, angle: Tensor, output: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+def run_at_once(x: Tensor, log_radius: Tensor, angle: Tensor, output: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     t = x.shape[1]
     y = fft_conv(x, diagonal_kernel(log_radius, angle, output, t))
     y = y + read_diagonal_state(state, log_radius, angle, output, t)
-    return y, carry_diagonal_state(x, log_radius, angle, state)
+    return y, advance_diagonal_state(x, log_radius, angle, state)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -28,21 +28,21 @@ def at_once(x: Tensor, log_radius: Tensor, angle: Tensor, output: Tensor, state:
     modes=st.sampled_from([1, 3, 8]),
     strength=st.sampled_from([0.0, 0.01, 1.0, 100.0]),
 )
-def test_pieces_of_the_form_are_the_recurrence(t: int, modes: int, strength: float) -> None:
+def test_kernel_readout_and_state_match_the_recurrence(t: int, modes: int, strength: float) -> None:
     torch.manual_seed(t)
     x, state = torch.randn(2, t, 3, dtype=torch.float64), torch.randn(2, 3, 2 * modes, dtype=torch.float64)
     log_radius = -strength * torch.rand(3, modes, dtype=torch.float64)
     angle, output = 4 * torch.randn(3, modes, dtype=torch.float64), torch.randn(3, 2 * modes, dtype=torch.float64)
-    sought = [each.requires_grad_() for each in (x, log_radius, angle, output, state)]
-    found, wanted = at_once(*sought), recurrent_diagonal_ssm(*sought)
-    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
-    into = [torch.randn_like(each) for each in wanted]
+    variables = [each.requires_grad_() for each in (x, log_radius, angle, output, state)]
+    found, expected = run_at_once(*variables), recurrent_diagonal_ssm(*variables)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    grad_outputs = [torch.randn_like(each) for each in expected]
     torch.testing.assert_close(
-        *(torch.autograd.grad(pair, sought, into) for pair in (found, wanted)), rtol=1e-7, atol=1e-7
+        *(torch.autograd.grad(pair, variables, grad_outputs) for pair in (found, expected)), rtol=1e-7, atol=1e-7
     )
 
 
-def test_kernels_of_all_lengths_begin_alike() -> None:
+def test_kernels_of_all_lengths_share_their_beginning() -> None:
     log_radius, angle, output = -torch.rand(2, 4).double(), torch.randn(2, 4).double(), torch.randn(2, 8).double()
     longest = diagonal_kernel(log_radius, angle, output, 200)
     for length in (1, 2, 3, 4, 5, 63, 64, 65, 199):
@@ -50,8 +50,8 @@ def test_kernels_of_all_lengths_begin_alike() -> None:
         torch.testing.assert_close(found, longest[:, :length], rtol=1e-11, atol=1e-11)
 
 
-def test_held_input_is_the_integral() -> None:
-    """(e^{ΔA} - 1) / A = ∫_0^Δ e^{sA} ds, here by the midpoint rule; and to float32's last digits for short steps."""
+def test_zero_order_hold_matches_the_integral() -> None:
+    """Compare (e^{ΔA} - 1) / A with ∫_0^Δ e^{sA} ds, by the midpoint rule."""
     rate, frequency = torch.tensor([[0.5, 2.0, 0.1]]).double(), torch.tensor([[0.0, 30.0, -4.0]]).double()
     for step in (1e-6, 0.01, 0.7):
         log_radius, angle, held = zero_order_hold(rate, frequency, torch.tensor([[step]]).double())
@@ -64,11 +64,11 @@ def test_held_input_is_the_integral() -> None:
         torch.testing.assert_close(single.double(), held, rtol=1e-6, atol=1e-7 * step)
 
 
-def test_strong_decay_and_long_rows_are_finite() -> None:
+def test_strong_decays_and_long_sequences_stay_finite() -> None:
     x, state = torch.randn(1, 5000, 2, requires_grad=True), torch.randn(1, 2, 6)
     log_radius = torch.tensor([[0.0, -1e-4, -1.0], [-30.0, -1e3, -1e30]]).requires_grad_()
     angle, output = (1e3 * torch.rand(2, 3)).requires_grad_(), torch.randn(2, 6)
-    y, last = at_once(x, log_radius, angle, output, state)
+    y, last = run_at_once(x, log_radius, angle, output, state)
     assert y.isfinite().all()
     assert last.isfinite().all()
     gradients = torch.autograd.grad(y.sum() + last.sum(), [x, log_radius, angle])

@@ -1,4 +1,4 @@
-"""The kernel, the readout and the state of a DPLR model against its recurrence, dense matrices and S4's own algorithm."""
+"""Kernel, readout and state of a DPLR model against loops, dense matrices and S4's algorithm."""
 
 import pytest
 import torch
@@ -7,74 +7,79 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hybridlab.ops.conv.fft_conv import fft_conv
-from hybridlab.ops.ssm.dplr_ssm import bilinear_dplr, carry_state, doubled_powers, recurrent_ssm, responses
+from hybridlab.ops.ssm.dplr_ssm import advance_state, bilinear_dplr, recurrent_ssm, repeated_squares, responses
 from hybridlab.ops.ssm.hippo import legs, legs_diagonal_plus_low_rank
 
 
-def drawn(channels: int, pairs: int) -> tuple[Tensor, ...]:
-    """Rates, frequencies, P, B and a step, as the op takes them."""
+def draw_inputs(channels: int, pairs: int) -> tuple[Tensor, ...]:
+    """Draw rates, frequencies, P, B and a step."""
     rate, frequency = torch.rand(channels, pairs), 5 * torch.randn(channels, pairs)
     low_rank, drive = torch.randn(2, channels, 2 * pairs)
     step = torch.rand(channels, 1)
     return tuple(each.double().requires_grad_() for each in (rate + 0.01, frequency, low_rank, drive, step))
 
 
-def both(halves: Tensor) -> Tensor:
-    """Complex numbers from real parts before imaginary ones, and their conjugates after them."""
+def with_conjugates(halves: Tensor) -> Tensor:
+    """Return the complex vector of these real and imaginary parts, followed by its conjugate."""
     half = torch.complex(*halves.chunk(2, -1))
     return torch.cat([half, half.conj()], dim=-1)
 
 
-def at_once(x: Tensor, transition: Tensor, drive: Tensor, readout: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+def run_at_once(x: Tensor, transition: Tensor, drive: Tensor, readout: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     t = x.shape[1]
-    powers = doubled_powers(transition, t)
+    powers = repeated_squares(transition, t)
     starts = torch.cat([drive[..., None], transition @ state.permute(1, 2, 0)], dim=-1)
     found = responses(powers, starts, readout[:, None], t)[:, 0]
-    return fft_conv(x, found[:, 0]) + found[:, 1:].permute(1, 2, 0), carry_state(x, powers, drive, state)
+    return fft_conv(x, found[:, 0]) + found[:, 1:].permute(1, 2, 0), advance_state(x, powers, drive, state)
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(t=st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 100])), pairs=st.sampled_from([1, 2, 5]))
-def test_pieces_of_the_form_are_the_recurrence(t: int, pairs: int) -> None:
+def test_kernel_readout_and_state_match_the_recurrence(t: int, pairs: int) -> None:
     torch.manual_seed(t)
-    given = drawn(3, pairs)
+    inputs = draw_inputs(3, pairs)
     x, state = torch.randn(2, t, 3).double().requires_grad_(), torch.randn(2, 3, 2 * pairs).double().requires_grad_()
     readout = torch.randn(3, 2 * pairs).double().requires_grad_()
-    transition, drive = bilinear_dplr(*given)
-    found = at_once(x, transition, drive, readout, state)
-    wanted = recurrent_ssm(x, transition, drive, readout, state)
-    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
-    sought, into = [x, state, readout, *given], [torch.randn_like(each) for each in wanted]
+    transition, drive = bilinear_dplr(*inputs)
+    found = run_at_once(x, transition, drive, readout, state)
+    expected = recurrent_ssm(x, transition, drive, readout, state)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    variables, grad_outputs = [x, state, readout, *inputs], [torch.randn_like(each) for each in expected]
     torch.testing.assert_close(
-        *(torch.autograd.grad(pair, sought, into, retain_graph=True) for pair in (found, wanted)), rtol=1e-7, atol=1e-7
+        *(torch.autograd.grad(pair, variables, grad_outputs, retain_graph=True) for pair in (found, expected)),
+        rtol=1e-7,
+        atol=1e-7,
     )
 
 
 @pytest.mark.parametrize("pairs", [1, 2, 7])
-def test_real_matrices_are_the_dense_complex_ones(pairs: int) -> None:
+def test_real_matrices_match_the_dense_complex_ones(pairs: int) -> None:
     torch.manual_seed(0)
-    given = drawn(4, pairs)
-    rate, frequency, low_rank, drive, step = given
-    p, b = both(low_rank), both(drive)
-    a = torch.diag_embed(both(torch.cat([-rate, frequency], dim=-1))) - p[..., :, None] * p.conj()[..., None, :]
+    inputs = draw_inputs(4, pairs)
+    rate, frequency, low_rank, drive, step = inputs
+    p, b = with_conjugates(low_rank), with_conjugates(drive)
+    a = (
+        torch.diag_embed(with_conjugates(torch.cat([-rate, frequency], dim=-1)))
+        - p[..., :, None] * p.conj()[..., None, :]
+    )
     identity, half = torch.eye(2 * pairs).to(a.dtype), step[..., None] / 2
     dense = torch.linalg.solve(identity - half * a, identity + half * a)
     input_vector = torch.linalg.solve(identity - half * a, (step * b)[..., None])
-    transition, real_drive = bilinear_dplr(*given)
+    transition, real_drive = bilinear_dplr(*inputs)
     state = torch.randn(4, 2 * pairs).double()
     after = transition @ state[..., None] + real_drive[..., None]
-    expected = dense @ both(state)[..., None] + input_vector
-    torch.testing.assert_close(both(after.squeeze(-1)), expected.squeeze(-1), rtol=1e-10, atol=1e-10)
+    expected = dense @ with_conjugates(state)[..., None] + input_vector
+    torch.testing.assert_close(with_conjugates(after.squeeze(-1)), expected.squeeze(-1), rtol=1e-10, atol=1e-10)
 
 
-def test_hippo_in_diagonal_form_has_the_kernel_of_the_dense_matrix() -> None:
-    """With C = B, the transfer does not depend on the basis: the kernel is that of HiPPO's own real matrices."""
+def test_hippo_in_dplr_form_has_the_kernel_of_the_dense_matrix() -> None:
+    """With C = B, the kernel is that of HiPPO's real matrices, because no basis changes it."""
     n, length, steps = 16, 120, torch.tensor([0.001, 0.01, 0.1, 1.0], dtype=torch.float64)
     frequency, low_rank, drive = legs_diagonal_plus_low_rank(n)
     p, b = (torch.cat([each.real, each.imag]).expand(4, n) for each in (low_rank, drive))
     rate = torch.full((4, n // 2), 0.5, dtype=torch.float64)
     transition, real_drive = bilinear_dplr(rate, frequency.expand(4, -1), p, b, steps[:, None])
-    found = responses(doubled_powers(transition, length), real_drive[..., None], 2 * b[:, None], length)[:, 0, 0]
+    found = responses(repeated_squares(transition, length), real_drive[..., None], 2 * b[:, None], length)[:, 0, 0]
     matrix, dense_drive = legs(n)
     identity = torch.eye(n, dtype=torch.float64)
     for kernel, step in zip(found, steps, strict=True):
@@ -87,21 +92,21 @@ def test_hippo_in_diagonal_form_has_the_kernel_of_the_dense_matrix() -> None:
 
 
 @pytest.mark.parametrize("length", [1, 7, 65, 129])
-def test_kernel_is_that_of_the_generating_function(length: int) -> None:
-    """S4's algorithm: c (I - Ā^L), Cauchy products at the roots of unity joined by Woodbury, an inverse transform.
+def test_kernel_matches_the_generating_function(length: int) -> None:
+    """Compare with S4's algorithm: Cauchy products at roots of unity, Woodbury, an inverse FFT.
 
-    Lengths are odd: at z = -1 its formula divides by zero.
+    Lengths are odd, because its formula divides by zero at z = -1.
     """
     torch.manual_seed(0)
-    given = [each.detach() for each in drawn(3, 4)]
+    inputs = [each.detach() for each in draw_inputs(3, 4)]
     readout = torch.randn(3, 8).double()
-    rate, frequency, low_rank, drive, step = given
-    eigenvalues = both(torch.cat([-rate, frequency], dim=-1))[:, None]  # d 1 n
-    p, b, c = both(low_rank), both(drive), both(readout)
-    transition, real_drive = bilinear_dplr(*given)
+    rate, frequency, low_rank, drive, step = inputs
+    eigenvalues = with_conjugates(torch.cat([-rate, frequency], dim=-1))[:, None]  # d 1 n
+    p, b, c = with_conjugates(low_rank), with_conjugates(drive), with_conjugates(readout)
+    transition, real_drive = bilinear_dplr(*inputs)
     real, imaginary = readout.chunk(2, -1)
     found = responses(
-        doubled_powers(transition, length),
+        repeated_squares(transition, length),
         real_drive[..., None],
         2 * torch.cat([real, -imaginary], dim=-1)[:, None],
         length,
@@ -122,28 +127,28 @@ def test_kernel_is_that_of_the_generating_function(length: int) -> None:
     torch.testing.assert_close(found, torch.fft.ifft(spectrum).real, rtol=1e-8, atol=1e-8)
 
 
-def test_kernels_of_all_lengths_begin_alike() -> None:
+def test_kernels_of_all_lengths_share_their_beginning() -> None:
     torch.manual_seed(0)
-    transition, drive = bilinear_dplr(*drawn(2, 3))
+    transition, drive = bilinear_dplr(*draw_inputs(2, 3))
     readouts = torch.randn(2, 2, 6).double()
-    longest = responses(doubled_powers(transition, 200), drive[..., None], readouts, 200)
+    longest = responses(repeated_squares(transition, 200), drive[..., None], readouts, 200)
     for length in (1, 2, 3, 4, 5, 63, 64, 65, 199):
-        found = responses(doubled_powers(transition, length), drive[..., None], readouts, length)
+        found = responses(repeated_squares(transition, length), drive[..., None], readouts, length)
         torch.testing.assert_close(found, longest[..., :length], rtol=1e-11, atol=1e-11)
 
 
-def test_nothing_grows_in_long_rows_of_extreme_models() -> None:
+def test_extreme_models_do_not_grow_over_long_sequences() -> None:
     torch.manual_seed(0)
     rate = torch.tensor([[1e-8, 1e-3], [1.0, 1e6], [1e-8, 1e30]])
     frequency = torch.tensor([[1e-6, 1e4], [0.0, 1e8], [1.0, 2.0]])
     low_rank, drive = 100 * torch.randn(3, 4), torch.randn(3, 4)
     step = torch.tensor([[1e-3], [1.0], [1e3]])
-    sought = [each.requires_grad_() for each in (rate, frequency, low_rank, drive, step)]
-    transition, real_drive = bilinear_dplr(*sought)
+    variables = [each.requires_grad_() for each in (rate, frequency, low_rank, drive, step)]
+    transition, real_drive = bilinear_dplr(*variables)
     assert torch.linalg.matrix_norm(transition, 2).max() <= 1 + 1e-5
     x, readout, state = torch.randn(1, 5000, 3), torch.randn(3, 4), torch.randn(1, 3, 4)
-    y, last = at_once(x, transition, real_drive, readout, state)
+    y, last = run_at_once(x, transition, real_drive, readout, state)
     assert y.isfinite().all()
     assert last.isfinite().all()
-    gradients = torch.autograd.grad(y.mean() + last.sum(), sought)
+    gradients = torch.autograd.grad(y.mean() + last.sum(), variables)
     assert all(each.isfinite().all() for each in gradients)

@@ -1,4 +1,4 @@
-"""HiPPO-LegS against what it is for: Legendre polynomials of the past."""
+"""HiPPO-LegS against the Legendre polynomials of the past that it represents."""
 
 import math
 
@@ -16,8 +16,8 @@ def test_first_entries() -> None:
 
 
 @pytest.mark.parametrize("age", [0.0, 0.1, 1.0, 3.0])
-def test_impulse_leaves_legendre_polynomials(age: float) -> None:
-    """e^{sA} B is √(2n+1) P_n(2e^{-s} - 1) e^{-s}, with Bonnet's rule for P_n."""
+def test_impulse_response_is_legendre_polynomials(age: float) -> None:
+    """Compare e^{sA} B with √(2n+1) P_n(2e^{-s} - 1) e^{-s}, where Bonnet's recursion gives P_n."""
     matrix, drive = legs(7)
     at = 2 * math.exp(-age) - 1
     polynomials = [1.0, at]
@@ -30,7 +30,7 @@ def test_impulse_leaves_legendre_polynomials(age: float) -> None:
 
 @pytest.mark.parametrize("state", [2, 8, 64, 128])
 def test_diagonal_plus_low_rank_form_has_the_same_dynamics(state: int) -> None:
-    """Its transfer function B* (s - A)⁻¹ B, which no change of basis changes, is that of the dense matrices."""
+    """Compare the transfer function B* (s - A)⁻¹ B, which no change of basis alters."""
     frequency, low_rank, drive = legs_diagonal_plus_low_rank(state)
     assert (frequency > 0).all()
     p, b = (torch.cat([each, each.conj()]) for each in (low_rank, drive))
@@ -44,7 +44,7 @@ def test_diagonal_plus_low_rank_form_has_the_same_dynamics(state: int) -> None:
         torch.testing.assert_close(transfer, expected, rtol=1e-8, atol=1e-8)
 
 
-def test_numbers_are_real_ones_where_the_default_device_has_none() -> None:
+def test_constants_have_values_if_the_default_device_is_meta() -> None:
     with torch.device("meta"):
         found = legs_diagonal_plus_low_rank(4)
     torch.testing.assert_close(found, legs_diagonal_plus_low_rank(4))

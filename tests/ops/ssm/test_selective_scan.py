@@ -1,4 +1,4 @@
-"""The selective scan in chunks against the loop, and against the reference in transformers."""
+"""The selective scan in chunks against the loop and the reference of transformers."""
 
 from importlib.util import find_spec
 
@@ -21,37 +21,39 @@ D, N = 5, 3
         st.integers(1, 2 * BLOCK + 1), st.sampled_from([CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 5 * CHUNK + 7, 1000])
     ),
     strength=st.sampled_from([0.0, 0.01, 1.0, 100.0]),
-    started=st.booleans(),
+    continued=st.booleans(),
 )
-def test_chunks_are_the_loop(t: int, strength: float, started: bool) -> None:
-    inputs = draw(t, strength, started)
-    found, wanted = selective_scan(*inputs), recurrent_selective_scan(*inputs)
-    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
-    into = [torch.randn_like(each) for each in wanted]
-    gradients = (torch.autograd.grad(each, inputs, into) for each in (found, wanted))
+def test_chunks_match_the_loop(t: int, strength: float, continued: bool) -> None:
+    inputs = draw(t, strength, continued)
+    found, expected = selective_scan(*inputs), recurrent_selective_scan(*inputs)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    grad_outputs = [torch.randn_like(each) for each in expected]
+    gradients = (torch.autograd.grad(each, inputs, grad_outputs) for each in (found, expected))
     torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("t", [1, CHUNK + 5])
-def test_operators_keep_the_rules_of_pytorch(t: int) -> None:
+def test_operators_pass_the_checks_of_pytorch(t: int) -> None:
     inputs = draw(t, 1.0, True)
     torch.library.opcheck(torch.ops.hybridlab.selective_scan.default, tuple(inputs))
     plain = [each.detach() for each in inputs]
-    y, last, kept = torch.ops.hybridlab.selective_scan(*plain)
-    into = torch.randn_like(y), torch.randn_like(last)
-    torch.library.opcheck(torch.ops.hybridlab.selective_scan_gradients.default, (*plain[:5], kept, *into))
+    y, last, checkpoints = torch.ops.hybridlab.selective_scan(*plain)
+    grad_outputs = torch.randn_like(y), torch.randn_like(last)
+    torch.library.opcheck(
+        torch.ops.hybridlab.selective_scan_gradients.default, (*plain[:5], checkpoints, *grad_outputs)
+    )
     assert torch.autograd.gradcheck(selective_scan, inputs, fast_mode=True)
 
 
 @pytest.mark.parametrize("read", ["outputs", "state"])
-def test_either_result_may_go_unused(read: str) -> None:
+def test_either_result_can_be_unused(read: str) -> None:
     inputs = draw(CHUNK + 5, 1.0, True)
     pick = ["outputs", "state"].index(read)
-    found, wanted = (
+    found, expected = (
         torch.autograd.grad(scan(*inputs)[pick].square().sum(), inputs, materialize_grads=True)
         for scan in (selective_scan, recurrent_selective_scan)
     )
-    torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("rate", [0.0, -1e-9, -30.0, -1e4])
@@ -64,7 +66,7 @@ def test_extreme_decays_stay_finite(rate: float) -> None:
     assert all(each.isfinite().all() for each in (y, last, *gradients))
 
 
-def test_what_is_kept_for_the_gradient_is_a_fraction_of_the_states() -> None:
+def test_saved_tensors_are_a_fraction_of_the_states() -> None:
     t, d, n = 4 * CHUNK, 64, 16
     u, step = torch.randn(1, t, d, requires_grad=True), torch.rand(1, t, d)
     rate, key, query = -torch.rand(n, d), torch.randn(1, t, n), torch.randn(1, t, n)
@@ -73,8 +75,8 @@ def test_what_is_kept_for_the_gradient_is_a_fraction_of_the_states() -> None:
 
 
 def test_mixed_inputs_and_autocast() -> None:
-    u, step, rate, key, query, start = (each.float() for each in draw(90, 1.0, True))
-    halves = [u.bfloat16(), step, rate, key.bfloat16(), query.bfloat16(), start]
+    u, step, rate, key, query, initial_state = (each.float() for each in draw(90, 1.0, True))
+    halves = [u.bfloat16(), step, rate, key.bfloat16(), query.bfloat16(), initial_state]
     y, last = expected = selective_scan(*halves)
     assert (y.dtype, last.dtype) == (torch.bfloat16, torch.float32)
     exact, _ = selective_scan(*(each.double() for each in halves))
@@ -85,7 +87,7 @@ def test_mixed_inputs_and_autocast() -> None:
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_its_product_is_counted(device: str) -> None:
+def test_flops_are_counted(device: str) -> None:
     inputs = (each.to(device) for each in draw(40, 1.0, True))
     with FlopCounterMode(display=False) as counter:
         selective_scan(*inputs)
@@ -93,7 +95,7 @@ def test_its_product_is_counted(device: str) -> None:
 
 
 @pytest.mark.skipif(find_spec("transformers") is None, reason="transformers comes with hybridlab[test]")
-def test_selective_scan_of_transformers() -> None:
+def test_selective_scan_matches_transformers() -> None:
     from transformers.models.mamba.modeling_mamba import mamba_selective_scan
 
     u, step, rate, key, query = (each.detach().float().requires_grad_() for each in draw(150, 1.0, False))
@@ -101,16 +103,19 @@ def test_selective_scan_of_transformers() -> None:
     y, ours = selective_scan(u * step, step, rate, key, query)
     torch.testing.assert_close(ours, last.mT, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(y, expected.mT, rtol=1e-5, atol=1e-5)
-    into, inputs = torch.randn_like(y), (u, step, rate, key, query)
-    found, wanted = torch.autograd.grad(y, inputs, into), torch.autograd.grad(expected.mT, inputs, into)
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    grad_outputs, inputs = torch.randn_like(y), (u, step, rate, key, query)
+    found, expected = (
+        torch.autograd.grad(y, inputs, grad_outputs),
+        torch.autograd.grad(expected.mT, inputs, grad_outputs),
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def draw(t: int, strength: float, started: bool) -> list[Tensor]:
-    """Return u, step, rate, key, query and, if `started`, the start."""
+def draw(t: int, strength: float, continued: bool) -> list[Tensor]:
+    """Return u, step, rate, key, query and, if `continued`, the initial state."""
     torch.manual_seed(t)
     u, key, query = (torch.randn(2, t, each, dtype=torch.float64, requires_grad=True) for each in (D, N, N))
     step = torch.rand(2, t, D, dtype=torch.float64).requires_grad_()
     rate = (-strength * torch.rand(N, D, dtype=torch.float64)).requires_grad_()
-    start = [torch.randn(2, N, D, dtype=torch.float64, requires_grad=True)] if started else []
-    return [u, step, rate, key, query, *start]
+    initial_state = [torch.randn(2, N, D, dtype=torch.float64, requires_grad=True)] if continued else []
+    return [u, step, rate, key, query, *initial_state]
