@@ -1,4 +1,4 @@
-"""The weights of softmax attention, written out for a few queries: to be looked at, not to be trained with."""
+"""The weights of softmax attention for a few queries: for inspection, not for training."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,7 +13,8 @@ def attention_weights(
     visible: Bool[Tensor, "*heads n t"],
     bias: Float[Tensor, "b h 1 t"] | float = 0.0,
 ) -> Float[Tensor, "b h n t"]:
-    """Return softmax_j(q_i·k_j / √k + bias_j) over the keys that a query sees; h is a multiple of g. O(n·t) memory."""
+    """Return softmax_j(q_i·k_j / √k + bias_j) over the visible keys; h is a multiple of g. O(n·t)
+    memory."""
     dtype = accumulation_dtype(q)
     q, k = q.to(dtype), k.to(dtype).repeat_interleave(q.shape[1] // k.shape[1], dim=1)
     scores = q @ k.mT * q.shape[-1] ** -0.5 + bias

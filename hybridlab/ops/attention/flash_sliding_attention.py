@@ -1,7 +1,8 @@
-"""Softmax attention to a window of tokens by PyTorch's flash kernels for GPUs, which skip what no query of a block sees.
+"""Sliding-window softmax attention by PyTorch's flash kernels for GPUs, which skip key blocks that
+no query sees.
 
-Letters: b batch, h heads, g heads that have keys of their own (h is a multiple of g), n queries, that stand at the last
-n of t keys, k width.
+Letters: b batch, h heads, g key heads (h is a multiple of g), n queries at the last n of t key
+positions, k width.
 """
 
 import torch
@@ -13,10 +14,10 @@ from torch.nn.attention.varlen import varlen_attn
 def flash_sliding_attention(
     q: Float[Tensor, "b h n k"], k: Float[Tensor, "b g t k"], v: Float[Tensor, "b g t k"], window: int, *, causal: bool
 ) -> Float[Tensor, "b h n k"]:
-    """Give what `sliding_attention` gives without sinks and missing keys (FlashAttention-2, 2307.08691).
+    """Compute `sliding_attention` without sinks and missing keys (FlashAttention-2, 2307.08691).
 
-    Each row of each head is a row of its own, so that heads that lie one behind the other need not be moved; keys that
-    heads share are repeated.
+    Each head of each sequence is passed as a sequence of its own, so that no head is moved in
+    memory; shared keys are repeated.
     """
     (b, h, n, _), (g, t) = q.shape, k.shape[1:3]
     queries = q.flatten(0, 2)[:, None]

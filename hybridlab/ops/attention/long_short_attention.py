@@ -1,6 +1,8 @@
-"""Causal softmax attention to the latest tokens and, in the same softmax, to a few slots for each earlier block.
+"""Causal softmax attention to the latest tokens and, in the same softmax, to a few slots per
+earlier block.
 
-Letters: c tokens of a block, r slots of a block, s slots in all; n queries, which stand at the last n of t keys.
+Letters: c tokens per block, r slots per block, s slots in total; n queries at the last n of t key
+positions.
 """
 
 import torch
@@ -13,10 +15,11 @@ from hybridlab.ops.precision import accumulation_dtype, autocast_off
 
 
 def block_slots(x: Float[Tensor, "b h t k"], scores: Float[Tensor, "b h t r"], block: int) -> Float[Tensor, "b h s k"]:
-    """Return r weighted means of each finished block, the weights a softmax of the scores over the block's own tokens.
+    """Return r weighted means per finished block; the weights are a softmax of the scores over the
+    block's tokens.
 
-    The dynamic projection of 2107.02192, which in causal form never crosses a border between blocks. A last block that
-    is not finished has no slots.
+    This is the dynamic projection of 2107.02192, which in causal form never crosses block
+    boundaries. An unfinished last block has no slots.
     """
     with autocast_off(x):
         finished = x.shape[2] // block
@@ -35,9 +38,10 @@ def dense_long_short_attention(
     rank: int,
     first: int = 0,
 ) -> Float[Tensor, "b h n k"]:
-    """Attend under one (n, s + t) mask; keys begin with block number `first`, slots with those of block 0.
+    """Attend under one (n, s + t) mask; keys start at block `first`, slots at block 0.
 
-    A query sees the tokens of its own block up to itself and of the one before, and the slots of all earlier blocks.
+    A query sees the tokens of its own block up to itself, the block before, and the slots of all
+    earlier blocks.
     """
     n, t, s = q.shape[2], k.shape[2], slot_k.shape[2]
     positions = torch.arange(t, device=q.device)
@@ -58,27 +62,29 @@ def long_short_attention(
     rank: int,
     first: int = 0,
 ) -> Float[Tensor, "b h n k"]:
-    """Give what `dense_long_short_attention` gives in O(n·(block + s)): each block of queries has keys of its own.
+    """Compute `dense_long_short_attention` in O(n·(block + s)): each block of queries has its own
+    keys.
 
-    They are a copy of all slots, its window and a mask: softmax attention as one call, which keeps no scores in memory.
+    These are a copy of all slots and the block's window, under a mask: one call of softmax
+    attention, which keeps no scores in memory.
     """
     (b, h, n, _), t = q.shape, k.shape[2]
     if n <= block:
         return dense_long_short_attention(q, k, v, slot_k, slot_v, block, rank, first)
-    # Queries that nobody asked for fill the first block and the last one.
+    # Padding queries fill the first and the last block.
     missing = -t % block
     q = F.pad(q, (0, 0, t - n, missing)).unflatten(2, (-1, block)).flatten(0, 1)
     keys, values = (_windows(x, few, block) for x, few in ((k, slot_k), (v, slot_v)))
     mask = _visible(q.shape[1], slot_k.shape[2], block, rank, first, q.device)
-    # Each block takes the place of a head, with a mask of its own.
+    # Blocks take the role of heads, each with its own mask.
     o = fused_attention(q, keys, values, mask[None])
     return o.flatten(1, 2)[:, t - n : t].unflatten(0, (b, h))
 
 
 def _windows(
     x: Float[Tensor, "b h t k"], slots: Float[Tensor, "b h s k"], block: int
-) -> Float[Tensor, "b*h blocks s+2*c k"]:
-    """Return for each block all slots, the block before and itself."""
+) -> Float[Tensor, "bh blocks seen k"]:
+    """Return, for each block, all slots, the block before and the block itself."""
     x, slots = x.flatten(0, 1), slots.flatten(0, 1)
     x = F.pad(x, (0, 0, block, -x.shape[1] % block)).unflatten(1, (-1, block))
     slots = slots[:, None].expand(-1, x.shape[1] - 1, -1, -1)
@@ -87,7 +93,7 @@ def _windows(
 
 def _visible(
     blocks: int, slots: int, block: int, rank: int, first: int, device: torch.device
-) -> Bool[Tensor, "blocks c s+2*c"]:
+) -> Bool[Tensor, "blocks c seen"]:
     numbers = torch.arange(blocks, device=device)[:, None, None]
     earlier = torch.arange(slots, device=device) // rank < numbers + first
     before = (numbers > 0).expand(-1, block, block)

@@ -1,4 +1,5 @@
-"""Nyström attention: bidirectional softmax attention through m landmarks, the means of m segments of the row."""
+"""Nyström attention: bidirectional softmax attention through m landmarks, the means of m
+segments."""
 
 import math
 
@@ -18,10 +19,12 @@ def dense_nystrom_attention(
     landmarks: int,
     iterations: int = 6,
 ) -> Float[Tensor, "b h t v"]:
-    """Multiply the t·t matrix out: softmax(q k̃ᵀ) softmax(q̃ k̃ᵀ)⁺ softmax(q̃ kᵀ), scores over √k (2102.03902, equation 7).
+    """Compute the t·t matrix softmax(q k̃ᵀ) softmax(q̃ k̃ᵀ)⁺ softmax(q̃ kᵀ), scores over √k
+    (2102.03902, equation 7).
 
-    q̃ and k̃ are the means of `landmarks` segments as equal as t allows, the longer ones first. A row of no more tokens
-    than that is its own landmarks: exact attention.
+    q̃ and k̃ are the means of `landmarks` segments, as equal in length as t allows, the longer ones
+    first. If there are no more tokens than landmarks, the tokens are the landmarks and attention is
+    exact.
     """
     with autocast_off(v):
         dtype, scale = accumulation_dtype(v), q.shape[-1] ** -0.5
@@ -45,7 +48,8 @@ def nystrom_attention(
     landmarks: int,
     iterations: int = 6,
 ) -> Float[Tensor, "b h t v"]:
-    """Give what `dense_nystrom_attention` gives in O(t·m): the outer factors are attention from and to few tokens.
+    """Compute `dense_nystrom_attention` in O(t·m): the outer factors are attention from and to m
+    landmarks.
 
     The inverse is in float32 at least.
     """
@@ -61,11 +65,15 @@ def nystrom_attention(
 
 
 def segment_means(x: Float[Tensor, "b h t k"], segments: int) -> Float[Tensor, "b h m k"]:
-    """Return the means of segments as equal as t allows, the longer ones first, in float32 at least; t >= segments."""
+    """Return the means of segments as equal in length as t allows, the longer ones first; t >=
+    segments.
+
+    The result is in float32 at least.
+    """
     length, longer = divmod(x.shape[2], segments)
     x = x.to(accumulation_dtype(x))
     border = longer * (length + 1)
-    # Two groups of equal segments: nothing is padded, so that nothing has to be kept out of a mean.
+    # Two groups of segments of equal length: no padding, so that means need no mask.
     tail = x[:, :, border:].unflatten(2, (segments - longer, length)).mean(3)
     if not longer:
         return tail

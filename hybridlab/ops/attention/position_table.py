@@ -1,4 +1,4 @@
-"""A table with one row per position, read at rows of any length."""
+"""A table with one row per position, resampled to any sequence length."""
 
 import torch
 from jaxtyping import Float
@@ -6,10 +6,12 @@ from torch import Tensor
 
 
 def dense_position_rows(table: Float[Tensor, "l r"], t: int) -> Float[Tensor, "t r"]:
-    """Give the table's first t rows, or a table stretched to t > l rows: the definition of the op, O(l·t).
+    """Return the table's first t rows, or the table stretched to t > l rows: the definition of the
+    op, O(l·t).
 
-    A stretched row is the linear interpolation between the two rows whose centres are the nearest (at the ends: the
-    last one), times l/t: the table is read as a function of the position, and its integral over the row is kept.
+    A stretched row interpolates linearly between the two rows with the nearest centres (at the ends
+    it is the last row), times l/t: the table is a function of the position whose integral over the
+    sequence is kept.
     """
     length = table.shape[0]
     if t <= length:
@@ -20,7 +22,7 @@ def dense_position_rows(table: Float[Tensor, "l r"], t: int) -> Float[Tensor, "t
 
 
 def position_rows(table: Float[Tensor, "l r"], t: int) -> Float[Tensor, "t r"]:
-    """Give what `dense_position_rows` gives, by picking two rows for each position."""
+    """Compute `dense_position_rows` by gathering two rows per position."""
     length = table.shape[0]
     if t <= length:
         return table[:t]
@@ -32,7 +34,8 @@ def position_rows(table: Float[Tensor, "l r"], t: int) -> Float[Tensor, "t r"]:
 
 
 def _centres(length: int, t: int, device: torch.device) -> Float[Tensor, " t"]:
-    """Return where the centres of t positions lie in a table of `length` rows, never beyond its first and last one."""
-    # float64: in float32 the share of a row is wrong by 1 % at a million positions.
+    """Return the centres of t positions in units of the `length` table rows, clamped to the first
+    and last row."""
+    # In float64: in float32 the interpolation weight is off by 1 % at a million positions.
     positions = torch.arange(t, device=device, dtype=torch.float64)
     return ((positions + 0.5) * (length / t) - 0.5).clamp(0, length - 1)

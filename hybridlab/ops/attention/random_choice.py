@@ -1,19 +1,22 @@
-"""Random numbers without a table: what is drawn for a block depends on a seed and on where the block is, on nothing else."""
+"""Random choices without a table: what is drawn for a block depends only on a seed and the block's
+index."""
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-WORD = 0xFFFFFFFF  # 32 bits: with the multiplier below, all products fit 64
+WORD = 0xFFFFFFFF  # 32 bits: products with the multiplier below fit into 64
 
 
 def random_choice(
     seed: Int[Tensor, ""], heads: int, blocks: Int[Tensor, " m"], counts: Int[Tensor, " m"], num: int
 ) -> Int[Tensor, "h m num"]:
-    """Draw, for each head and block, `num` different numbers below the block's count; -1 for those that it is too small for.
+    """Draw, for each head and block, `num` distinct numbers below the block's count; -1 for those
+    beyond the count.
 
-    Each set of numbers is as likely as any other (Floyd's algorithm: if the i-th number is already drawn, take the one
-    that no earlier draw could give). The generator is a hash of (seed, head, block, draw), so there is no longest row.
+    All sets of numbers are equally likely (Floyd's algorithm: if the i-th number is already drawn,
+    take the one that no earlier draw could return). The generator is a hash of (seed, head, block,
+    draw), so sequence length is unlimited.
     """
     counter = _hash(_hash(seed ^ torch.arange(heads, device=seed.device)[:, None]) ^ blocks)
     drawn: list[Tensor] = []
@@ -27,7 +30,7 @@ def random_choice(
 
 
 def _hash(x: Int[Tensor, "*b"]) -> Int[Tensor, "*b"]:
-    """Mix 32 bits: shifts, exclusive ors and multiplications by an odd number."""
+    """Mix 32 bits by shifts, exclusive ors and multiplications by an odd number."""
     x = (x + 0x9E3779B9) & WORD
     for _ in range(2):
         x = ((x ^ (x >> 16)) * 0x45D9F3B) & WORD

@@ -10,9 +10,10 @@ from hybridlab.ops.precision import accumulation_dtype
 def rotate(
     x: Float[Tensor, "b h t k"], turns: tuple[Float[Tensor, "*b 1 t k/2"], Float[Tensor, "*b 1 t k/2"]]
 ) -> Float[Tensor, "b h t k"]:
-    """Turn each pair (x_i, x_{i+k/2}) by the angle whose cosine and sine are `turns`.
+    """Rotate each pair (x_i, x_{i+k/2}) by the angle whose cosine and sine are `turns`.
 
-    A product of two turned vectors depends on their positions by the difference alone (RoFormer, 2104.09864).
+    The product of two rotated vectors depends only on the difference of their positions (RoFormer,
+    2104.09864).
     """
     cosine, sine = turns
     first, second = x.chunk(2, dim=-1)
@@ -22,14 +23,15 @@ def rotate(
 def rotary_turns(
     positions: Int[Tensor, "*b t"], like: Float[Tensor, "b h t k"], base: float
 ) -> tuple[Float[Tensor, "*b 1 t k/2"], Float[Tensor, "*b 1 t k/2"]]:
-    """Return the cosine and sine of position · base^(-2i/k) for i < k/2, to be broadcast over the heads of `like`."""
+    """Return the cosine and sine of position · base^(-2i/k) for i < k/2, broadcastable over the
+    heads of `like`."""
     return _turns(positions, like.shape[-1], base, accumulation_dtype(like))
 
 
-# An operator of its own: a compiler would reckon each cosine again for every head that is turned by it.
+# A custom operator: a compiler would recompute each cosine for every head.
 @torch.library.custom_op("hybridlab::rotary_turns", mutates_args=())
 def _turns(positions: Tensor, width: int, base: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    positions = positions.contiguous()  # and so the cosines, whatever the layout
+    positions = positions.contiguous()  # so that the cosines are contiguous in any layout
     exponents = torch.arange(0, width, 2, device=positions.device, dtype=dtype) / width
     angles = positions.to(dtype)[..., None, :, None] * base**-exponents
     return angles.cos(), angles.sin()

@@ -1,6 +1,6 @@
 """Causal softmax attention within clusters: each token sees the latest members of its own cluster.
 
-Letters: b batch, h heads, n queries, that stand at the last n of t keys, k width.
+Letters: b batch, h heads, n queries at the last n of t key positions, k width.
 """
 
 import torch
@@ -11,9 +11,10 @@ from torch.nn import functional as F
 from hybridlab.ops.attention.fused_attention import fused_attention
 from hybridlab.ops.precision import autocast_off
 
-# So few queries meet all keys: to sort them would cost more than it saves. And no block of the sorted order is smaller.
-FEW = 64
-# Kernels of attention want widths that are multiples of this.
+# The smallest block of sorted tokens. No more queries than this attend to all keys: sorting would
+# cost more than it saves.
+MIN_BLOCK = 64
+# Attention kernels want widths that are multiples of this.
 ALIGNMENT = 8
 
 
@@ -25,9 +26,10 @@ def dense_routed_attention(
     clusters: Int[Tensor, "b h t"],
     window: int,
 ) -> Float[Tensor, "b h n k"]:
-    """Attend under one (n, t) mask: of the keys in the cluster of query i, at t-n+i, up to itself, the last `window`.
+    """Attend under one (n, t) mask: query i, at position t-n+i, sees the last `window` keys of its
+    cluster up to itself.
 
-    A key's weight in the softmax is multiplied by exp of its `log_weights`. The obvious form, O(n·t).
+    A key's softmax weight is multiplied by exp of its `log_weights`. The obvious form, O(n·t).
     """
     with autocast_off(v):
         queries = torch.arange(k.shape[2] - q.shape[2], k.shape[2], device=q.device)
@@ -36,10 +38,10 @@ def dense_routed_attention(
 
 
 def routed_mask(queries: Int[Tensor, " n"], clusters: Int[Tensor, "b h t"], window: int) -> Bool[Tensor, "b h n t"]:
-    """Say which tokens of a row the queries at some of its positions see, by the cluster of each token."""
+    """Return which tokens the queries at these positions see, given the cluster of each token."""
     past = torch.arange(clusters.shape[2], device=clusters.device) <= queries[:, None]
     members = past & (clusters[:, :, queries, None] == clusters[:, :, None, :])
-    # How many members there are from a key to the query, both counted.
+    # The number of members from a key to the query, both included.
     distance = members.flip(-1).cumsum(-1).flip(-1)
     return members & (distance <= window)
 
@@ -52,35 +54,42 @@ def routed_attention(
     clusters: Int[Tensor, "b h t"],
     window: int,
 ) -> Float[Tensor, "b h n k"]:
-    """Give what `dense_routed_attention` gives in O(t·window) time and memory, for clusters numbered from 0, or -1.
+    """Compute `dense_routed_attention` in O(t·window) time and memory, for clusters numbered from
+    0, or -1.
 
-    In the order of (cluster, time) the members that a token sees are those just before it: a sliding window over the
-    sorted tokens, cut where the cluster begins. Later tokens move it as a whole, but nothing in it: it stays causal.
+    Sorted by (cluster, time), the members that a token sees come just before it: a sliding window
+    over the sorted tokens that ends where the cluster begins. Later tokens shift the window as a
+    whole without changing its content: it stays causal.
     """
     (n, width), t = q.shape[2:], k.shape[2]
-    if n <= FEW:
+    if n <= MIN_BLOCK:
         return dense_routed_attention(q, k, v, log_weights, clusters, window)
     with autocast_off(v):
-        # One more column of queries and keys adds the weights to their products; the others are for the kernel.
+        # One more column of queries and keys adds the log weights to their products; the others are
+        # for alignment.
         q = F.pad(F.pad(q, (0, 1), value=1.0), (0, ALIGNMENT - 1, t - n, 0))
         k = torch.cat([k, (log_weights[..., None] * width**0.5).to(k.dtype)], dim=-1)
         k, v = F.pad(k, (0, ALIGNMENT - 1)), F.pad(v, (0, ALIGNMENT))
         ordered, order = clusters.sort(dim=-1, stable=True)
-        rows = torch.arange(order.shape[0] * order.shape[1], device=q.device).reshape(*order.shape[:2], 1) * t
-        joined = torch.cat([q, k, v], dim=-1)
-        q, k, v = joined.flatten(0, 2).index_select(0, (order + rows).flatten()).reshape(joined.shape).chunk(3, dim=-1)
+        starts = torch.arange(order.shape[0] * order.shape[1], device=q.device).reshape(*order.shape[:2], 1) * t
+        vectors = torch.cat([q, k, v], dim=-1)
+        q, k, v = (
+            vectors.flatten(0, 2).index_select(0, (order + starts).flatten()).reshape(vectors.shape).chunk(3, dim=-1)
+        )
         o = _windows(q, k, v, ordered, window, width**-0.5)[..., :width]
-        places = order.argsort(dim=-1)[:, :, t - n :]
-        return o.flatten(0, 2).index_select(0, (places + rows).flatten()).reshape(*o.shape[:2], n, width)
+        position = order.argsort(dim=-1)[:, :, t - n :]
+        return o.flatten(0, 2).index_select(0, (position + starts).flatten()).reshape(*o.shape[:2], n, width)
 
 
 def _windows(q: Tensor, k: Tensor, v: Tensor, clusters: Tensor, window: int, scale: float) -> Tensor:
-    """Attend from each block of the sorted tokens to itself and the block before it, which is as long as the window."""
-    t, block = q.shape[2], max(window, FEW)
+    """Attend from each block of sorted tokens to itself and the block before; blocks are at least
+    as long as the window."""
+    t, block = q.shape[2], max(window, MIN_BLOCK)
     missing = -t % block
     q = F.pad(q, (0, 0, 0, missing)).unflatten(2, (-1, block)).flatten(0, 1)
     k, v = (_pairs_of_blocks(F.pad(x, (0, 0, block, missing)), block) for x in (k, v))
-    # What is padded is in clusters of its own. At the end it sees itself, as each row must see something.
+    # Padding has clusters of its own. At the end it sees itself, because every query must see a
+    # key.
     clusters = F.pad(clusters, (0, missing), value=-2)
     own = clusters.unflatten(2, (-1, block)).flatten(0, 1)
     seen = _pairs_of_blocks(F.pad(clusters, (block, 0), value=-3)[..., None], block)

@@ -1,7 +1,8 @@
-"""Softmax attention in which each token sees a fixed number of tokens: those near it and, perhaps, the first of the row.
+"""Softmax attention to a fixed number of tokens: those near each token and, optionally, the first
+of the sequence.
 
-Letters: b batch, h heads, g heads that have keys of their own (h is a multiple of g), n queries, that stand at the last
-n of t keys, k width.
+Letters: b batch, h heads, g key heads (h is a multiple of g), n queries at the last n of t key
+positions, k width.
 """
 
 import torch
@@ -13,7 +14,7 @@ from hybridlab.ops.attention.flash_sliding_attention import flash_sliding_attent
 from hybridlab.ops.attention.fused_attention import fused_attention
 from hybridlab.ops.kernels.dispatch import can_use_flash
 
-# Blocks much smaller than this leave the matrix products too little to do.
+# Much smaller blocks make the matrix products inefficient.
 SMALLEST_BLOCK = 64
 
 
@@ -27,21 +28,23 @@ def dense_sliding_attention(
     sinks: int = 0,
     missing: Int[Tensor, " b"] | None = None,
 ) -> Float[Tensor, "b h n k"]:
-    """Attend under one (n, t) mask: query i stands at key t-n+i and sees the `window` keys that end there.
+    """Attend under one (n, t) mask: query i is at key position t-n+i and sees the `window` keys
+    that end there.
 
-    It also sees the first `sinks` keys that are not ahead of it (StreamingLLM, 2309.17453). If not `causal`, n is t, the
-    window reaches as far ahead as behind, and the first `sinks` tokens are seen by all and see all (the symmetric global
-    attention of Longformer, 2004.05150). The first `missing` keys of a row are not there. The obvious form, O(n·t).
+    It also sees those of the first `sinks` keys that are not ahead of it (StreamingLLM,
+    2309.17453). If not `causal`, n is t, the window reaches as far ahead as behind, and the first
+    `sinks` tokens see all tokens and are seen by all (the symmetric global attention of Longformer,
+    2004.05150). The first `missing` keys of a sequence are hidden. The obvious form, O(n·t).
     """
     keys = torch.arange(k.shape[2], device=q.device)
     visible = sliding_mask(keys[k.shape[2] - q.shape[2] :], keys, window, causal=causal, sinks=sinks)
-    return fused_attention(q, k, v, _without(missing, visible))
+    return fused_attention(q, k, v, _hide_missing(missing, visible))
 
 
 def sliding_mask(
     queries: Int[Tensor, " n"], keys: Int[Tensor, " t"], window: int, *, causal: bool = True, sinks: int = 0
 ) -> Bool[Tensor, "n t"]:
-    """Say which of the keys each query sees, by the positions of both."""
+    """Return which keys each query sees, given the positions of both."""
     distance = queries[:, None] - keys
     near = (distance < window) | (keys < sinks)
     if causal:
@@ -59,20 +62,21 @@ def sliding_attention(
     sinks: int = 0,
     missing: Int[Tensor, " b"] | None = None,
 ) -> Float[Tensor, "b h n k"]:
-    """Give what `dense_sliding_attention` gives, exactly, in O(n·(window + sinks)) time and memory.
+    """Compute `dense_sliding_attention` exactly in O(n·(window + sinks)) time and memory.
 
-    Queries are cut into blocks at least as long as the window, so that each needs its own block of keys, the one before
-    and, if not `causal`, the one after, under one mask for all (Longformer, 2004.05150). The first block also sees what
-    came before the piece: no more than sinks + window - 1 keys of it, or else none may be `missing`. On a GPU, in half
-    precision, kernels that know windows take over where there are neither sinks nor missing keys.
+    Queries are split into blocks at least as long as the window, so that each block needs its own
+    block of keys, the one before and, if not `causal`, the one after, under one mask for all
+    (Longformer, 2004.05150). The first block also sees the past: if this holds more than sinks +
+    window - 1 keys, none may be `missing`. On a GPU, in half precision, kernels with window support
+    run if there are neither sinks nor missing keys.
     """
     if missing is None and not sinks and can_use_flash(q):
         return flash_sliding_attention(q, k, v, window, causal=causal)
     n, past = q.shape[2], k.shape[2] - q.shape[2]
     if (unseen := past - sinks - window + 1) > 0:
-        k, v, past = _drop(k, sinks, unseen), _drop(v, sinks, unseen), past - unseen
+        k, v, past = _drop_keys(k, sinks, unseen), _drop_keys(v, sinks, unseen), past - unseen
     block = max(window, SMALLEST_BLOCK)
-    # A window that ends at `first` or later begins after all sinks: blocks see nothing twice.
+    # A window that ends at `first` or later begins after all sinks: no block sees a key twice.
     first = min(max(-(-(window + sinks - 1) // block), 1) * block, n)
     num_blocks = -(-(n - first) // block) if causal else max((n - first) // block - 1, 0)
     last = min(first + num_blocks * block, n)
@@ -94,12 +98,12 @@ def sliding_attention(
     if last < n:
         parts.append(_attend_at_end(q[:, :, last:], k, v, window, sinks))
     o = torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
-    # Sinks see all the row. What they found in the window alone is put aside.
+    # Sinks see the whole sequence: their output of the windowed pass is discarded.
     return o if causal or not sinks else torch.cat([fused_attention(q[:, :, :sinks], k, v), o[:, :, sinks:]], dim=2)
 
 
-def _drop(x: Float[Tensor, "b g t k"], first: int, count: int) -> Float[Tensor, "b g t-count k"]:
-    """Return all keys but `count` from `first` on."""
+def _drop_keys(x: Float[Tensor, "b g t k"], first: int, count: int) -> Float[Tensor, "b g kept k"]:
+    """Remove `count` keys from index `first` on."""
     rest = x[:, :, first + count :]
     return torch.cat([x[:, :, :first], rest], dim=2) if first else rest
 
@@ -107,7 +111,7 @@ def _drop(x: Float[Tensor, "b g t k"], first: int, count: int) -> Float[Tensor, 
 def _attend_at_start(
     q: Tensor, k: Tensor, v: Tensor, past: int, window: int, causal: bool, sinks: int, missing: Tensor | None
 ) -> Tensor:
-    """Attend from the first queries of the piece to the past and to the piece."""
+    """Attend from the first queries to the past and to the tokens of the call."""
     n = q.shape[2]
     t = past + n if causal else min(past + n + window - 1, k.shape[2])
     k, v = k[:, :, :t], v[:, :, :t]
@@ -117,7 +121,7 @@ def _attend_at_start(
         return fused_attention(q, k, v, causal=True)
     keys = torch.arange(t, device=q.device)
     visible = sliding_mask(keys[past : past + n], keys, window, causal=causal, sinks=sinks)
-    return fused_attention(q, k, v, _without(missing, visible))
+    return fused_attention(q, k, v, _hide_missing(missing, visible))
 
 
 def _attend_in_blocks(
@@ -130,11 +134,12 @@ def _attend_in_blocks(
     block: int,
     causal: bool,
 ) -> Float[Tensor, "b h n k"]:
-    """Attend from each block of queries to the blocks of keys around it; the keys start one block before the queries."""
+    """Attend from each block of queries to the blocks of keys around it; the keys start one block
+    before the queries."""
     b, h, n, _ = q.shape
     g, seen = k.shape[1], 2 if causal else 3
     q, k, v = (_pad_to_blocks(x, block) for x in (q, k, v))
-    # The heads that share keys become more queries of the same block: nothing is repeated.
+    # Heads that share keys become additional queries of the same block: no keys are repeated.
     queries = q.unflatten(2, (-1, block)).unflatten(1, (g, h // g)).transpose(2, 3)  # b g blocks h/g block k
     keys, values = _neighbours(k, sink_keys, block, seen), _neighbours(v, sink_values, block, seen)
     positions = torch.arange(seen * block, device=q.device)
@@ -146,7 +151,8 @@ def _attend_in_blocks(
 
 
 def _attend_at_end(q: Tensor, k: Tensor, v: Tensor, window: int, sinks: int) -> Tensor:
-    """Attend from the last queries of a row to the keys in their windows, which stop at its end, and to the sinks."""
+    """Attend from the last queries of a sequence to the sinks and to their windows, which end with
+    the sequence."""
     n, t = q.shape[2], k.shape[2]
     start = t - n - window + 1
     k, v = (torch.cat([x[:, :, :sinks], x[:, :, start:]], dim=2) if sinks else x[:, :, start:] for x in (k, v))
@@ -157,7 +163,7 @@ def _attend_at_end(q: Tensor, k: Tensor, v: Tensor, window: int, sinks: int) -> 
 
 def _neighbours(
     x: Float[Tensor, "b g t k"], sinks: Float[Tensor, "b g s k"], block: int, seen: int
-) -> Float[Tensor, "b*g blocks s+seen*block k"]:
+) -> Float[Tensor, "bg blocks seen k"]:
     """Return, for each block of queries, the sinks and the blocks of keys around it."""
     blocks = x.unflatten(2, (-1, block)).flatten(0, 1)
     num_blocks = blocks.shape[1] - seen + 1
@@ -167,13 +173,13 @@ def _neighbours(
     return torch.cat(parts, dim=2)
 
 
-def _pad_to_blocks(x: Float[Tensor, "b h t k"], block: int) -> Float[Tensor, "b h t+pad k"]:
+def _pad_to_blocks(x: Float[Tensor, "b h t k"], block: int) -> Float[Tensor, "b h padded k"]:
     missing = -x.shape[2] % block
     return F.pad(x, (0, 0, 0, missing)) if missing else x
 
 
-def _without(missing: Int[Tensor, " b"] | None, visible: Bool[Tensor, "n t"]) -> Bool[Tensor, "*b n t"]:
-    """Hide the first `missing` keys of each row."""
+def _hide_missing(missing: Int[Tensor, " b"] | None, visible: Bool[Tensor, "n t"]) -> Bool[Tensor, "*b n t"]:
+    """Hide the first `missing` keys of each sequence."""
     if missing is None:
         return visible
     keys = torch.arange(visible.shape[1], device=visible.device)

@@ -1,13 +1,15 @@
 """Causal attention, exact for the latest two blocks and through landmarks for all before them.
 
-With blocks of c tokens, landmark i is the mean key of block i, for the first m blocks. When a block leaves the window it
-is summed up in the features (`landmark_features`) of the landmarks that exist by then, its own included: nothing that
-comes later changes how it is seen, and it need not be kept. A query reads those sums and the exact weights
-exp(q·k / √k) of its window, its own block and the one before, under one normaliser. Exponents are not shifted: a
-maximum over keys would look ahead, or have to be carried along. The caller bounds queries and keys instead.
+With blocks of c tokens, landmark i is the mean key of block i, for the first m blocks. When a block
+leaves the window, it is summed into the features (`landmark_features`) of the landmarks so far, its
+own included: later tokens do not change these sums, and the block itself is dropped. A query reads
+the sums and the exact weights exp(q·k / √k) of its window, its own block and the one before, under
+one normaliser. Exponents are not shifted: a maximum over keys would look ahead or have to be
+carried along. The caller bounds queries and keys instead.
 
-Features may be negative, and with them the mass of what is far. It counts for no less than FLOOR of the sum of its
-terms' sizes, which bounds the output by the largest value over FLOOR.
+Features can be negative, and so can the total weight of far tokens. This weight is at least FLOOR
+times the sum of its terms' absolute values, which bounds the output by the largest value over
+FLOOR.
 """
 
 from typing import NamedTuple
@@ -25,10 +27,11 @@ FLOOR = 0.05
 
 
 class NystromPast(NamedTuple):
-    """What is kept of the tokens so far, for blocks of c tokens and m landmarks.
+    """The state after the tokens so far, for blocks of c tokens and m landmarks.
 
-    `keys` and `values` are the last 2c-1. `landmarks` are those of the blocks that left the window, zeros where there is
-    none yet; `sums` are Σ φ(k) [v, 1]ᵀ over these blocks and, as the last column, Σ |φ(k)|.
+    `keys` and `values` are the last 2c-1. `landmarks` belong to the blocks that left the window,
+    zeros for blocks to come; `sums` are Σ φ(k) [v, 1]ᵀ over these blocks and, as the last column, Σ
+    |φ(k)|.
     """
 
     keys: Float[Tensor, "b h 2*c-1 k"]
@@ -46,7 +49,7 @@ def dense_streaming_nystrom(
     landmarks: int,
     ridge: float,
 ) -> Float[Tensor, "b h t v"]:
-    """Write out the weight of every key for every query: the definition of the op, O(t²)."""
+    """Compute the weight of every key for every query: the definition of the op, O(t²)."""
     t, scale = q.shape[2], q.shape[-1] ** -0.5
     blocks = torch.arange(t, device=q.device) // block
     means = torch.stack([each.mean(2) for each in k.split(block, dim=2)][:landmarks], dim=2)
@@ -69,14 +72,14 @@ def streaming_nystrom(
     landmarks: int,
     ridge: float,
 ) -> Float[Tensor, "b h t v"]:
-    """Give what `dense_streaming_nystrom` gives in O(t·(block + landmarks)), from an empty past.
+    """Compute `dense_streaming_nystrom` in O(t·(block + landmarks)), from an empty past.
 
-    Features and sums are in float32 at least; products with values, and with the ones that give the normaliser, in the
-    dtype of the inputs.
+    Features and sums are in float32 at least; products with the values, and with the ones of the
+    normaliser, are in the dtype of the inputs.
     """
     with autocast_off(v):
         t = q.shape[2]
-        # One block of nothing before the row: the previous block of its first one.
+        # An empty block before the sequence is the predecessor of its first block.
         q, k, v = (F.pad(x, (0, 0, block, -t % block)).unflatten(2, (-1, block)) for x in (q, k, v))
         first = torch.full((q.shape[0], 1), -1, device=q.device)
         few = k.new_zeros(*k.shape[:2], landmarks, k.shape[-1], dtype=accumulation_dtype(k))
@@ -91,27 +94,29 @@ def extend_streaming_nystrom(
     past: NystromPast,
     ridge: float,
 ) -> tuple[Float[Tensor, "b h n v"], NystromPast]:
-    """Go on after a past with n more tokens; the rows of a batch may stand at different positions."""
+    """Continue from a past with n more tokens; the sequences of a batch may be at different
+    positions."""
     with autocast_off(v):
         n, kept, landmarks = q.shape[2], past.keys.shape[2], past.landmarks.shape[2]
         block = (kept + 1) // 2
         keys = torch.cat([past.keys, k.to(past.keys.dtype)], dim=2)
         values = torch.cat([past.values, v.to(past.values.dtype)], dim=2)
-        # Each row is moved so that its blocks begin where they should; the first is the one before that of the first
-        # new token. What is moved in from beyond the end stands after all new tokens: nothing returned depends on it.
+        # Each sequence is shifted so that its blocks are aligned; the first is the predecessor of
+        # the first new token's block. Entries gathered from beyond the end come after all new
+        # tokens: nothing returned depends on them.
         own = past.position % block
-        places = torch.arange(block * (1 + (2 * block - 2 + n) // block), device=q.device)
-        source = (places + block - 1 - own).clamp(max=kept + n - 1)
+        positions = torch.arange(block * (1 + (2 * block - 2 + n) // block), device=q.device)
+        source = (positions + block - 1 - own).clamp(max=kept + n - 1)
         moved = (
-            _take(q, (source - kept).clamp(min=0)),
-            _take(keys, source).to(q.dtype),
-            _take(values, source).to(v.dtype),
+            _gather_tokens(q, (source - kept).clamp(min=0)),
+            _gather_tokens(keys, source).to(q.dtype),
+            _gather_tokens(values, source).to(v.dtype),
         )
         q, k, v = (x.unflatten(2, (-1, block)) for x in moved)
         o, few, sums = _attend(q, k, v, past.position // block - 1, past.landmarks, past.sums, ridge)
         position = past.position + n
         has_left = torch.arange(landmarks, device=q.device) < position // block - 1
-        return _take(o, own + torch.arange(n, device=q.device)), NystromPast(
+        return _gather_tokens(o, own + torch.arange(n, device=q.device)), NystromPast(
             keys[:, :, n:].clone(),
             values[:, :, n:].clone(),
             position,
@@ -129,14 +134,16 @@ def _attend(
     sums: Float[Tensor, "b h m v+2"] | None,
     ridge: float,
 ) -> tuple[Float[Tensor, "b h t v"], Float[Tensor, "b h m k"], Float[Tensor, "b h n m v+2"]]:
-    """Attend from all blocks but the first of n, which is block number `first` of the row (-1: there is none).
+    """Attend from all of n blocks but the first, which is block `first` of the sequence, or an
+    empty one if -1.
 
-    `sums` cover what is before the first block. Also return all landmarks, and the sums before each block.
+    `sums` cover the tokens before the first block. Also return all landmarks, and the sums before
+    each block.
     """
     numbers = first + torch.arange(q.shape[2], device=q.device)  # b n
-    landmarks = _place(landmarks, k.to(landmarks.dtype).mean(3), first)
+    landmarks = _place_landmarks(landmarks, k.to(landmarks.dtype).mean(3), first)
     whitening = landmark_whitening(landmarks, ridge)
-    # One more column of ones sums up the normaliser. Where there is no block it is 0, as the values are.
+    # One more column of ones sums up the normaliser. In an empty block it is 0, like the values.
     mass = (numbers >= 0).to(v.dtype)[:, None, :, None, None].expand(*v.shape[:-1], 1)
     v = torch.cat([v, mass], dim=-1)
 
@@ -160,7 +167,8 @@ def _attend(
 
 
 def _window_weights(q: Float[Tensor, "b h n c k"], k: Float[Tensor, "b h n c k"]) -> Float[Tensor, "b h n-1 c 2*c"]:
-    """Return exp(q·k / √k) for the keys of the block before and, up to the query, of its own; 0 for those after it."""
+    """Return exp(q·k / √k) for the keys of the block before and of the query's own block up to it;
+    0 for later keys."""
     block = q.shape[3]
     scores = (q[:, :, 1:] * q.shape[-1] ** -0.5) @ torch.cat([k[:, :, :-1], k[:, :, 1:]], dim=3).mT
     later = torch.ones(block, 2 * block, dtype=torch.bool, device=q.device).triu(block + 1)
@@ -174,15 +182,15 @@ def _features(
     return flat.unflatten(2, x.shape[2:4])
 
 
-def _place(
+def _place_landmarks(
     landmarks: Float[Tensor, "b h m k"], means: Float[Tensor, "b h n k"], first: Int[Tensor, "b 1"]
 ) -> Float[Tensor, "b h m k"]:
-    """Put the means of n blocks, of which the first has number `first`, where the landmarks of these numbers belong."""
+    """Insert the means of n blocks, numbered from `first`, at the landmarks with these numbers."""
     source = torch.arange(landmarks.shape[2], device=landmarks.device) - first
     known = (source >= 0) & (source < means.shape[2])
-    return torch.where(known[:, None, :, None], _take(means, source.clamp(0, means.shape[2] - 1)), landmarks)
+    return torch.where(known[:, None, :, None], _gather_tokens(means, source.clamp(0, means.shape[2] - 1)), landmarks)
 
 
-def _take(x: Float[Tensor, "b h t k"], places: Int[Tensor, "b n"]) -> Float[Tensor, "b h n k"]:
-    """Pick tokens, other ones in each row of the batch."""
-    return x.take_along_dim(places[:, None, :, None], dim=2)
+def _gather_tokens(x: Float[Tensor, "b h t k"], positions: Int[Tensor, "b n"]) -> Float[Tensor, "b h n k"]:
+    """Gather tokens by position, separately for each sequence of the batch."""
+    return x.take_along_dim(positions[:, None, :, None], dim=2)

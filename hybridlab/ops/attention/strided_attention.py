@@ -1,7 +1,7 @@
 """Softmax attention to the latest tokens and to every `stride`-th before them.
 
-Letters: b batch, h heads, g heads that have keys of their own (h is a multiple of g), n queries, that stand at the last
-n of t keys, s stride, m blocks of s keys, k width.
+Letters: b batch, h heads, g key heads (h is a multiple of g), n queries at the last n of t key
+positions, s stride, m blocks of s keys, k width.
 """
 
 import torch
@@ -22,9 +22,10 @@ def dense_strided_attention(
     *,
     causal: bool = True,
 ) -> Float[Tensor, "b h n k"]:
-    """Attend under one (n, t) mask: query i stands at key t-n+i, and sees keys less than `stride` or a multiple of it away.
+    """Attend under one (n, t) mask: query i is at key position t-n+i and sees keys less than
+    `stride` or a multiple of it away.
 
-    If not `causal`, n is t and keys ahead are seen like those behind. The obvious form, O(n·t).
+    If not `causal`, n is t and keys ahead are visible like those behind. The obvious form, O(n·t).
     """
     keys = torch.arange(k.shape[2], device=q.device)
     visible = strided_mask(keys[k.shape[2] - q.shape[2] :], keys, stride, causal=causal)
@@ -34,7 +35,7 @@ def dense_strided_attention(
 def strided_mask(
     queries: Int[Tensor, " n"], keys: Int[Tensor, " t"], stride: int, *, causal: bool = True
 ) -> Bool[Tensor, "n t"]:
-    """Say which of the keys each query sees, by the positions of both."""
+    """Return which keys each query sees, given the positions of both."""
     distance = queries[:, None] - keys
     visible = (distance.abs() < stride) | (distance % stride == 0)
     return visible & (distance >= 0) if causal else visible
@@ -48,22 +49,24 @@ def strided_attention(
     *,
     causal: bool = True,
 ) -> Float[Tensor, "b h n k"]:
-    """Give what `dense_strided_attention` gives, exactly, in O(n·(s + t/s)) time and memory (2019, 1904.10509).
+    """Compute `dense_strided_attention` exactly in O(n·(s + t/s)) time and memory (2019,
+    1904.10509).
 
-    Written in lines of `stride` tokens, the row is a table. A query sees the latest tokens, which are in its line and the
-    one before it (if not `causal`, also the one after), and its column: two parts of one softmax.
+    In lines of `stride` tokens the sequence is a table. A query sees the latest tokens, which are
+    in its line and the one before (if not `causal`, also the one after), and its column: two parts
+    of one softmax.
     """
     n, t = q.shape[2], k.shape[2]
     if n < stride:
         return dense_strided_attention(q, k, v, stride, causal=causal)
     with autocast_off(v):
-        # The first line of queries is the line of keys in which the piece begins.
-        start, before = divmod(t - n, stride)
-        q = F.pad(q * q.shape[-1] ** -0.5, (0, 0, before, -t % stride)).unflatten(2, (-1, stride))
+        # The first line of queries is the line of keys that contains the first query.
+        start, padding = divmod(t - n, stride)
+        q = F.pad(q * q.shape[-1] ** -0.5, (0, 0, padding, -t % stride)).unflatten(2, (-1, stride))
         q = q.unflatten(1, (k.shape[1], -1))  # b g h/g m-start s k
         k, v = (F.pad(x, (0, 0, 0, -t % stride)).unflatten(2, (-1, stride)) for x in (k, v))  # b g m s k
-        o = _together(_near(q, k, v, start, t, causal), _column(q, k, v, start, t, causal))
-        return o.flatten(3, 4)[:, :, :, before : before + n].flatten(1, 2).to(v.dtype)
+        o = _merge(_near(q, k, v, start, t, causal), _column(q, k, v, start, t, causal))
+        return o.flatten(3, 4)[:, :, :, padding : padding + n].flatten(1, 2).to(v.dtype)
 
 
 def _near(
@@ -74,7 +77,8 @@ def _near(
     t: int,
     causal: bool,
 ) -> Part:
-    """Attend from each line of queries to the tokens of the lines around it that are less than a stride away."""
+    """Attend from each line of queries to the tokens of the lines around it that are less than a
+    stride away."""
     r, s, m = q.shape[2], q.shape[4], k.shape[2]
     seen = 2 if causal else 3
     k, v = (_lines_around(x, start, seen) for x in (k, v))
@@ -82,7 +86,7 @@ def _near(
     distance = torch.arange(s, 2 * s, device=q.device)[:, None] - torch.arange(seen * s, device=q.device)
     visible = (distance < s) & (distance >= 0 if causal else distance > -s)
     visible = visible & ((positions >= 0) & (positions < max(t, m * s * causal)))[:, None]
-    # Heads that share keys are more queries of the same line.
+    # Heads that share keys are additional queries of the same line.
     part = softmax_part(q.transpose(2, 3).flatten(3, 4), k, v, ~visible.repeat(1, r, 1))
     sums, total, top = (x.unflatten(3, (r, s)).transpose(2, 3) for x in part)
     return sums, total, top
@@ -96,7 +100,7 @@ def _column(
     t: int,
     causal: bool,
 ) -> Part:
-    """Attend from each query to the tokens of its column, but not to itself, which is near."""
+    """Attend from each query to the tokens of its column, except itself, which counts as near."""
     (r, num_lines, s), m = q.shape[2:5], k.shape[2]
     lines = torch.arange(m, device=q.device)
     own = lines[start:, None]
@@ -111,16 +115,18 @@ def _column(
     return sums, total, top
 
 
-def _together(first: Part, second: Part) -> Tensor:
-    """Divide the sums of both parts by their totals, each on the scale of the greatest score of both."""
+def _merge(first: Part, second: Part) -> Tensor:
+    """Merge two softmax parts: divide their summed values by their summed weights, scaled by the
+    greatest score."""
     top = torch.maximum(first[2], second[2])
     scales = [(each[2] - top).exp() for each in (first, second)]
     sums = first[0] * scales[0] + second[0] * scales[1]
     return sums / (first[1] * scales[0] + second[1] * scales[1])
 
 
-def _lines_around(x: Float[Tensor, "b g m s k"], start: int, seen: int) -> Float[Tensor, "b g m-start seen*s k"]:
-    """Return, for each line from `start` on, the line before it, the line itself and perhaps the one after it."""
+def _lines_around(x: Float[Tensor, "b g m s k"], start: int, seen: int) -> Float[Tensor, "b g l seen_s k"]:
+    """Return, for each line from `start` on, the line before, the line itself and, if `seen` is 3,
+    the one after."""
     x = F.pad(x, (0, 0, 0, 0, 1, seen - 2))
     num_lines = x.shape[2] - seen + 1
     return torch.cat([x[:, :, start + i : num_lines + i] for i in range(seen)], dim=3)

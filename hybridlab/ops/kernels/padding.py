@@ -44,7 +44,7 @@ def split_width(x: Float[Tensor, "b h *t n"], splits: int) -> Float[Tensor, "b h
     return whole.unflatten(-1, (splits, -1)).movedim(-2, 2).flatten(1, 2)
 
 
-def merge_width(x: Float[Tensor, "b h_splits *t n_split"], splits: int, width: int) -> Float[Tensor, "b h *t {width}"]:
+def merge_width(x: Float[Tensor, "b h_splits *t n_split"], splits: int, width: int) -> Float[Tensor, "b h *t n"]:
     """Undo `split_width` for vectors of this width."""
     return x.unflatten(1, (-1, splits)).movedim(2, -2).flatten(-2)[..., :width]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hybridlab.ops.attention import block_choice
-from hybridlab.ops.attention.block_choice import best_blocks, choice_by_mean, dense_choice_by_mean, one_by_one
+from hybridlab.ops.attention.block_choice import top_blocks, choice_by_mean, dense_choice_by_mean, top_by_search
 
 
 @pytest.mark.parametrize("piece", [1, 13, 4096])
@@ -13,7 +13,7 @@ from hybridlab.ops.attention.block_choice import best_blocks, choice_by_mean, de
 def test_pieces_choose_what_the_whole_chooses(
     monkeypatch: pytest.MonkeyPatch, piece: int, past: int, count: int
 ) -> None:
-    monkeypatch.setattr(block_choice, "PIECE", piece)
+    monkeypatch.setattr(block_choice, "QUERY_CHUNK", piece)
     torch.manual_seed(count)
     q = torch.randn(2, 4, 45, 6, dtype=torch.float64)
     means = torch.randn(2, 2, (past + 45) // 8, 6, dtype=torch.float64)
@@ -33,12 +33,12 @@ def test_blocks_of_the_future_do_not_come_through() -> None:
 def test_best_blocks_are_those_of_the_greatest_scores() -> None:
     scores = torch.tensor([[3.0, 1.0, 2.0, 9.0], [1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0]])
     allowed = torch.tensor([[True, True, True, False], [False, True, False, False], [False] * 4])
-    assert best_blocks(scores, allowed, 2).tolist() == [[0, 2], [1, -1], [-1, -1]]
-    assert best_blocks(scores[:, :1], allowed[:, :1], 2).tolist() == [[0, -1], [-1, -1], [-1, -1]]
+    assert top_blocks(scores, allowed, 2).tolist() == [[0, 2], [1, -1], [-1, -1]]
+    assert top_blocks(scores[:, :1], allowed[:, :1], 2).tolist() == [[0, -1], [-1, -1], [-1, -1]]
 
 
 def test_one_by_one_finds_what_sorting_finds() -> None:
     torch.manual_seed(0)
     scores = torch.randn(3, 50, 20)
-    for found, wanted in zip(one_by_one(scores, 4), scores.topk(4), strict=True):
+    for found, wanted in zip(top_by_search(scores, 4), scores.topk(4), strict=True):
         assert torch.equal(found, wanted)

@@ -29,7 +29,7 @@ def inputs(past: int, n: int, length: int, stride: int) -> list[Tensor]:
 def test_pieces_give_what_the_whole_gives(
     monkeypatch: pytest.MonkeyPatch, n: int, length: int, stride: int, _block: int, past: int, piece: int
 ) -> None:
-    monkeypatch.setattr(op, "SHORTEST", piece)
+    monkeypatch.setattr(op, "MIN_CHUNK", piece)
     q, k, v = inputs(past, n, length, stride)
     found = compressed_attention(q, k, v, past, length, stride)
     wanted, weights = dense_compressed_attention(q, k, v, past, length, stride)
@@ -54,7 +54,7 @@ def test_pieces_give_what_the_whole_gives(
 def test_choice_is_by_the_weights(
     monkeypatch: pytest.MonkeyPatch, count: int, length: int, stride: int, block: int, past: int, piece: int
 ) -> None:
-    monkeypatch.setattr(op, "SHORTEST", piece)
+    monkeypatch.setattr(op, "MIN_CHUNK", piece)
     n = 70
     q, k, v = inputs(past, n, length, stride)
     chosen = choice_by_importance(q, k, past, length, stride, block, 2, count)

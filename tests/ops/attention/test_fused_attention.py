@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hybridlab.ops.attention.fused_attention import _InOneLayout, fused_attention
+from hybridlab.ops.attention.fused_attention import _ContiguousGradient, fused_attention
 
 
 def formula(q: Tensor, k: Tensor, v: Tensor, shown: Tensor, scale: float) -> Tensor:
@@ -36,5 +36,5 @@ def test_what_comes_back_goes_on_in_one_layout() -> None:
     for d_o in (torch.randn(2, 3, 5, 7), torch.randn(2, 5, 3, 7).transpose(1, 2)):
         inner = o * 1
         inner.register_hook(lambda grad: strides.append(grad.stride()))
-        torch.testing.assert_close(torch.autograd.grad(_InOneLayout.apply(inner), o, d_o)[0], d_o)
+        torch.testing.assert_close(torch.autograd.grad(_ContiguousGradient.apply(inner), o, d_o)[0], d_o)
     assert strides == [(105, 35, 7, 1)] * 2
