@@ -1,29 +1,33 @@
 """From a folder of runs to its report."""
 
+import importlib
+import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from hybridlab.records.atomic import write_text
 from hybridlab.records.found import read_found
 from hybridlab.records.record import RunRecord
-from hybridlab.report.content import Report
+from hybridlab.report import overview, sections
+from hybridlab.report.content import ComparisonFigures, Report, Section, StackFigures
+from hybridlab.report.render import markdown, terminal
 from hybridlab.report.runs.choices import choose_base
 from hybridlab.report.runs.stack_runs import StackRuns, by_stack
-from hybridlab.report.sections import one_stack, several_stacks
 from hybridlab.report.sections.warnings import warnings
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from rich.console import Console
 
 
 def report(directory: str | Path, base: str | None = None) -> Report:
-    """Report on every run below `directory`, or in an archive; `base` chooses where swaps start, e.g. "early=full"."""
+    """Report on every run below `directory`, or in an archive; `base` selects the base of swaps, e.g. "early=full"."""
     return of_records(read_found(directory), base)
 
 
 def of_records(records: Sequence[RunRecord], base: str | None = None) -> Report:
-    """Report on some runs."""
+    """Report on the runs of these records."""
     stacks = by_stack(records)
     chosen = choose_base(stacks, base)
     names = ", ".join(dict.fromkeys(record.name for record in records))
@@ -31,66 +35,95 @@ def of_records(records: Sequence[RunRecord], base: str | None = None) -> Report:
     num_runs = f"{len(records)} runs" if len(records) > 1 else f"run {records[0].run_id}, seed {records[0].seed}"
     return Report(
         title=names,
-        subtitle=f"{one_stack.summary(one)} — {num_runs}" if one else f"{len(stacks)} stacks, {num_runs}",
+        subtitle=f"{overview.summary(one)} — {num_runs}" if one else f"{len(stacks)} stacks, {num_runs}",
         warnings=(*_not_finished(one), *warnings(stacks)),
-        statement=one_stack.scored(chosen.first),
-        headline=one_stack.headline(one) if one else (),
-        sections=tuple(one_stack.sections(one) if one else several_stacks.sections(stacks, chosen)),
-        layers=one_stack.drawing(one) if one else (),
-        figures=lambda: _figures(stacks, chosen),
+        statement=overview.scored(chosen.first),
+        headline=overview.facts(one) if one else (),
+        sections=tuple(sections_of(one) if one else sections_of_comparison(stacks, chosen)),
+        layers=overview.drawing(one) if one else (),
+        figures=StackFigures(one) if one else ComparisonFigures(tuple(stacks), chosen),
     )
 
 
+def sections_of(stack: StackRuns) -> list[Section]:
+    """Return the sections of a report on one stack, from every module that defines `section(stack)`."""
+    return [found for module in _modules_with("section") for found in module.section(stack)]
+
+
+def sections_of_comparison(stacks: list[StackRuns], base: StackRuns) -> list[Section]:
+    """Return the sections of a report on several stacks, from every module that defines `comparison(stacks, base)`."""
+    return [found for module in _modules_with("comparison") for found in module.comparison(stacks, base)]
+
+
+def as_markdown(report: Report) -> str:
+    """Return the report as Markdown, with GitHub's tables."""
+    return markdown.markdown(report)
+
+
+def as_html(report: Report) -> str:
+    """Return the report as one self-contained page, with its figures."""
+    from hybridlab.report.figures.select import draw  # matplotlib takes a second to import
+    from hybridlab.report.render.html import page
+
+    return page(report, draw(report.figures))
+
+
+def show(report: Report, console: "Console") -> None:
+    """Print the report; its tables fit 100 columns."""
+    terminal.show(report, console)
+
+
 def write(report: Report, directory: str | Path, name: str = "report") -> list[Path]:
-    """Write <name>.md and <name>.html into `directory`, each whole or not at all; return them."""
-    pages = {Path(directory) / f"{name}.md": report.markdown(), Path(directory) / f"{name}.html": report.html()}
+    """Write <name>.md and <name>.html into `directory`, each whole or not at all; return their paths."""
+    pages = {Path(directory) / f"{name}.md": as_markdown(report), Path(directory) / f"{name}.html": as_html(report)}
     for path, text in pages.items():
         write_text(path, text)
     return list(pages)
 
 
 def print_and_write(directory: str | Path, base: str | None = None) -> None:
-    """Print the report on `directory`, and write it there; beside an archive nothing is written.
+    """Print the report on `directory` and write it there; of an archive, only print it.
 
-    A folder named after a sweep that declares a table ends with that.
+    If the folder has the name of a sweep with a table, that table follows.
     """
     from hybridlab.report.sweeps.spec import declares_table
 
-    _show(report(directory, base), directory, "report")
+    _print(report(directory, base), directory, "report")
     if declares_table(name := Path(directory).resolve().name):
         print_sweep(name, directory)
 
 
 def print_sweep(name: str, runs: str | Path | None = None, *, keep: bool = False) -> None:
-    """Print the table of a sweep and its claims, and write it into the folder; with `keep`, make its runs the reference."""
+    """Print a sweep's table and claims and write them into its folder; `keep` makes its runs the reference records."""
     from hybridlab.report.sweeps.table import keep_reference, runs_of, sweep_report
 
     found = runs_of(name, runs)
-    _show(sweep_report(name, found), found, "sweep")
+    _print(sweep_report(name, found), found, "sweep")
     if keep:
         print(keep_reference(name, found))
 
 
-def _show(found: Report, directory: str | Path, name: str) -> None:
+def _modules_with(function: str) -> list[ModuleType]:
+    """Return the modules of `hybridlab.report.sections` that define `function`, by their ORDER."""
+    names = [found.name for found in pkgutil.iter_modules(sections.__path__)]
+    modules = [importlib.import_module(f"{sections.__name__}.{name}") for name in names]
+    return sorted((module for module in modules if hasattr(module, function)), key=lambda module: module.ORDER)
+
+
+def _print(found: Report, directory: str | Path, name: str) -> None:
     from rich.console import Console
 
     console = Console()
     console = console if console.is_terminal else Console(width=100)
-    found.terminal(console)
+    show(found, console)
     for path in write(found, directory, name) if Path(directory).is_dir() else ():
         console.print(str(path), highlight=False, soft_wrap=True)
 
 
 def _not_finished(stack: StackRuns | None) -> list[str]:
-    """Say in a report on one stack which of its runs count for nothing, and why."""
+    """Name the runs of the only stack that did not finish, with their reasons."""
     return [
         f"Run {record.run_id}, seed {record.seed}: {record.status}{f', {record.reason}' if record.reason else ''}."
         for record in (stack.all_records if stack else ())
         if record.status != "finished"
     ]
-
-
-def _figures(stacks: list[StackRuns], base: StackRuns) -> "dict[str, Figure]":
-    from hybridlab.report.figures import select as figures
-
-    return figures.of_stack(stacks[0]) if len(stacks) == 1 else figures.of_stacks(stacks, base)

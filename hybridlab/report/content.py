@@ -1,19 +1,17 @@
-"""What a report says, in the order it says it, before it is a terminal's, a Markdown file's or a page's."""
+"""A report as plain data, in reading order; the renderers print it, write it and draw its figures."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from rich.console import Console
+from hybridlab.report.runs.stack_runs import StackRuns
+from hybridlab.report.runs.statistics import Estimate
 
 Row = tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table: columns of words, then columns of numbers. In a title or a cell, a line break is where it may be cut."""
+    """A table: columns of words, then columns of numbers. Headings and cells may be broken at their line breaks."""
 
     caption: str
     text: Row
@@ -23,7 +21,7 @@ class Table:
 
 
 class Picture(NamedTuple):
-    """The name of a figure, and what it shows."""
+    """The name of a figure, and its caption."""
 
     name: str
     caption: str
@@ -33,14 +31,14 @@ class Fact(NamedTuple):
     """A number of the headline."""
 
     label: str
-    value: str  # on a second line, its interval
+    value: str  # with its interval on a second line
 
 
 class LayerBox(NamedTuple):
     """A layer in the drawing of a stack."""
 
     mixer: str
-    kind: int  # the mixer's place among the mixers of the stack
+    kind: int  # index of the mixer among the stack's kinds of mixer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,36 +51,45 @@ class Section:
     pictures: tuple[Picture, ...] = ()
     code: str = ""
     detail: bool = False  # left out of the terminal
-    folded: bool = False  # closed on the page until it is asked for
+    folded: bool = False  # closed on the page until the reader opens it
+
+
+class PlottedRow(NamedTuple):
+    """A row of a sweep's table in its figure."""
+
+    name: str
+    paper: float | None
+    measured: Estimate | None
+
+
+class StackFigures(NamedTuple):
+    """The data of the figures of one stack."""
+
+    stack: StackRuns
+
+
+class ComparisonFigures(NamedTuple):
+    """The data of the figures that compare stacks."""
+
+    stacks: tuple[StackRuns, ...]
+    base: StackRuns
+
+
+class TableFigure(NamedTuple):
+    """The data of the figure of a sweep's table: rows by the label of their axis."""
+
+    panels: dict[str, tuple[PlottedRow, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """A report on one stack or on several: the same content in the terminal, as Markdown and as a page."""
+    """A report on one stack or several: the same content in the terminal, as Markdown and as a page."""
 
     title: str
     subtitle: str
     warnings: Row
-    statement: str  # what the numbers rest on
+    statement: str  # which data the numbers were measured on
     headline: tuple[Fact, ...]
     sections: tuple[Section, ...]
-    layers: tuple[tuple[str, tuple[LayerBox, ...]], ...]  # by layer group, if there is but one stack
-    figures: Callable[[], "dict[str, Figure]"]  # drawn when asked for: matplotlib takes a second to import
-
-    def terminal(self, console: "Console") -> None:
-        """Print the report; its tables fit 100 columns."""
-        from hybridlab.report.render.terminal import show
-
-        show(self, console)
-
-    def markdown(self) -> str:
-        """Return the report as Markdown, with GitHub's tables."""
-        from hybridlab.report.render.markdown import markdown
-
-        return markdown(self)
-
-    def html(self) -> str:
-        """Return the report as one self-contained page."""
-        from hybridlab.report.render.html import page
-
-        return page(self)
+    layers: tuple[tuple[str, tuple[LayerBox, ...]], ...]  # by layer group; empty for several stacks
+    figures: StackFigures | ComparisonFigures | TableFigure

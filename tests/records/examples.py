@@ -1,37 +1,64 @@
 """Records drawn at random, every field of them."""
 
+from typing import get_args
+
 from hypothesis import strategies as st
 
-from hybridlab.records.measurement import BOOTSTRAP, GROUPINGS, OVER_SEEDS, Measurement
-from hybridlab.records.measures import MEASURES
+from hybridlab.records.description import Direction, MeasureDescription, SliceDescription
+from hybridlab.records.measurement import BOOTSTRAP, GROUPINGS, OVER_SEEDS, PARTS, SPLITS, Measurement
 from hybridlab.records.record import STATUSES, RunRecord
-from hybridlab.records.slices import SLICES
 
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
 TEXTS = st.text(max_size=8) | st.sampled_from(["NaN", "Infinity", "-Infinity", "\\NaN", "\\\\-Infinity", "null"])
+NAMES = st.text(min_size=1, max_size=8)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | NUMBERS | TEXTS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=6,
 )
 MAPPINGS = st.dictionaries(TEXTS, VALUES, max_size=3)
+MEASURES = st.dictionaries(
+    NAMES,
+    st.builds(
+        MeasureDescription,
+        unit=TEXTS,
+        definition=TEXTS,
+        source=TEXTS,
+        better=st.sampled_from(get_args(Direction)),
+        title=TEXTS,
+        compared=TEXTS,
+    ),
+    max_size=3,
+)
+SLICES = st.dictionaries(
+    NAMES,
+    st.builds(
+        SliceDescription,
+        definition=TEXTS,
+        buckets=st.lists(NAMES, min_size=1, max_size=3, unique=True).map(tuple),
+        prominent=st.booleans(),
+    ),
+    max_size=3,
+)
 
 
 @st.composite
-def measurements(draw):
-    measure = draw(st.sampled_from(sorted(MEASURES)))
+def measurements(draw, measures, slices):
+    """Draw a measurement of one of these measures, in a bucket of one of these slices or in none."""
+    measure = draw(st.sampled_from(sorted(measures)))
     grouping = draw(st.sampled_from(GROUPINGS))
-    slice_name = draw(st.sampled_from(["", *SLICES]))
+    slice_name = draw(st.sampled_from(["", *slices]))
     return Measurement(
         measure=measure,
         value=draw(NUMBERS),
-        unit=MEASURES[measure].unit,
-        split=draw(st.sampled_from(["", "test", "validation", "train"])),
+        unit=measures[measure].unit,
+        split=draw(st.sampled_from(SPLITS)),
         grouping=grouping,
-        group="" if grouping == "stack" else draw(st.text(min_size=1, max_size=8)),
-        part=draw(st.sampled_from(["", "mixer", "channel"])),
+        group="" if grouping == "stack" else draw(NAMES),
+        part=draw(st.sampled_from(PARTS)),
+        block=draw(st.none() | st.integers(1, 10**6)),
         slice=slice_name,
-        bucket="" if not slice_name else draw(st.text(min_size=1, max_size=8)),
+        bucket="" if not slice_name else draw(st.sampled_from(slices[slice_name].buckets)),
         low=draw(st.none() | NUMBERS),
         high=draw(st.none() | NUMBERS),
         interval=draw(st.sampled_from(["", BOOTSTRAP, OVER_SEEDS])),
@@ -41,28 +68,38 @@ def measurements(draw):
     )
 
 
-RECORDS = st.builds(
-    RunRecord,
-    run_id=TEXTS,
-    name=TEXTS,
-    status=st.sampled_from(STATUSES),
-    reason=TEXTS,
-    failures=st.integers(0, 5),
-    seed=st.integers(0, 2**32 - 1),
-    config=MAPPINGS,
-    choices=MAPPINGS,
-    plan=st.lists(MAPPINGS, max_size=3),
-    versions=MAPPINGS,
-    commit=st.none() | TEXTS,
-    hardware=MAPPINGS,
-    created=st.datetimes().map(lambda moment: moment.isoformat()),
-    seconds=NUMBERS,
-    evaluation=MAPPINGS,
-    measurements=st.lists(measurements(), max_size=3),
-)
+@st.composite
+def records(draw):
+    """Draw a record that describes what it measured."""
+    measures, slices = draw(MEASURES), draw(SLICES)
+    return RunRecord(
+        run_id=draw(TEXTS),
+        name=draw(TEXTS),
+        status=draw(st.sampled_from(STATUSES)),
+        reason=draw(TEXTS),
+        failures=draw(st.integers(0, 5)),
+        seed=draw(st.integers(0, 2**32 - 1)),
+        config=draw(MAPPINGS),
+        choices=draw(MAPPINGS),
+        plan=draw(st.lists(MAPPINGS, max_size=3)),
+        versions=draw(MAPPINGS),
+        commit=draw(st.none() | TEXTS),
+        hardware=draw(MAPPINGS),
+        created=draw(st.datetimes()).isoformat(),
+        seconds=draw(NUMBERS),
+        evaluation=draw(MAPPINGS),
+        headline=draw(st.sampled_from(["", *measures])),
+        measures=measures,
+        slices=slices,
+        measurements=draw(st.lists(measurements(measures, slices), max_size=3)) if measures else [],
+    )
+
+
+RECORDS = records()
 
 
 def small_record(**changes):
+    """Return a record of nothing but what it must have; its measurements are described by their names and units."""
     fixed = {
         "run_id": "0123456789ab",
         "name": "demo",
@@ -72,4 +109,16 @@ def small_record(**changes):
         "choices": {"stack.groups.early.mixer": "full"},
         "created": "2025-01-01T00:00:00+00:00",
     }
-    return RunRecord(**{**fixed, **changes})
+    return RunRecord(**{**fixed, **described(changes.get("measurements", [])), **changes})
+
+
+def described(measurements):
+    """Return the shortest descriptions of some measurements, as fields of a record."""
+    slices = {}
+    for each in measurements:
+        if each.slice:
+            slices.setdefault(each.slice, {})[each.bucket] = None
+    return {
+        "measures": {each.measure: MeasureDescription(each.unit, each.measure) for each in measurements},
+        "slices": {name: SliceDescription(name, tuple(buckets)) for name, buckets in slices.items()},
+    }

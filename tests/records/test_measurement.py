@@ -23,8 +23,7 @@ def test_a_number_has_one_name(fields, name):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"measure": "nl"},
-        {"unit": "bits"},
+        {"measure": ""},
         {"split": "dev"},
         {"group": "early"},
         {"grouping": "group"},

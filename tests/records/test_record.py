@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hybridlab.errors import ConfigError
 from hybridlab.records.measurement import Measurement
 from hybridlab.records.record import SCHEMA, RunRecord
-from tests.records.examples import RECORDS, small_record
+from tests.records.examples import RECORDS, described, small_record
 
 
 @settings(deadline=None, max_examples=50)
@@ -26,9 +26,26 @@ def test_any_json_reader_can_read_a_record(record):
 
 
 def test_numbers_that_json_lacks_are_words():
-    row = Measurement(measure="perplexity", value=math.inf, unit="1", low=math.nan, high=-math.inf)
-    written = json.loads(small_record(measurements=[row]).to_json())["measurements"]
+    found = Measurement(measure="perplexity", value=math.inf, unit="1", low=math.nan, high=-math.inf)
+    written = json.loads(small_record(measurements=[found]).to_json())["measurements"]
     assert written == [{"measure": "perplexity", "value": "Infinity", "unit": "1", "low": "NaN", "high": "-Infinity"}]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"measure": "nl"},
+        {"unit": "bits/byte"},
+        {"slice": "depth", "bucket": "0-63"},
+        {"slice": "position", "bucket": "64-127"},
+    ],
+)
+def test_a_measurement_that_the_record_does_not_describe_is_asserted(wrong):
+    found = {"measure": "nll", "value": 1.0, "unit": "nats/token", "slice": "position", "bucket": "0-63"}
+    fields = described([Measurement(**found)])
+    small_record(**fields, measurements=[Measurement(**found)])
+    with pytest.raises((AssertionError, KeyError)):
+        small_record(**fields, measurements=[Measurement(**{**found, **wrong})])
 
 
 def test_a_reason_is_one_line():

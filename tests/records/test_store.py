@@ -5,6 +5,7 @@ import pytest
 from hybridlab.errors import ConfigError
 from hybridlab.records import store
 from tests.records.examples import small_record
+from tests.records.reading import read_all
 
 
 def test_what_was_written_is_read(tmp_path):
@@ -38,16 +39,16 @@ def test_records_come_in_the_order_they_were_made(tmp_path):
     made = [("c", "2025-01-02"), ("b", "2025-01-01"), ("a", "2025-01-02")]
     for run_id, created in made:
         store.write(small_record(run_id=run_id, created=created), tmp_path / "deep" / "er" / run_id)
-    assert [record.run_id for record in store.read_all(tmp_path)] == ["b", "a", "c"]
+    assert [record.run_id for record in read_all(tmp_path)] == ["b", "a", "c"]
 
 
 def test_nothing_to_read_is_one_line(tmp_path):
     with pytest.raises(ConfigError, match=r"no runs there \(no record\.json below it\)$"):
-        store.read_all(tmp_path)
+        read_all(tmp_path)
     with pytest.raises(ConfigError, match=r"missing: no such directory$"):
-        store.read_all(tmp_path / "missing")
+        read_all(tmp_path / "missing")
     with pytest.raises(ConfigError, match=r"record\.json: cannot be read \(No such file or directory\)$"):
         store.read(tmp_path)
     (tmp_path / "record.json").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match=r"record\.json: damaged, not UTF-8$"):
-        store.read_all(tmp_path)
+        read_all(tmp_path)

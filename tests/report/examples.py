@@ -4,9 +4,9 @@ import math
 import random
 
 from hybridlab.records.measurement import BOOTSTRAP, Measurement
-from hybridlab.records.measures import MEASURES
 from hybridlab.records.record import RunRecord
 from hybridlab.records.run_id import identity_fields, run_id
+from tests.report.descriptions import MEASURES, described
 
 BUCKETS = ("0-63", "64-127", "128-255", "256-511", "512-1023", "1024-2047", "2048-4095")
 LAYERS = {"early": 2, "middle": 3, "deep": 2}
@@ -22,7 +22,7 @@ PARAMETERS = {"full": 196_736, "mamba2": 249_872, "sliding": 196_736, "linear": 
 
 
 def example(*, early="gated_conv", middle="mamba2 full mamba2", deep="sliding", seed=0, status="finished", **changes):
-    """Return a record. Quality depends on the mixers, on the group they stand in and, a little, on the seed."""
+    """Return a record whose quality depends on the mixers, on their group and, a little, on the seed."""
     groups = {"early": early, "middle": middle, "deep": deep}
     plan = _plan(groups)
     config = {
@@ -55,19 +55,27 @@ def example(*, early="gated_conv", middle="mamba2 full mamba2", deep="sliding", 
         "evaluation": {"split": "test", "window": 512, "stride": 512, "limit": 4096, "tokens": 94_208, "documents": 23},
         "measurements": _measurements(groups, plan, seed) if status == "finished" else [],
     }
-    return RunRecord(**{**fields, **changes})
+    fields |= changes
+    return RunRecord(**{**described(fields["measurements"]), **fields})
 
 
-def row(measure, value, **where):
-    """Return a measurement of the test split."""
-    return Measurement(measure=measure, value=value, unit=MEASURES[measure].unit, **{"split": "test", **where})
+def measurement(measure, value, measures=MEASURES, **where):
+    """Return a measurement, of the test split unless another is given."""
+    return Measurement(measure=measure, value=value, unit=measures[measure].unit, **{"split": "test", **where})
 
 
-def run(choices, seed, rows, validation=None, status="finished"):
-    """Return a record of these rows alone; `validation` is the NLL at the end of training."""
+def run(choices, seed, measurements, validation=None, status="finished", measures=MEASURES):
+    """Return a record of only these measurements; `validation` is the NLL at the end of training."""
     if validation is not None:
-        rows = [*rows, row("nll", 9.0, split="validation", step=1), row("nll", validation, split="validation", step=2)]
+        curve = {"split": "validation", "measure": "nll"}
+        measurements = [
+            *measurements,
+            measurement(value=9.0, step=1, **curve),
+            measurement(value=validation, step=2, **curve),
+        ]
+    measurements = measurements if status == "finished" else []
     return RunRecord(
+        **described(measurements, measures),
         run_id=f"{choices}{seed}",
         name="demo",
         status=status,
@@ -76,7 +84,7 @@ def run(choices, seed, rows, validation=None, status="finished"):
         config={},
         choices=choices,
         created=f"2025-03-01T10:00:0{seed}+00:00",
-        measurements=rows if status == "finished" else [],
+        measurements=measurements,
     )
 
 
@@ -106,7 +114,7 @@ def _measurements(groups, plan, seed):
     shared = random.Random(seed).gauss(0, 0.01)
     worse = sum(QUALITY[mixer] for value in groups.values() for mixer in value.split()) / 3
     nll = 1.52 + worse + shared + draw.gauss(0, 0.004)
-    rows = []
+    found = []
 
     def scored(measure, value, spread, **where):
         half = 1.96 * spread
@@ -115,7 +123,7 @@ def _measurements(groups, plan, seed):
         low, value, high = map(change, (low, value, high))
         unit = MEASURES[measure].unit
         stated = {"split": "test", "interval": BOOTSTRAP, "n": 23, "tokens": 94_208, "unit": unit}
-        rows.append(Measurement(measure=measure, value=value, low=low, high=high, **{**stated, **where}))
+        found.append(Measurement(measure=measure, value=value, low=low, high=high, **{**stated, **where}))
 
     everywhere = [{}] + [
         {
@@ -125,15 +133,15 @@ def _measurements(groups, plan, seed):
         }
         for bucket in BUCKETS
     ]
-    for place, where in enumerate(everywhere):
-        by_position = 0 if place == 0 else 0.55 * math.exp(-place / 1.6) - 0.05
-        wider = 1 + place / 3
+    for index, where in enumerate(everywhere):
+        by_position = 0 if index == 0 else 0.55 * math.exp(-index / 1.6) - 0.05
+        wider = 1 + index / 3
         for measure in ("nll", "bits_per_byte", "perplexity"):
             scored(measure, nll + by_position, 0.011 * wider, **where)
         for grouping, group, layers in _groupings(plan):
             here = {"grouping": grouping, "group": group, **where}
             depth = layers[-1]["layer"] / len(plan)
-            reach = 1 if place == 0 else 0.5 + place / 9
+            reach = 1 if index == 0 else 0.5 + index / 9
             if grouping == "group":
                 scored("lens", nll + by_position + 1.6 * (1 - depth - 1 / len(plan)), 0.015 * wider, **here)
             mixers = 0.12 + 0.11 * len(layers) * (1.2 - depth) - QUALITY[layers[0]["mixer"]] + draw.gauss(0, 0.006)
@@ -142,37 +150,37 @@ def _measurements(groups, plan, seed):
             scored("knockout", channel, 0.012 * wider, **here, part="channel")
     for context, bits in ((1, 3.391), (2, 2.804), (3, 2.389)):
         where = {"split": "test", "slice": "context", "bucket": str(context)}
-        rows.append(Measurement(measure="ngram_bits_per_byte", value=bits, unit="bits/byte", **where))
+        found.append(Measurement(measure="ngram_bits_per_byte", value=bits, unit="bits/byte", **where))
     for grouping, group, layers in [("stack", "", plan), *_groupings(plan)]:
         where = {"grouping": grouping, "group": group, "tokens": 512}
         for measure in ("parameters", "state_bytes", "flops"):
             value = sum(layer[measure] for layer in layers)
-            rows.append(Measurement(measure=measure, value=value, unit=MEASURES[measure].unit, **where))
-        rows.append(Measurement(measure="milliseconds", value=2.31 * len(layers), unit="ms", **where))
-    rows.append(Measurement(measure="tokens_per_second", value=12_345 + 10 * seed, unit="tokens/s", split="train"))
-    rows.append(Measurement(measure="peak_memory_bytes", value=812_400_640, unit="bytes"))
+            found.append(Measurement(measure=measure, value=value, unit=MEASURES[measure].unit, **where))
+        found.append(Measurement(measure="milliseconds", value=2.31 * len(layers), unit="ms", **where))
+    found.append(Measurement(measure="tokens_per_second", value=12_345 + 10 * seed, unit="tokens/s", split="train"))
+    found.append(Measurement(measure="peak_memory_bytes", value=812_400_640, unit="bytes"))
     for step in range(10, 401, 10):
         smooth = nll + 4 * math.exp(-step / 45)
         curve = {"measure": "nll", "unit": "nats/token", "step": step, "tokens": 4096 * step}
-        rows.append(Measurement(split="train", value=smooth + draw.gauss(0, 0.05), **curve))
+        found.append(Measurement(split="train", value=smooth + draw.gauss(0, 0.05), **curve))
         if step % 50 == 0:
-            rows.append(Measurement(split="validation", value=smooth + 0.02, **curve))
-    return rows
+            found.append(Measurement(split="validation", value=smooth + 0.02, **curve))
+    return found
 
 
-def asked_everything(record):
-    """Return the record with every measure of layer groups and every slice that a long document tells, added."""
+def fully_evaluated(record):
+    """Return the record with every measure of layer groups and every slice of a long document added."""
     draw = random.Random(record.seed)
-    plan, rows = record.plan, list(record.measurements)
+    plan, found = record.plan, list(record.measurements)
     window = {"full": 512, "sliding": 128, "mamba2": 200, "linear": 90, "gated_conv": 4}
-    nll = next(row.value for row in rows if row.measure == "nll" and row.step is None and not row.slice)
+    nll = next(each.value for each in found if each.measure == "nll" and each.step is None and not each.slice)
 
     def add(measure, value, spread, **where):
         ends = {"low": value - 1.9 * spread, "high": value + 2 * spread, "interval": BOOTSTRAP, "n": 23}
-        rows.append(row(measure, value, **{**(ends if spread else {}), "tokens": 94_208, **where}))
+        found.append(measurement(measure, value, **{**(ends if spread else {}), "tokens": 94_208, **where}))
 
-    places = _groupings(plan) + [("layer", str(layer["layer"]), [layer]) for layer in plan]
-    for grouping, group, layers in places:
+    groupings = _groupings(plan) + [("layer", str(layer["layer"]), [layer]) for layer in plan]
+    for grouping, group, layers in groupings:
         here = {"grouping": grouping, "group": group}
         depth, far = layers[-1]["layer"] / len(plan), max(window[layer["mixer"]] for layer in layers)
         add("block_influence", 0.4 - 0.3 * depth + 0.2 * (depth > 0.8) + draw.gauss(0, 0.01), 0.01, **here)
@@ -209,12 +217,12 @@ def asked_everything(record):
         add("similarity", 0.9 - 0.25 * (groups.index(other) - groups.index(one)), 0, **pair)
         for part in ("mixer", "channel"):
             add("interaction", draw.gauss(-0.03, 0.02), 0.01, **pair, part=part)
-    told = {
+    slices = {
         "recall": {"other tokens": (-0.06, 0.94), "recall": (0.9, 0.06)},
         "distance": {f"{1 << p}-{(2 << p) - 1}": (0.1 * p - 0.4, 0.1) for p in range(2, 11)},
         "relative_position": {"0-1x": (0.1, 0.125), "1-2x": (0.0, 0.125), "2-4x": (0.05, 0.25), "4-8x": (0.3, 0.5)},
     }
-    for name, buckets in told.items():
+    for name, buckets in slices.items():
         for bucket, (more, share) in buckets.items():
             where = {"slice": name, "bucket": bucket, "tokens": round(94_208 * share)}
             for measure, change in (
@@ -226,7 +234,7 @@ def asked_everything(record):
             for group in groups:
                 lost = 0.2 + (0.8 if (name, bucket, group) == ("recall", "recall", "middle") else 0)
                 add("knockout", lost + draw.gauss(0, 0.02), 0.02, grouping="group", group=group, part="mixer", **where)
-    return RunRecord(**{**vars(record), "measurements": rows})
+    return RunRecord(**{**vars(record), **described(found), "measurements": found})
 
 
 def _groupings(plan):

@@ -7,9 +7,9 @@ from rich.console import Console
 
 from hybridlab.errors import ConfigError
 from hybridlab.records import store
-from hybridlab.report import build, print_and_write, report, write
+from hybridlab.report import as_html, as_markdown, build, print_and_write, report, show, write
 from tests.records.examples import small_record
-from tests.report.examples import asked_everything, example
+from tests.report.examples import example, fully_evaluated
 
 VOID = {"meta", "link", "use"}
 
@@ -58,7 +58,7 @@ def sweep():
 
 def terminal(found, width=100):
     console = Console(width=width, file=io.StringIO())
-    found.terminal(console)
+    show(found, console)
     return console.file.getvalue()
 
 
@@ -100,7 +100,7 @@ def test_several_runs_are_one_row_per_stack(folder):
 
 
 def test_stacks_are_compared_by_layer_group():
-    records = [asked_everything(example(early=early, seed=seed)) for early in ("full", "linear") for seed in (0, 1)]
+    records = [fully_evaluated(example(early=early, seed=seed)) for early in ("full", "linear") for seed in (0, 1)]
     section = next(section for section in build.of_records(records).sections if section.title == "By layer group")
     knockout, reach, memory = section.tables
     assert knockout.numbers == reach.numbers == memory.numbers == ("early", "middle", "deep")
@@ -120,12 +120,17 @@ def test_data_are_alike_or_not_among_the_runs_of_one_task():
         return " ".join(build.of_records(list(records)).warnings)
 
     short, long = {"length": 512}, {"length": 1024}
-    assert "made alike" not in warnings(made(0, short, 187), made(0, long, 190))
+    assert "equal conditions" not in warnings(made(0, short, 187), made(0, long, 190))
     assert "differ in hardware.task.documents (187 or 190)" in warnings(made(0, short, 187), made(1, short, 190))
 
 
-def test_unlike_sizes_and_unlike_runs_are_said(folder):
-    records = [example(), example(early="mamba2", commit="another"), example(early="full", versions={"torch": "2.11"})]
+def test_unequal_sizes_and_conditions_are_warned_of(folder):
+    later = {"created": "2025-03-02T10:00:00+00:00"}
+    records = [
+        example(),
+        example(early="mamba2", commit="another", **later),
+        example(early="full", versions={"torch": "2.11"}, **later),
+    ]
     warnings = report(folder(*records)).warnings
     assert warnings[0].startswith(
         "The stacks differ in size: early = mamba2 has 1.59M parameters, 7.2 % more than early = "
@@ -149,7 +154,7 @@ def test_a_copy_of_a_run_is_no_further_evidence(folder, tmp_path):
     found = report(tmp_path)
     assert "Means over 2 seeds" in found.sections[0].tables[0].caption
     assert found.warnings == (
-        "Finished runs that repeat a seed of the same stack: 1. They don't count; the first made does.",
+        "Finished runs that repeat a seed of the same stack: 1. Of each seed, only the run made first counts.",
     )
 
 
@@ -160,15 +165,15 @@ def test_a_run_that_did_not_finish_is_reported(folder, status):
     expected = f"Run {record.run_id}, seed 0: {status}, one reason."
     assert found.warnings == (expected,)
     assert expected in re.sub(r"\s+", " ", terminal(found))
-    assert "one reason" in found.markdown()
-    Page(found.html())
+    assert "one reason" in as_markdown(found)
+    Page(as_html(found))
 
 
 def test_a_record_with_nothing_in_it_is_reported(folder):
     found = report(folder(small_record()))
     assert "demo" in terminal(found)
-    assert "# demo" in found.markdown()
-    Page(found.html())
+    assert "# demo" in as_markdown(found)
+    Page(as_html(found))
 
 
 def test_the_base_can_be_chosen(folder):
@@ -180,7 +185,7 @@ def test_the_base_can_be_chosen(folder):
 
 @pytest.mark.parametrize("records", [[example()], sweep()], ids=["one", "several"])
 def test_the_page_stands_alone(folder, records):
-    text = report(folder(*records)).html()
+    text = as_html(report(folder(*records)))
     page = Page(text)
     assert all(target.startswith(("#", "data:")) for target in page.loads)
     assert not re.search(r"<script|@import|url\((?!#)", text)
@@ -193,22 +198,22 @@ def test_the_page_stands_alone(folder, records):
 
 def test_the_same_records_give_the_same_page(folder):
     path = folder(*sweep())
-    assert report(path).html() == report(path).html()
-    assert report(path).markdown() == report(path).markdown()
+    assert as_html(report(path)) == as_html(report(path))
+    assert as_markdown(report(path)) == as_markdown(report(path))
 
 
 def test_what_users_wrote_is_text_on_the_page(folder):
     evil = "<script>alert('x')</script>&amp;|`*"
     record = example(name=evil, status="failed", reason=evil, config={"note": evil})
     found = report(folder(record))
-    page = found.html()
+    page = as_html(found)
     assert "<script>" not in page
     assert any(evil in text for text in Page(page).seen)
-    assert "\\<script>alert('x')\\</script>\\&amp;\\|\\`\\*" in found.markdown()
+    assert "\\<script>alert('x')\\</script>\\&amp;\\|\\`\\*" in as_markdown(found)
 
 
 def test_markdown_tables_are_rectangular(folder):
-    text = report(folder(*sweep())).markdown()
+    text = as_markdown(report(folder(*sweep())))
     tables = re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE)
     assert len(tables) > 5
     for table in tables:

@@ -1,11 +1,11 @@
-"""The figures that compare stacks, and those that compare a sweep with a paper."""
+"""The figures that compare stacks, and the one that compares a sweep with a paper."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hybridlab.report.content import PlottedRow
 from hybridlab.report.figures.drawing import (
     POSITION,
     WHISKERS,
@@ -19,55 +19,47 @@ from hybridlab.report.figures.drawing import (
     new_axes,
 )
 from hybridlab.report.figures.style import COLOURS, WIDTH
-from hybridlab.report.runs.headline import TITLES, Headline
+from hybridlab.report.runs.headline import Headline
 from hybridlab.report.runs.stack_runs import StackRuns
-from hybridlab.report.runs.statistics import Estimate
 from hybridlab.report.runs.swaps import paired_by_seed
-
-
-class TableRow(NamedTuple):
-    """A row of a sweep's table as it is drawn."""
-
-    name: str
-    paper: float | None
-    measured: Estimate | None
+from hybridlab.report.runs.titles import heading, measures_of
 
 
 def ranking(named: dict[str, StackRuns], headline: Headline) -> Figure:
-    """Dots with intervals, a row per stack, the best on top."""
-    rows = [TableRow(name, None, stack.find(headline.ranked)) for name, stack in named.items()]
-    return table_rows({" ".join(TITLES[headline.ranked].split()): rows})
+    """Draw dots with intervals, a row per stack, in the order given."""
+    rows = [PlottedRow(name, None, stack.find(headline.ranked)) for name, stack in named.items()]
+    return table_rows({heading(measures_of(named.values()), headline.ranked): rows})
 
 
 def stacks_by_position(named: dict[str, StackRuns], base: StackRuns) -> Figure | None:
-    """Lines over the position in the document: each stack's NLL minus the base's, since the NLLs themselves overlap."""
+    """Draw lines over the position in the document: each stack's NLL minus the base's, as the NLLs themselves overlap."""
     if len(base.buckets) < 2:
         return None
     figure, axes = bucket_axes(base.buckets, POSITION, height=3 + 0.12 * len(named))
     axes.set_ylabel("NLL minus the base's (nats/token)")
-    for place, (name, stack) in enumerate(named.items()):
+    for index, (name, stack) in enumerate(named.items()):
         found = [paired_by_seed(base, stack, slice="position", bucket=bucket) for bucket in base.buckets]
-        line(axes, base.buckets, found, f"{name} (base)" if stack is base else name, place)
+        line(axes, base.buckets, found, f"{name} (base)" if stack is base else name, index)
     legend(figure)
     return figure
 
 
 def learning_curves(named: dict[str, StackRuns]) -> Figure | None:
-    """Lines over tokens trained on: the validation split, a line per seed."""
+    """Draw lines of the validation NLL over the tokens trained on, a line per seed."""
     figure, axes = new_axes(height=3 + 0.12 * len(named))
     drawn = False
-    for place, (name, stack) in enumerate(named.items()):
+    for index, (name, stack) in enumerate(named.items()):
         for record in stack.finished:
             tokens, nll = curve(record, "validation")
-            axes.plot(tokens, nll, linewidth=1.3, label=name, **look(place))
+            axes.plot(tokens, nll, linewidth=1.3, label=name, **look(index))
             drawn = drawn or bool(tokens)
     return finish_curve(figure, axes) if drawn else None
 
 
-def table_rows(panels: Mapping[str, Sequence[TableRow]]) -> Figure:
-    """Dots with intervals, a row each in the order given, and a hollow mark for a paper's figure: a panel for each axis.
+def table_rows(panels: Mapping[str, Sequence[PlottedRow]]) -> Figure:
+    """Draw a panel per axis label: a row of dots with intervals for each name, and a hollow mark for a paper's figure.
 
-    Several panels stand two and two and have the same rows.
+    Several panels have the same rows and stand in two columns.
     """
     across = min(len(panels), 2)
     down, num_rows = -(-len(panels) // across), max(map(len, panels.values()))
@@ -82,33 +74,33 @@ def table_rows(panels: Mapping[str, Sequence[TableRow]]) -> Figure:
     return figure
 
 
-def _table_panel(axes: Axes, rows: Sequence[TableRow], words: str) -> None:
-    shown = [(place, row.measured) for place, row in enumerate(rows) if row.measured]
+def _table_panel(axes: Axes, rows: Sequence[PlottedRow], words: str) -> None:
+    shown = [(height, row.measured) for height, row in enumerate(rows) if row.measured]
     numbers = [number for _, number in shown]
     dots = {**WHISKERS, "fmt": "o", "color": COLOURS[0], "markersize": 5, "label": "measured"}
-    axes.errorbar([number.value for number in numbers], [place for place, _ in shown], xerr=arms(numbers), **dots)
+    axes.errorbar([number.value for number in numbers], [height for height, _ in shown], xerr=arms(numbers), **dots)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)  # the first on top
     axes.set_xlabel(words)
-    axes.locator_params(axis="x", nbins=5)  # in half the page's width more would run into one another
+    axes.locator_params(axis="x", nbins=5)  # on half a page, more labels would overlap
     axes.grid(visible=False, axis="y")
-    paper = [(place, row.paper) for place, row in enumerate(rows) if row.paper is not None]
+    paper = [(height, row.paper) for height, row in enumerate(rows) if row.paper is not None]
     together = _overlap(rows)
-    if paper and (together or len(paper) > 1):  # one figure on a scale of its own would say nothing
+    if paper and (together or len(paper) > 1):  # a single figure on a scale of its own compares with nothing
         hollow = {"facecolors": "none", "edgecolors": COLOURS[1], "marker": "D", "s": 30, "label": "paper"}
         beside = axes if together else _second_scale(axes)
-        beside.scatter([number for _, number in paper], [place for place, _ in paper], zorder=3, **hollow)
+        beside.scatter([number for _, number in paper], [height for height, _ in paper], zorder=3, **hollow)
 
 
-def _overlap(rows: Sequence[TableRow]) -> bool:
-    """Say whether one scale does for both: where levels do not compare, it would leave no differences to be seen."""
+def _overlap(rows: Sequence[PlottedRow]) -> bool:
+    """Return whether the ranges overlap, so that one scale serves both; else a common scale would hide the differences."""
     measured = [row.measured.value for row in rows if row.measured]
     paper = [row.paper for row in rows if row.paper is not None]
     return not (measured and paper) or (min(measured) <= max(paper) and min(paper) <= max(measured))
 
 
 def _second_scale(axes: Axes) -> Axes:
-    """Return axes over the others whose scale stands above them, in the colour of a paper's figures."""
+    """Return axes over the given ones, with a scale on top in the colour of a paper's figures."""
     over = axes.twiny()
     over.grid(visible=False)
     over.spines["top"].set(visible=True, color=COLOURS[1])

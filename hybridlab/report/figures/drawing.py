@@ -1,4 +1,4 @@
-"""What the figures share: axes, lines with bands, whiskers, the legend."""
+"""The parts that figures share: axes, lines with bands, error bars, the legend."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +22,7 @@ def new_axes(height: float) -> tuple[Figure, Axes]:
 
 
 def bucket_axes(buckets: Sequence[str], words: str, height: float = 3.2) -> tuple[Figure, Axes]:
-    """Return axes with a place for each bucket."""
+    """Return axes with a tick for each bucket."""
     figure, axes = new_axes(height)
     axes.set_xticks(range(len(buckets)), [bucket.replace("-", "–") for bucket in buckets])
     axes.set_xlabel(words)
@@ -30,22 +30,22 @@ def bucket_axes(buckets: Sequence[str], words: str, height: float = 3.2) -> tupl
     return figure, axes
 
 
-def line(axes: Axes, buckets: Sequence[str], found: list[Any], name: str, place: int, *, band: bool = False) -> None:
+def line(axes: Axes, buckets: Sequence[str], found: list[Any], name: str, index: int, *, band: bool = False) -> None:
     """Draw one line over the buckets, with its interval as a band."""
     points = [(x, number) for x, number in zip(range(len(buckets)), found, strict=True) if number]
     x, numbers = [x for x, _ in points], [number for _, number in points]
-    marker = MARKERS[place % len(MARKERS)]
-    axes.plot(x, [number.value for number in numbers], marker=marker, markersize=4, label=name, **look(place))
+    marker = MARKERS[index % len(MARKERS)]
+    axes.plot(x, [number.value for number in numbers], marker=marker, markersize=4, label=name, **look(index))
     if band and all(number.low is not None for number in numbers):
         low, high = [number.low for number in numbers], [number.high for number in numbers]
-        axes.fill_between(x, low, high, color=COLOURS[place % len(COLOURS)], alpha=0.18, linewidth=0)
+        axes.fill_between(x, low, high, color=COLOURS[index % len(COLOURS)], alpha=0.18, linewidth=0)
 
 
 def curve(record: RunRecord, split: str) -> tuple[list[int], list[float]]:
-    """Return a run's learning curve on a split: tokens trained on, NLL."""
-    rows = [row for row in record.measurements if row.step is not None and (row.measure, row.split) == ("nll", split)]
-    rows = sorted(rows, key=lambda row: row.step or 0)
-    return [row.tokens or 0 for row in rows], [row.value for row in rows]
+    """Return a run's learning curve on a split: the tokens trained on, and the NLL at each."""
+    found = (each for each in record.measurements if (each.measure, each.split) == ("nll", split))
+    points = sorted((each for each in found if each.step is not None), key=lambda each: each.step or 0)
+    return [each.tokens or 0 for each in points], [each.value for each in points]
 
 
 def finish_curve(figure: Figure, axes: Axes) -> Figure:
@@ -59,7 +59,7 @@ def finish_curve(figure: Figure, axes: Axes) -> Figure:
 
 
 def legend(figure: Figure) -> None:
-    """Put each name once, above all axes."""
+    """Draw a legend above all axes, with each name once."""
     once: dict[str, Any] = {}
     for axes in figure.axes:
         handles, labels = axes.get_legend_handles_labels()
@@ -68,13 +68,13 @@ def legend(figure: Figure) -> None:
 
 
 def arms(found: Sequence[Estimate]) -> list[list[float]]:
-    """Return the arms of error bars; matplotlib wants lengths, and draws none for NaN."""
+    """Return the lengths of error bars below and above; matplotlib draws none for NaN."""
     nothing = float("nan")
     below = [nothing if number.low is None else max(0.0, number.value - number.low) for number in found]
     above = [nothing if number.high is None else max(0.0, number.high - number.value) for number in found]
     return [below, above]
 
 
-def look(place: int) -> dict[str, Any]:
-    """Return the colour and the dashes of the line at this place."""
-    return {"color": COLOURS[place % len(COLOURS)], "linestyle": ("-", "--")[place // len(COLOURS) % 2]}
+def look(index: int) -> dict[str, Any]:
+    """Return colour and dashes of a line by its index."""
+    return {"color": COLOURS[index % len(COLOURS)], "linestyle": ("-", "--")[index // len(COLOURS) % 2]}

@@ -1,4 +1,4 @@
-"""The figures, as matplotlib objects: for the page as SVG, for Weights & Biases as images."""
+"""The figures by name, as matplotlib objects: the page has them as SVG, Weights & Biases as images."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -7,43 +7,47 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from hybridlab.records.record import RunRecord
-from hybridlab.report.figures.comparison_figures import (
-    TableRow,
-    learning_curves,
-    ranking,
-    stacks_by_position,
-    table_rows,
-)
+from hybridlab.report.content import ComparisonFigures, PlottedRow, StackFigures, TableFigure
+from hybridlab.report.figures.comparison_figures import learning_curves, ranking, stacks_by_position, table_rows
 from hybridlab.report.figures.drawing import POSITION
 from hybridlab.report.figures.stack_figures import (
+    by_slice,
     influence,
     knockout,
     learning_curve,
-    probes_by_slice,
     reach,
     redundancy,
 )
 from hybridlab.report.figures.style import STYLE
-from hybridlab.report.runs.choices import label, telling
-from hybridlab.report.runs.headline import headline_of, rank
+from hybridlab.report.runs.choices import distinguishing_keys, label
+from hybridlab.report.runs.headline import headline_of, ranked
 from hybridlab.report.runs.stack_runs import StackRuns
 
-MOST_STACKS = 12  # more lines than this can't be told apart
+MOST_STACKS = 12  # more lines cannot be distinguished
 
 
 def figures(record: RunRecord) -> dict[str, Figure]:
-    """Return the figures of one run by name; one that nothing was measured for is left out."""
+    """Return the figures of one run by name, without those for which nothing was measured."""
     return of_stack(StackRuns(record.choices, (record,)))
+
+
+def draw(data: StackFigures | ComparisonFigures | TableFigure) -> dict[str, Figure]:
+    """Return the figures of a report by name."""
+    match data:
+        case StackFigures(stack):
+            return of_stack(stack)
+        case ComparisonFigures(stacks, base):
+            return of_stacks(stacks, base)
+        case TableFigure(panels):
+            return {"table": of_table(panels)}
 
 
 def of_stack(stack: StackRuns) -> dict[str, Figure]:
     """Return the figures of one stack by name."""
     drawn = {
         "knockout": knockout,
-        "nll_by_position": partial(probes_by_slice, name="position", words=POSITION),
-        "nll_by_distance": partial(
-            probes_by_slice, name="distance", words="distance to what tells the target (tokens)"
-        ),
+        "nll_by_position": partial(by_slice, name="position", words=POSITION),
+        "nll_by_distance": partial(by_slice, name="distance", words="distance to what determines the target (tokens)"),
         "reach": reach,
         "influence": influence,
         "redundancy": redundancy,
@@ -55,11 +59,11 @@ def of_stack(stack: StackRuns) -> dict[str, Figure]:
 
 
 def of_stacks(stacks: Sequence[StackRuns], base: StackRuns) -> dict[str, Figure]:
-    """Return the figures that compare stacks by name."""
-    keys = telling(stacks)
+    """Return the figures that compare stacks, by name."""
+    keys = distinguishing_keys(stacks)
     headline = headline_of(stacks)
-    ranked = sorted((s for s in stacks if s.find(headline.ranked)), key=lambda stack: rank(headline, stack))
-    named = {label(stack, keys): stack for stack in ranked[:MOST_STACKS]}
+    measured = [stack for stack in ranked(stacks) if stack.find(headline.ranked)]
+    named = {label(stack, keys): stack for stack in measured[:MOST_STACKS]}
     if not named:
         return {}
     with rc_context(STYLE):
@@ -71,7 +75,7 @@ def of_stacks(stacks: Sequence[StackRuns], base: StackRuns) -> dict[str, Figure]
     return {name: figure for name, figure in found.items() if figure is not None}
 
 
-def of_table(panels: Mapping[str, Sequence[TableRow]]) -> Figure:
-    """Return the figure of a sweep's table: what was measured beside a paper's figures, a panel for each column."""
+def of_table(panels: Mapping[str, Sequence[PlottedRow]]) -> Figure:
+    """Return the figure of a sweep's table: the measured numbers beside a paper's, a panel for each column."""
     with rc_context(STYLE):
         return table_rows(panels)

@@ -1,6 +1,6 @@
-"""How figures look: colours that colour-blind readers tell apart (Okabe & Ito 2008), and their places on the page.
+"""The style of figures: colours that colour-blind readers can distinguish (Okabe & Ito 2008), and SVG for the page.
 
-On the page every colour becomes a CSS variable, so that one SVG is readable on light and on dark paper.
+On the page every colour becomes a CSS variable, so that one SVG is readable on light and on dark backgrounds.
 """
 
 import io
@@ -38,7 +38,7 @@ STYLE: dict[Any, Any] = {
 
 
 def inline_svg(figure: "Figure", name: str) -> str:
-    """Return a figure as an SVG element: text as text, colours as variables of the page, the same for the same figure."""
+    """Return a figure as an SVG element with text as text and colours as CSS variables; equal figures give equal SVG."""
     from matplotlib import rc_context
 
     file = io.StringIO()
@@ -49,7 +49,7 @@ def inline_svg(figure: "Figure", name: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\b(width|height)="[\d.]+pt" ?', "", svg, count=2)
-    for place, colour in enumerate(COLOURS):
-        svg = svg.replace(colour, f"var(--c{place})")
+    for index, colour in enumerate(COLOURS):
+        svg = svg.replace(colour, f"var(--c{index})")
     svg = svg.replace(INK, "currentColor").replace(GRID, "var(--rule)")
     return svg.replace("<svg ", f'<svg role="img" aria-label="{name.replace("_", " ")}" ', 1)

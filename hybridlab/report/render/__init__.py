@@ -1,1 +1,1 @@
-"""A report in the terminal, as Markdown and as a page."""
+"""The renderers: plain reports to the terminal, to Markdown and to a page."""

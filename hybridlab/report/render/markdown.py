@@ -6,7 +6,7 @@ from hybridlab.report.content import Report, Section, Table
 
 
 def markdown(report: Report) -> str:
-    """Return everything but the figures, with tables as GitHub shows them."""
+    """Return the report without its figures, with tables in GitHub's syntax."""
     parts = [f"# {_text(report.title)}", _text(report.subtitle)]
     parts += [f"> **Note.** {_text(warning)}" for warning in report.warnings]
     if report.headline:
@@ -43,5 +43,5 @@ def _cell(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Return words on one line in which no character of theirs is taken for Markdown or HTML."""
+    """Return text on one line, with every character escaped that Markdown or HTML would interpret."""
     return re.sub(r"([\\`*<&#]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z]))", r"\\\1", " ".join(text.split()))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def show(report: Report, console: "Console") -> None:
-    """Print headline, warnings and the tables that are no details."""
+    """Print warnings, the headline and the tables of every section that is not a detail."""
     from rich.text import Text
 
     console.print(Text(report.title, style="bold"))
@@ -54,7 +54,7 @@ def _lines(value: str) -> tuple[str, str]:
 
 
 def _fitting(table: Table, console: "Console") -> "RichTable":
-    """Return the table with wide gaps if they fit, else with narrow ones, and on a small terminal with broken intervals."""
+    """Return the table with wide gaps if it fits, else with narrow ones, else with intervals broken over lines."""
     from rich.measure import Measurement
 
     def fits(drawn: "RichTable", *, wrapped: bool) -> bool:
@@ -76,9 +76,9 @@ def _rich(table: Table, gap: int, *, wrap: bool = False) -> "RichTable":
     for title in table.text:
         grid.add_column(Text(title), vertical="top", overflow="fold")
     rows = [row for body in table.bodies for row in body]
-    for place, title in enumerate(table.numbers, start=len(table.text)):
-        longest = max((len(line) for row in rows for line in row[place].split("\n")), default=0)
-        least = None if wrap else longest  # no_wrap alone is not counted when rich measures a table
+    for index, title in enumerate(table.numbers, start=len(table.text)):
+        longest = max((len(line) for row in rows for line in row[index].split("\n")), default=0)
+        least = None if wrap else longest  # rich ignores no_wrap when it measures a table
         grid.add_column(Text(title), justify="right", overflow="fold", no_wrap=not wrap, min_width=least)
     for body in table.bodies:
         for row in body:

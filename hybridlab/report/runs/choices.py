@@ -1,4 +1,4 @@
-"""What tells stacks apart, in few words; and the stack that a user means."""
+"""The choices that distinguish stacks, short names for them, and the stack that a user names."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ from hybridlab.report.runs.stack_runs import StackRuns
 GROUPS = "stack.groups."
 
 
-def telling(stacks: Sequence[StackRuns]) -> list[str]:
-    """Return the fewest choices, in their order, that show how the stacks differ.
+def distinguishing_keys(stacks: Sequence[StackRuns]) -> list[str]:
+    """Return the fewest choices, in their order, by which the stacks differ.
 
-    A choice that only some stacks have (the window of a sliding mixer) came with another choice; one that repeats another
-    (a window set by the row's length) adds nothing. Either is named only where stacks would look alike without it.
+    A choice that only some stacks have (the window of a sliding mixer) comes with another choice; one that repeats another
+    (a window set by the sequence length) adds nothing. Either is named only if stacks would look equal without it.
     """
     keys = list(dict.fromkeys(key for stack in stacks for key in stack.choices))
     shown: list[str] = []
@@ -31,17 +31,17 @@ def telling(stacks: Sequence[StackRuns]) -> list[str]:
 
 
 def is_mixer(key: str) -> bool:
-    """Say whether a choice is the mixer of a layer group."""
+    """Return whether a choice is the mixer of a layer group."""
     return key.startswith(GROUPS) and key.endswith(".mixer")
 
 
 def group_of(key: str) -> str | None:
-    """Return the layer group that a choice belongs to."""
+    """Return the layer group that a choice belongs to, if any."""
     return key.removeprefix(GROUPS).partition(".")[0] if key.startswith(GROUPS) else None
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Return a heading for each choice: the layer group for its mixer, else the last word that is no other's."""
+    """Return a heading for each choice: the layer group for its mixer, else the last word if no other key has it."""
     names = {}
     for key in keys:
         last = key.rpartition(".")[2]
@@ -52,7 +52,7 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
 
 
 def label(stack: StackRuns, keys: Sequence[str]) -> str:
-    """Name a stack: by its row's name if it has one, else by its values of the telling choices."""
+    """Name a stack: by its row's name if it has one, else by its values of these choices."""
     if stack.name:
         return stack.name
     names = short_names(keys)
@@ -60,7 +60,7 @@ def label(stack: StackRuns, keys: Sequence[str]) -> str:
 
 
 def differing(one: StackRuns, other: StackRuns) -> list[str]:
-    """Return every choice that two stacks don't share."""
+    """Return every choice in which two stacks differ."""
     return [key for key in {**one.choices, **other.choices} if _value(one, key) != _value(other, key)]
 
 
@@ -70,12 +70,12 @@ def value(stack: StackRuns, key: str) -> str:
 
 
 def choose_base(stacks: Sequence[StackRuns], base: str | None) -> StackRuns:
-    """Return the first-made stack that has finished runs, among those that match `base`, e.g. `early=full,width=128`."""
+    """Return the first stack with finished runs among those that match `base`, e.g. `early=full,width=128`."""
     matching = list(stacks)
     for term in (base or "").split(",") if base is not None else ():
         name, equals, wanted = (word.strip() for word in term.partition("="))
         if not equals:
-            raise ConfigError(f"`base={base}`: a choice and its value are needed, e.g. early=full")
+            raise ConfigError(f"`base={base}`: each term must be a choice and its value, e.g. early=full")
         keys = keys_called(name, stacks)
         if not keys:
             raise ConfigError(f"`base={base}`: {no_choice(name, stacks)}")
@@ -89,14 +89,14 @@ def choose_base(stacks: Sequence[StackRuns], base: str | None) -> StackRuns:
 
 
 def keys_called(name: str, stacks: Sequence[StackRuns]) -> set[str]:
-    """Return the choices that a user means by a name: the whole key, its end, or a layer group for its mixer."""
+    """Return the choices that a user may mean by a name: the whole key, its end, or a layer group for its mixer."""
     keys = {key for stack in stacks for key in stack.choices}
     return {key for key in keys if name in (key, _short(key)) or key.endswith(f".{name}")}
 
 
 def no_choice(name: str, stacks: Sequence[StackRuns]) -> str:
-    """Say that a name means no choice of these stacks, with the near miss."""
-    allowed = {_short(key) for stack in stacks for key in telling(stacks) or stack.choices}
+    """Return the message that no choice of these stacks has this name, with the near miss."""
+    allowed = {_short(key) for stack in stacks for key in distinguishing_keys(stacks) or stack.choices}
     return f"no choice is called `{name}`; {near_miss(name, allowed)}"
 
 

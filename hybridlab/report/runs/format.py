@@ -1,4 +1,4 @@
-"""Numbers as a reader should see them: no more digits than the interval supports, and never a blank that looks like 0."""
+"""Numbers as text: no more digits than their interval supports, and a dash where nothing was measured."""
 
 import math
 from typing import Any
@@ -11,7 +11,7 @@ SUFFIXES = ("", "k", "M", "G", "T", "P", "E")
 
 
 def with_interval(estimate: Estimate | None, *, signed: bool = False) -> str:
-    """Return the value, and its 95 % interval on a second line, to two significant digits of the interval's half.
+    """Return the value, and its 95 % interval on a second line, to two significant digits of the interval's half width.
 
     >>> with_interval(Estimate(1.53418, 1.5121, 1.5568))
     '1.534\\n[1.512, 1.557]'
@@ -26,7 +26,7 @@ def with_interval(estimate: Estimate | None, *, signed: bool = False) -> str:
 
 
 def significant(value: float | None, digits: int = 4, *, signed: bool = False) -> str:
-    """Return a number to so many significant digits, without an exponent where it can be read without."""
+    """Return a number to `digits` significant digits, with an exponent only if it is very small or large."""
     if value is None:
         return NOT_MEASURED
     if not math.isfinite(value) or value == 0:
@@ -38,7 +38,7 @@ def significant(value: float | None, digits: int = 4, *, signed: bool = False) -
 
 
 def count(value: float | None) -> str:
-    """Return a number of things to three significant digits, with k, M, G, ... for thousands.
+    """Return a count to three significant digits, with a suffix k, M, G, ...
 
     >>> count(128), count(1_214_336), count(999_950)
     ('128', '1.21M', '1.00M')
@@ -60,7 +60,7 @@ def percent(ratio: float) -> str:
 
 
 def p_value(p: float | None) -> str:
-    """Return a p-value to two digits, and no smaller than a test of few seeds deserves.
+    """Return a p-value to two digits, and no smaller than a test over few seeds supports.
 
     >>> p_value(0.0342), p_value(0.00004)
     ('0.034', '<0.001')
@@ -71,7 +71,7 @@ def p_value(p: float | None) -> str:
 
 
 def over(estimate: Estimate | None) -> str:
-    """Say in a cell what an interval is over: 3 seeds, 23 documents."""
+    """Return the cell on the sampling unit of an interval: 3 seeds, 23 documents."""
     if estimate is None or estimate.low is None:
         return NOT_MEASURED
     of = {OVER_SEEDS: "seeds", BOOTSTRAP: "documents"}[estimate.interval]
@@ -79,9 +79,9 @@ def over(estimate: Estimate | None) -> str:
 
 
 def how(estimate: Estimate | None) -> str:
-    """Say in a caption how the intervals were made."""
+    """Return the sentence of a caption on how the intervals were made."""
     if estimate is None or estimate.low is None:
-        return "No intervals: one seed, one document."
+        return "No intervals: one seed and one document."
     if estimate.interval == OVER_SEEDS:
         return f"Means over {estimate.n} seeds, with 95 % intervals by Student's t."
     return f"One seed; 95 % intervals by a bootstrap over {estimate.n} documents."
@@ -94,6 +94,14 @@ def setting(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(map(setting, value))
     return "null" if value is None else str(value)
+
+
+def flat(facts: dict[str, Any], under: str = "") -> dict[str, str]:
+    """Return nested facts as texts, by dotted name."""
+    found: dict[str, str] = {}
+    for key, fact in facts.items():
+        found |= flat(fact, f"{under}{key}.") if isinstance(fact, dict) else {f"{under}{key}": setting(fact)}
+    return found
 
 
 def _decimals(estimate: Estimate) -> int:

@@ -1,4 +1,4 @@
-"""The MAD score of a stack: how accurate it is at six small tasks, each at several difficulties."""
+"""The MAD score of a stack: its accuracy at six small tasks, each at several difficulties."""
 
 import json
 from collections import defaultdict
@@ -19,7 +19,7 @@ _CLASSES = {
 
 
 class MadScore(NamedTuple):
-    """Accuracy by task, of those that were run, and their mean: None unless all six were."""
+    """Accuracy by task, and the mean of all six tasks, or None if some were not run."""
 
     by_task: dict[str, float]
     score: float | None
@@ -28,10 +28,10 @@ class MadScore(NamedTuple):
 def mad_score(records: Iterable[RunRecord]) -> MadScore:
     """Return the score of one stack from the records of its finished runs (MAD, arXiv:2403.17844, section 3).
 
-    A task's accuracy is the mean over the settings (vocabulary, length, examples, ...) that it was run at; that of a setting
-    is the best optimiser setting's, averaged over seeds. Differently from MAD's code, the best is the one with the lowest
-    validation NLL, not the one that does best on the test split; and accuracy is the plain mean over scored tokens, where
-    the code has the mean over classes.
+    A task's accuracy is the mean over the settings (vocabulary, length, examples, ...) at which it was run. A setting's
+    accuracy is that of the best optimiser setting, averaged over seeds. Unlike MAD's code, this chooses the optimiser
+    setting by validation NLL, not by its accuracy on the test split, and averages accuracy over scored tokens, not over
+    classes.
     """
     runs: dict[str, dict[str, dict[str, list[tuple[float, float]]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
@@ -54,12 +54,12 @@ def mad_score(records: Iterable[RunRecord]) -> MadScore:
 
 
 def _of_the_best(seeds_of_optimisers: Iterable[list[tuple[float, float]]]) -> float:
-    """Return the accuracy that goes with the lowest validation NLL, both averaged over seeds."""
+    """Return the accuracy at the lowest validation NLL, both averaged over seeds."""
     return min(tuple(map(fmean, zip(*seeds, strict=True))) for seeds in seeds_of_optimisers)[1]
 
 
 def _name(task: dict[str, Any]) -> str | None:
-    """Return what MAD calls a task; None if it is none of MAD's, whose training sets are all fixed."""
+    """Return MAD's name of a task; None if it is none of MAD's, which all have a fixed training set."""
     name = _CLASSES.get(str(task.get("_target_")).rpartition(".")[2])
     if name is None or task.get("examples") is None:
         return None
@@ -67,5 +67,5 @@ def _name(task: dict[str, Any]) -> str | None:
 
 
 def _last(record: RunRecord, name: str) -> float | None:
-    values = [row.value for row in record.measurements if row.name == name]
+    values = [each.value for each in record.measurements if each.name == name]
     return values[-1] if values else None

@@ -15,7 +15,14 @@ from hybridlab.report.runs.tuning import TUNED, UNTUNED, Tuning, tune
 Filter = str | int | None  # the value that a field of the wanted measurements has
 
 # The fields that tell the measurements of one measure apart, with their values for the whole stack.
-WHOLE_STACK: dict[str, Filter] = {"grouping": "stack", "group": "", "part": "", "block": None, "slice": "", "bucket": ""}
+WHOLE_STACK: dict[str, Filter] = {
+    "grouping": "stack",
+    "group": "",
+    "part": "",
+    "block": None,
+    "slice": "",
+    "bucket": "",
+}
 
 
 @dataclass(frozen=True)

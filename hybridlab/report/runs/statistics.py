@@ -1,4 +1,4 @@
-"""Means with 95 % intervals over seeds, tests of differences, and their correction where there are many; without scipy."""
+"""Means with 95 % intervals over seeds, tests of differences and their correction for multiplicity; without scipy."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -7,12 +7,12 @@ from statistics import fmean, stdev
 
 from hybridlab.records.measurement import OVER_SEEDS, Measurement
 
-ROUNDING = 1e-9  # what lies below may come from the arithmetic
+ROUNDING = 1e-9  # smaller differences may come from rounding
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % interval, and what the interval is over."""
+    """A number with its 95 % interval, and the sampling unit of the interval."""
 
     value: float
     low: float | None = None
@@ -22,17 +22,17 @@ class Estimate:
     tokens: int | None = None
 
 
-def estimate(rows: Iterable[Measurement]) -> Estimate:
-    """Return one number of several runs: their mean over seeds, or for a single run what it measured."""
-    rows = list(rows)
-    if len(rows) == 1:
-        row = rows[0]
-        return Estimate(row.value, row.low, row.high, row.interval, row.n, row.tokens)
-    return over_seeds([row.value for row in rows], rows[0].tokens)
+def estimate(measurements: Iterable[Measurement]) -> Estimate:
+    """Return one number of several runs: their mean over seeds, or a single run's own number and interval."""
+    found = list(measurements)
+    if len(found) == 1:
+        one = found[0]
+        return Estimate(one.value, one.low, one.high, one.interval, one.n, one.tokens)
+    return over_seeds([each.value for each in found], found[0].tokens)
 
 
 def over_seeds(values: list[float], tokens: int | None = None) -> Estimate:
-    """Return the mean of one value per seed with Student's 95 % interval; one seed gives no interval."""
+    """Return the mean of one value per seed with Student's 95 % interval; a single seed has no interval."""
     mean, num_seeds = fmean(values), len(values)
     if num_seeds < 2 or not all(map(math.isfinite, values)):
         return Estimate(mean, n=num_seeds, tokens=tokens)
@@ -43,8 +43,8 @@ def over_seeds(values: list[float], tokens: int | None = None) -> Estimate:
 def ratio_over_seeds(above: list[float], below: list[float]) -> Estimate | None:
     """Return the mean of `above` over the mean of `below`, a pair per seed, with Fieller's (1954) 95 % interval.
 
-    Fieller's interval allows for the ratio's skew. `None` where the seeds cannot tell the mean of `below` from 0: the
-    ratio may then be anything. One seed gives no interval.
+    Fieller's interval allows for the ratio's skew. `None` if the seeds do not show that the mean of `below` differs from
+    0, as the ratio is then unbounded. A single seed has no interval.
     """
     num_seeds, top, bottom = len(above), fmean(above), fmean(below)
     if num_seeds < 2:
@@ -62,7 +62,7 @@ def ratio_over_seeds(above: list[float], below: list[float]) -> Estimate | None:
 def p_above(values: Sequence[float], bound: float = 0.0) -> float:
     """Return the one-sided p-value of Student's t test that the mean of one value per seed lies above `bound`.
 
-    Values that are all alike decide without doubt; fewer than two, or one that is not finite, decide nothing (p = 1).
+    Equal values give p = 0 or 1; fewer than two values, or one that is not finite, give p = 1.
     """
     if len(values) < 2 or not all(map(math.isfinite, values)):
         return 1.0
@@ -78,12 +78,12 @@ def p_differs(values: Sequence[float]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p-values of a family of tests as Holm (1979) corrects them: below 0.05, each is shown at 5 % for all."""
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    """Return the p-values of a family of tests with Holm's (1979) correction, which bounds the family-wise error rate."""
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     corrected, largest = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        corrected[place] = largest
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = largest
     return corrected
 
 
@@ -94,9 +94,9 @@ def t_tail(t: float, degrees: int) -> float:
 
 
 def t_quantile(degrees: int, confidence: float = 0.95) -> float:
-    """Return the t that |T| stays below with probability `confidence`, for whole degrees of freedom.
+    """Return the t with P(|T| < t) = `confidence`, for whole degrees of freedom.
 
-    Solves P(|T| < t) = confidence by halving in the angle atan(t / sqrt(degrees)).
+    Found by bisection in the angle atan(t / sqrt(degrees)).
     """
     assert degrees >= 1
     low, high = 0.0, math.pi / 2

@@ -1,15 +1,15 @@
-"""What changing the mixer of one layer group does: stacks that differ in nothing else, paired by seed."""
+"""What swapping the mixer of one layer group changes: stacks that differ in nothing else, paired by seed."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from hybridlab.report.runs.choices import GROUPS, differing, group_of, is_mixer, value
-from hybridlab.report.runs.headline import Headline
 from hybridlab.report.runs.format import NOT_MEASURED, p_value, percent, with_interval
-from hybridlab.report.runs.stack_runs import Place, StackRuns
+from hybridlab.report.runs.headline import Headline
+from hybridlab.report.runs.stack_runs import Filter, StackRuns
 from hybridlab.report.runs.statistics import Estimate, holm, over_seeds, p_differs
 
-LEVEL = 0.05  # of all tests of a table together
+LEVEL = 0.05  # family-wise, for all tests of a table
 
 
 class Swap(NamedTuple):
@@ -19,13 +19,13 @@ class Swap(NamedTuple):
     before: str
     after: str
     difference: Estimate | None  # after minus before, over the seeds that both stacks finished
-    p: float | None  # two-sided, corrected for all swaps of the table; None where there is no test
+    p: float | None  # two-sided, corrected for all swaps of the table; None if there is no test
     verdict: str
     parameters: float | None  # after / before
 
 
 def swaps(base: StackRuns, stacks: Iterable[StackRuns], headline: Headline) -> list[Swap]:
-    """Return the swaps that lead from `base` to another stack, with Student's paired t tests as Holm (1979) corrects them."""
+    """Return the swaps that lead from `base` to another stack, tested by paired t tests with Holm's (1979) correction."""
     found: list[tuple[str, StackRuns]] = []
     for other in stacks:
         keys = differing(base, other)
@@ -34,27 +34,27 @@ def swaps(base: StackRuns, stacks: Iterable[StackRuns], headline: Headline) -> l
             found.append((str(groups.pop()), other))
     found.sort(key=lambda swap: base.groups.index(swap[0]) if swap[0] in base.groups else -1)
     differences = [differences_by_seed(base, other, headline.compared) for _, other in found]
-    tested = [place for place, values in enumerate(differences) if len(values) > 1]
-    corrected = holm([p_differs(differences[place]) for place in tested])
+    tested = [index for index, values in enumerate(differences) if len(values) > 1]
+    corrected = holm([p_differs(differences[index]) for index in tested])
     p_values = dict(zip(tested, corrected, strict=True))
     rows = []
-    for place, (group, other) in enumerate(found):
-        difference = over_seeds(differences[place]) if differences[place] else None
-        p = p_values.get(place)
+    for index, (group, other) in enumerate(found):
+        difference = over_seeds(differences[index]) if differences[index] else None
+        p = p_values.get(index)
         before, after = (_mixer(stack, group, differing(base, other)) for stack in (base, other))
         word = verdict(difference, p, headline)
         rows.append(Swap(group, before, after, difference, p, word, _size_ratio(base, other)))
     return rows
 
 
-def paired_by_seed(base: StackRuns, other: StackRuns, measure: str = "nll", **where: Place) -> Estimate | None:
-    """Return a number of `other` minus that of `base`, seed by seed: what the seeds share cancels."""
+def paired_by_seed(base: StackRuns, other: StackRuns, measure: str = "nll", **where: Filter) -> Estimate | None:
+    """Return a number of `other` minus that of `base`, paired by seed, so that what a seed has in common cancels."""
     differences = differences_by_seed(base, other, measure, **where)
     return over_seeds(differences) if differences else None
 
 
-def differences_by_seed(base: StackRuns, other: StackRuns, measure: str, **where: Place) -> list[float]:
-    """Return `other` minus `base` for each seed that both finished."""
+def differences_by_seed(base: StackRuns, other: StackRuns, measure: str, **where: Filter) -> list[float]:
+    """Return the differences `other` minus `base` for each seed that both finished."""
     before, after = (stack.by_seed(measure, **where) for stack in (base, other))
     return [after[seed].value - before[seed].value for seed in before if seed in after]
 
@@ -68,17 +68,17 @@ def swap_row(swap: Swap) -> tuple[str, ...]:
 
 
 def correction(num_tests: int) -> str:
-    """Say how the verdicts of a table were reached."""
+    """Return the note on how the verdicts of a table were reached."""
     if not num_tests:
-        return "One seed in common: no test. An interval over documents says nothing about another seed."
+        return "One seed in common: no test. An interval over documents does not cover the variation of seeds."
     return (
         f"Effect: two-sided paired t test over seeds, Holm's correction for the m = {num_tests} comparisons of this table, "
-        "5 % for all together. Each interval stands alone."
+        "5 % for all together. The intervals are not corrected."
     )
 
 
 def verdict(difference: Estimate | None, p: float | None, headline: Headline) -> str:
-    """Say what a difference shows once its p-value is corrected."""
+    """Return what a difference shows, given its corrected p-value."""
     if difference is None:
         return NOT_MEASURED
     if p is None:
@@ -89,7 +89,7 @@ def verdict(difference: Estimate | None, p: float | None, headline: Headline) ->
 
 
 def _mixer(stack: StackRuns, group: str, keys: list[str]) -> str:
-    """Name the mixer of a group; where two stacks have the same in it, name it by the settings that differ."""
+    """Name the mixer of a group, and if two stacks have the same there, the settings in which they differ."""
     name = value(stack, f"{GROUPS}{group}.mixer")
     if any(map(is_mixer, keys)):
         return name

@@ -1,4 +1,4 @@
-"""A fair table tunes every row: of the values that were tried for a stack, the one with the best validation NLL is reported."""
+"""Tuning: of the values tried for a stack, the one with the best validation NLL is reported."""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class Trial(NamedTuple):
 
 @dataclass(frozen=True)
 class Tuning:
-    """What was tried for one stack, the chosen setting first."""
+    """The settings tried for one stack, the chosen one first."""
 
     trials: tuple[Trial, ...] = ()
 
@@ -44,7 +44,7 @@ class Tuning:
 
     @property
     def at_the_edge(self) -> dict[str, Any]:
-        """The chosen values that are the smallest or largest tried: a better one may lie beyond."""
+        """The chosen values that are the smallest or largest tried, so that a better one may lie beyond."""
         found = {}
         for key, value in self.values.items():
             tried = [tried for trial in self.trials if isinstance(tried := trial.values.get(key), int | float)]
@@ -59,9 +59,9 @@ UNTUNED = Tuning()
 def tune(
     groups: Sequence[tuple[dict[str, Any], Runs]], tuned: Sequence[str]
 ) -> list[tuple[dict[str, Any], Tuning]] | None:
-    """Put together groups of runs that differ in the `tuned` choices alone, and choose among their values.
+    """Put together groups of runs that differ only in the `tuned` choices, and choose among their values.
 
-    `None` where nothing was searched, or where the runs kept no validation NLL to choose by: then every value is a stack.
+    `None` if nothing was searched, or if the runs kept no validation NLL to choose by: every value is then a stack.
     """
     found: dict[str, tuple[dict[str, Any], list[Trial]]] = {}
     for choices, records in groups:
@@ -80,21 +80,21 @@ def validation(records: Runs) -> Estimate | None:
     last = {}
     for record in records:
         if record.status == "finished" and record.seed not in last:
-            rows = [row for row in record.measurements if (row.measure, row.split) == ("nll", "validation")]
-            rows = [row for row in rows if row.step is not None and not row.bucket]
-            if rows:
-                last[record.seed] = max(rows, key=lambda row: row.step or 0).value
+            curve = [each for each in record.measurements if (each.measure, each.split) == ("nll", "validation")]
+            curve = [each for each in curve if each.step is not None and not each.bucket]
+            if curve:
+                last[record.seed] = max(curve, key=lambda each: each.step or 0).value
     return over_seeds(list(last.values())) if last else None
 
 
 def _is_blind(trials: list[Trial]) -> bool:
-    """Say whether runs finished, but none with a validation NLL."""
+    """Return whether runs finished, but none with a validation NLL."""
     finished = any(record.status == "finished" for trial in trials for record in trial.records)
     return finished and all(trial.validation is None for trial in trials)
 
 
 def _rank(trial: Trial) -> tuple[float, float]:
-    """Rank by validation NLL, among the settings that most seeds survived: the mean of the survivors would flatter."""
+    """Rank by validation NLL, settings under which more seeds finished first: a mean of the survivors would flatter."""
     if trial.validation is None or math.isnan(trial.validation.value):
         return 0, math.inf
     return -(trial.validation.n or 1), trial.validation.value

@@ -1,17 +1,19 @@
 """Tables of measured numbers: a row per layer group (or mixer, part, layer, pair), or a row per bucket of a slice."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import NamedTuple
 
 from hybridlab.records.measurement import GROUPINGS
 from hybridlab.report.content import Picture, Row, Section, Table
 from hybridlab.report.runs.format import count, significant, with_interval
-from hybridlab.report.runs.stack_runs import Place, StackRuns, in_order
+from hybridlab.report.runs.stack_runs import Filter, StackRuns
 from hybridlab.report.runs.statistics import Estimate
+from hybridlab.report.runs.titles import heading
 
 Show = Callable[[Estimate | None], str]
 signed: Show = partial(with_interval, signed=True)
+_OF_PART = {"": "", "mixer": "\nof mixers", "channel": "\nof channel\nmixers"}
 
 
 class Column(NamedTuple):
@@ -19,35 +21,55 @@ class Column(NamedTuple):
 
     title: str
     measure: str
-    where: dict[str, Place] = {}  # noqa: RUF012 - never changed
+    where: dict[str, Filter] = {}  # noqa: RUF012 - never changed
     show: Show = with_interval
     meaning: str = ""  # for the note of the table
 
 
 def section_of(title: str, table: Table | None, *pictures: Picture, detail: bool = False) -> list[Section]:
-    """Return the section of a table, or nothing where there is no table."""
+    """Return the section of a table, or nothing if there is no table."""
     return [Section(title=title, tables=(table,), pictures=pictures, detail=detail)] if table else []
 
 
 def three_digits(found: Estimate | None) -> str:
-    """Show a number without its interval."""
+    """Format a number to three digits, without its interval."""
     return significant(found.value if found else None, 3)
 
 
 def tokens(found: Estimate | None) -> str:
-    """Show how many tokens a number rests on."""
+    """Format the number of tokens behind an estimate."""
     return count(found.tokens if found else None)
 
 
 def plain(found: Estimate | None) -> str:
-    """Show a number of things without its interval."""
+    """Format a count without its interval."""
     return count(found.value if found else None)
 
 
-def by_place(
+def columns_of(stack: StackRuns, groupings: Sequence[str], but: Collection[str] = ()) -> list[Column]:
+    """Return a column for every measure, and part of layers, that was measured under any of these groupings.
+
+    Measures in `but` are left out, as are measurements at a limited look-back (`block`) or in the buckets of a slice.
+    """
+    columns = []
+    for name, found in stack.measures.items():
+        taken = {
+            part: None
+            for grouping in groupings
+            for part in stack.values(name, "part", grouping=grouping, slice="", block=None)
+        }
+        for part in taken if name not in but else ():
+            where: dict[str, Filter] = {"part": part, "block": None}
+            words = heading(stack.measures, name) + _OF_PART[part] if part else stack.measures[name].title or name
+            meaning = f"{heading(stack.measures, name)}: {found.definition}."
+            columns.append(Column(words, name, where, _shown(found.unit, part), meaning))
+    return columns
+
+
+def by_group(
     stack: StackRuns, caption: str, columns: Sequence[Column], groupings: Sequence[str] = GROUPINGS
 ) -> Table | None:
-    """Return a row for each place that any column was measured at; a column that was not measured at all is left out."""
+    """Return a row for each group in which any column was measured; a column that was not measured is left out."""
 
     def groups(column: Column, grouping: str) -> list[str]:
         return stack.values(column.measure, "group", grouping=grouping, slice="", **column.where)
@@ -63,14 +85,14 @@ def by_place(
 def by_bucket(stack: StackRuns, slice: str, caption: str, columns: Sequence[Column], title: str) -> Table | None:
     """Return a row for each bucket of a slice; a column that was not broken down by it is left out.
 
-    `None` where there are fewer than two buckets: one says no more than the whole.
+    `None` if there are fewer than two buckets: one says no more than the whole.
     """
     measured = [column for column in columns if stack.values(column.measure, "bucket", slice=slice, **column.where)]
     buckets = dict.fromkeys(
         bucket for column in measured for bucket in stack.buckets_of(slice, column.measure, **column.where)
     )
     rows = []
-    for bucket in in_order(slice, buckets):
+    for bucket in stack.in_order(slice, buckets):
         cells = (
             column.show(stack.find(column.measure, slice=slice, bucket=bucket, **column.where)) for column in measured
         )
@@ -79,8 +101,17 @@ def by_bucket(stack: StackRuns, slice: str, caption: str, columns: Sequence[Colu
 
 
 def in_words(grouping: str, group: str) -> str:
-    """Name the place of a number: a layer by its index, anything else by its own name."""
+    """Name the layers of a measurement: a single layer by its index, anything else by its own name."""
     return {"layer": f"layer {group}", "stack": "whole stack"}.get(grouping, group)
+
+
+def _shown(unit: str, part: str) -> Show:
+    """Return how a column is shown: tokens and shares without an interval, effects of a change with their sign."""
+    if unit == "tokens":
+        return plain
+    if unit == "1":
+        return three_digits
+    return signed if part else with_interval
 
 
 def _cells(stack: StackRuns, columns: Sequence[Column], grouping: str, group: str) -> list[str]:

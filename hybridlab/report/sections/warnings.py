@@ -1,18 +1,17 @@
-"""What a reader must know before comparing: unlike sizes, unlike runs, too few seeds."""
+"""Warnings for who compares stacks: unequal sizes, unequal runs, few seeds."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from hybridlab.report.runs.choices import label, short_names, telling
-from hybridlab.report.runs.format import count, percent
+from hybridlab.report.runs.choices import distinguishing_keys, label, short_names
+from hybridlab.report.runs.format import count, flat, percent
 from hybridlab.report.runs.stack_runs import StackRuns
-from hybridlab.report.sections.facts import flat
 
-SIZE = 1.05  # largest ratio of parameters that needs no word
+SIZE = 1.05  # largest ratio of parameters without a warning
 
 
 def warnings(stacks: Sequence[StackRuns]) -> tuple[str, ...]:
-    """Return one sentence for each reason to be careful."""
+    """Return a sentence for each reason to be careful."""
     return (*_sizes(stacks), *_tuning(stacks), *_unlike(stacks), *_seeds(stacks), *_repeats(stacks))
 
 
@@ -22,7 +21,7 @@ def _sizes(stacks: Sequence[StackRuns]) -> Iterable[str]:
         return
     (least, small), (most, large) = (choose(sizes, key=lambda size: size[0]) for choose in (min, max))
     if least and most / least > SIZE:
-        keys = telling(stacks)
+        keys = distinguishing_keys(stacks)
         more = percent(most / least).removeprefix("+")
         yield (
             f"The stacks differ in size: {label(large, keys)} has {count(most)} parameters, {more} more than "
@@ -31,21 +30,21 @@ def _sizes(stacks: Sequence[StackRuns]) -> Iterable[str]:
 
 
 def _tuning(stacks: Sequence[StackRuns]) -> Iterable[str]:
-    keys = telling(stacks)
+    keys = distinguishing_keys(stacks)
     edges = [
         f"{label(stack, keys)} ({', '.join(f'{short_names([key])[key]} {value}' for key, value in edge.items())})"
         for stack in stacks
         if stack.finished and (edge := stack.tuning.at_the_edge)
     ]
     if edges:
-        yield f"The chosen value lies on the edge of its grid, and a better one may lie beyond: {'; '.join(edges)}."
+        yield f"The chosen value is the smallest or largest tried, and a better one may lie beyond: {'; '.join(edges)}."
     single = [label(stack, keys) for stack in stacks if len(stack.tuning.trials) < 2]
     if len(single) < len(stacks) and single:
-        yield f"Not every stack was tuned: one setting only of {'; '.join(single)}. The comparison is not fair to it."
+        yield f"Not every stack was tuned: only one setting was tried of {'; '.join(single)}. The comparison is unfair to it."
 
 
 def _unlike(stacks: Sequence[StackRuns]) -> Iterable[str]:
-    """Name what differs among the finished runs although no choice says so; of data and evaluation, among runs of one task."""
+    """Name what differs among finished runs besides their choices; data and evaluation are compared within a task."""
     found: dict[tuple[str, str], dict[str, None]] = {}
     for record in (record for stack in stacks for record in stack.finished):
         made: dict[str, Any] = {
@@ -59,7 +58,7 @@ def _unlike(stacks: Sequence[StackRuns]) -> Iterable[str]:
             found.setdefault((key, task), {})[fact] = None
     unlike = [f"{key} ({' or '.join(facts)})" for (key, _), facts in found.items() if len(facts) > 1]
     if unlike:
-        yield f"The runs were not all made alike: they differ in {', '.join(unlike)}."
+        yield f"The runs were not made under equal conditions: they differ in {', '.join(unlike)}."
 
 
 def _seeds(stacks: Sequence[StackRuns]) -> Iterable[str]:
@@ -67,9 +66,7 @@ def _seeds(stacks: Sequence[StackRuns]) -> Iterable[str]:
     single = sum(len(stack.finished) == 1 for stack in finished)
     if len(stacks) > 1 and single:
         which = "Every stack has" if single == len(finished) else f"{single} of {len(finished)} stacks have"
-        yield (
-            f"{which} one seed: such an interval says how much documents vary, not how much another seed would change."
-        )
+        yield (f"{which} one seed: such an interval covers the variation of documents, not that of seeds.")
 
 
 def _repeats(stacks: Sequence[StackRuns]) -> Iterable[str]:
@@ -77,4 +74,4 @@ def _repeats(stacks: Sequence[StackRuns]) -> Iterable[str]:
         sum(record.status == "finished" for record in stack.records) - len(stack.finished) for stack in stacks
     )
     if repeats:
-        yield f"Finished runs that repeat a seed of the same stack: {repeats}. They don't count; the first made does."
+        yield f"Finished runs that repeat a seed of the same stack: {repeats}. Of each seed, only the run made first counts."

@@ -1,1 +1,1 @@
-"""The table and the claims that a sweep declares."""
+"""A sweep's table and claims, as its file declares them."""

@@ -1,9 +1,9 @@
 """Claims: inequalities between measured numbers, decided with their uncertainty.
 
-A claim is a conjunction of inequalities, each between two sides, seed by seed. It holds if every one of them is shown by a
-one-sided paired t test (the largest p-value decides: Berger 1982's intersection-union test), and does not hold if the
-opposite of one is shown (the smallest decides, times their number). Holm's correction covers all claims of a sweep. A
-paper's figures stand beside a claim and never decide it.
+A claim is a conjunction of inequalities between two sides, which are paired by seed. It holds if one-sided paired t tests
+show every inequality (the largest p-value decides: Berger's (1982) intersection-union test). It does not hold if they show
+the opposite of one (the smallest p-value decides, times the number of inequalities). Holm's correction covers all claims of
+a sweep. A paper's figures are printed beside a claim and never decide it.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from hybridlab.report.runs.stack_runs import StackRuns
 from hybridlab.report.runs.statistics import Estimate, holm, over_seeds, p_above
 from hybridlab.report.sweeps.selection import Selection
 
-LEVEL = 0.05  # of all claims of a sweep together
+LEVEL = 0.05  # family-wise, for all claims of a sweep
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 Cell = tuple[str, str]  # a row and a column of the sweep's table
 
@@ -24,13 +24,13 @@ class Term(NamedTuple):
 
     coefficient: float
     number: Selection
-    cell: Cell | None = None  # where the sweep's table shows it
+    cell: Cell | None = None  # of the sweep's table that shows it
     in_total: bool = False  # multiplied by its tokens
 
 
 @dataclass(frozen=True)
 class Form:
-    """A constant plus measured numbers with coefficients: the left side of an inequality minus its right side."""
+    """The left side of an inequality minus its right side: a constant plus measured numbers with coefficients."""
 
     words: str
     constant: float
@@ -38,19 +38,19 @@ class Form:
 
     def by_seed(self, stacks: Sequence[StackRuns]) -> dict[int, float]:
         """Return the value for each seed that every number was measured with."""
-        rows = [term.number.by_seed(stacks) for term in self.terms]
-        seeds = set.intersection(*map(set, rows)) if rows else set()
+        found = [term.number.by_seed(stacks) for term in self.terms]
+        seeds = set.intersection(*map(set, found)) if found else set()
         return {
             seed: self.constant
             + sum(
-                term.coefficient * row[seed].value * ((row[seed].tokens or 0) if term.in_total else 1)
-                for term, row in zip(self.terms, rows, strict=True)
+                term.coefficient * each[seed].value * ((each[seed].tokens or 0) if term.in_total else 1)
+                for term, each in zip(self.terms, found, strict=True)
             )
             for seed in sorted(seeds)
         }
 
     def published(self, figure: Callable[[Cell], float | None]) -> float | None:
-        """Return the value in a paper's figures, or None where one of them is not given."""
+        """Return the value in a paper's figures, or None if one of them is missing."""
         figures = [figure(term.cell) if term.cell and not term.in_total else None for term in self.terms]
         known = [number for number in figures if number is not None]
         if len(known) < len(figures):
@@ -59,7 +59,7 @@ class Form:
 
 
 class Inequality(NamedTuple):
-    """`sign` times a form lies above `bound`."""
+    """The inequality sign * form > bound."""
 
     form: Form
     sign: int
@@ -68,24 +68,24 @@ class Inequality(NamedTuple):
 
 @dataclass(frozen=True)
 class Claim:
-    """What a paper or a user says of the table."""
+    """A statement of a paper or a user about the table."""
 
     words: str
     inequalities: tuple[Inequality, ...]
 
 
 class Decision(NamedTuple):
-    """What the runs say about a claim."""
+    """What the runs show about a claim."""
 
     claim: Claim
     weakest: Inequality  # the one that decides
     measured: Estimate | None  # its form, paired by seed
-    p: float  # of what the word says, corrected; of holding, where nothing is decided
+    p: float  # corrected; that of the opposite if the claim does not hold, else that of the claim
     word: str
 
 
 def decide(claims: Sequence[Claim], stacks: Sequence[StackRuns]) -> list[Decision]:
-    """Decide every claim of a sweep, corrected for their number; a claim that cannot be tested counts among them."""
+    """Decide every claim of a sweep, corrected for their number, which includes claims that cannot be tested."""
     tests = [_test(claim, stacks) for claim in claims]
     for_it, against = (holm([getattr(test, name) for test in tests]) for name in ("p_for", "p_against"))
     decisions = []

@@ -1,4 +1,4 @@
-"""sweeps/README.md, rendered from the sweeps' files and their reference records alone."""
+"""sweeps/README.md, rendered only from the sweeps' files and their reference records."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ HEAD = """\
 # Sweeps
 
 Made by `hybridlab report --sweeps-readme` from the sweeps' files and the reference records beside them; a test compares.
-`hybridlab train +sweeps=NAME` runs a sweep, `hybridlab report --sweep NAME` prints its table. How to write one: docs/sweeps.md.
+`hybridlab train +sweeps=NAME` runs a sweep, `hybridlab report --sweep NAME` prints its table. To write one: docs/sweeps.md.
 """
 
 
@@ -26,7 +26,7 @@ def write_readme() -> Path:
 
 
 def render() -> str:
-    """Return the page: for each sweep its table and its claims as its reference records show them."""
+    """Return the page: the table and claims of each sweep, measured from its reference records."""
     parts = [HEAD.strip()]
     for name, file in sweep_files().items():
         sweep = parse(file)
@@ -35,14 +35,14 @@ def render() -> str:
             *(
                 _with_table(sweep)
                 if sweep
-                else [f"No table of its own: `hybridlab report runs/{name}` compares its runs."]
+                else [f"No table of its own; `hybridlab report runs/{name}` compares its runs."]
             ),
         ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _heading(name: str) -> str:
-    """Return a sweep's name and, where it is there in two sizes, which one this is."""
+    """Return a sweep's name, with its size if there are two."""
     if name.endswith(H100):
         return f"{name}: sized for one H100"
     return f"{name}: sized for a CPU" if name + H100 in sweep_files() else name

@@ -1,41 +1,41 @@
-"""Which number of which stack is meant, in the words of a sweep's file."""
+"""The number and the stack that a sweep's file selects."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hybridlab.errors import ConfigError, near_miss
 from hybridlab.records.measurement import GROUPINGS, Measurement
-from hybridlab.records.measures import MEASURES
-from hybridlab.records.slices import SLICES
-from hybridlab.report.runs.choices import keys_called, label, telling, value
+from hybridlab.report.runs.choices import distinguishing_keys, keys_called, label, no_choice, value
 from hybridlab.report.runs.format import setting
-from hybridlab.report.runs.stack_runs import WHERE, Place, StackRuns
+from hybridlab.report.runs.stack_runs import WHOLE_STACK, Filter, StackRuns
+from hybridlab.report.runs.titles import measures_of
 
-FIELDS = ("measure", *WHERE)
-_ALLOWED = {"measure": tuple(MEASURES), "grouping": GROUPINGS, "slice": ("", *SLICES)}
+FIELDS = ("measure", *WHOLE_STACK)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """One number: the stack by its choices, as `--base` names them, and the fields of the measurement."""
+    """One number: its stack, by choices as `--base` names them, and the fields of its measurement."""
 
-    place: str  # in the sweep's file, for refusals
+    place: str  # in the sweep's file, for error messages
     choices: dict[str, str]
     measure: str
-    where: dict[str, Place]
+    where: dict[str, Filter]
 
     @classmethod
     def of(cls, words: dict[str, Any], place: str) -> "Selection":
-        """Read a mapping: a key that is a field of a measurement says which number, any other which stack."""
-        for key, allowed in _ALLOWED.items():
-            if words.get(key, allowed[0]) not in allowed:
-                raise ConfigError(f"{place}: `{key}={words[key]}`: no such {key}; {near_miss(words[key], allowed)}")
+        """Read a mapping: a key that is a field of a measurement selects the number, any other key the stack."""
+        if words.get("grouping", "stack") not in GROUPINGS:
+            grouping = words["grouping"]
+            raise ConfigError(
+                f"{place}: `grouping={grouping}`: no such grouping; {near_miss(str(grouping), GROUPINGS)}"
+            )
         if "measure" not in words:
-            raise ConfigError(f"{place}: a `measure` is needed, there or in `table`")
-        where = {key: _field(key, words[key]) for key in WHERE if key in words}
+            raise ConfigError(f"{place}: `measure` is missing, here and in `table`")
+        where = {key: _field(key, words[key]) for key in WHOLE_STACK if key in words}
         choices = {key: setting(words[key]) for key in words if key not in FIELDS}
-        return cls(place, choices, words["measure"], where)
+        return cls(place, choices, str(words["measure"]), where)
 
     def stack(self, stacks: Sequence[StackRuns]) -> StackRuns | None:
         """Return the one stack that has these choices, or None if none was run."""
@@ -44,15 +44,43 @@ class Selection:
             keys = keys_called(name, stacks)
             found = [stack for stack in found if any(value(stack, key) == wanted for key in keys)]
         if len(found) > 1:
-            few = "; ".join(label(stack, telling(found)) for stack in found[:3])
-            raise ConfigError(f"{self.place}: {len(found)} stacks are meant, say which: {few}")
+            few = "; ".join(label(stack, distinguishing_keys(found)) for stack in found[:3])
+            raise ConfigError(f"{self.place}: matches {len(found)} stacks, select one of them: {few}")
         return found[0] if found else None
 
     def by_seed(self, stacks: Sequence[StackRuns]) -> dict[int, Measurement]:
-        """Return the rows of the number, by seed; empty where it was not measured."""
+        """Return the measurements of the number, by seed; none if it was not taken."""
         stack = self.stack(stacks)
         return stack.by_seed(self.measure, **self.where) if stack else {}
 
 
-def _field(key: str, word: Any) -> Place:
+def unknown_names(selections: Iterable[Selection], stacks: Sequence[StackRuns]) -> list[str]:
+    """Return a message, with the near miss, for each choice, measure, slice and bucket that these runs do not have.
+
+    While no run has finished, only choices are checked.
+    """
+    selections = list(selections)
+    choices = dict.fromkeys(name for selection in selections for name in selection.choices)
+    messages = [f"In these runs {no_choice(name, stacks)}" for name in choices if not keys_called(name, stacks)]
+    measures = measures_of(stacks)
+    if not measures:
+        return messages
+    buckets: dict[str, dict[str, None]] = {}
+    for stack in stacks:
+        for name, found in stack.slices.items():
+            buckets.setdefault(name, {}).update(dict.fromkeys(found.buckets))
+    for selection in selections:
+        slice, bucket = (str(selection.where.get(key, "")) for key in ("slice", "bucket"))
+        messages += _unknown("measure", selection.measure, measures)
+        messages += _unknown("slice", slice, buckets) if slice else []
+        messages += _unknown(f"bucket of `{slice}`", bucket, buckets[slice]) if slice in buckets else []
+    return list(dict.fromkeys(messages))
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> list[str]:
+    known = list(known)
+    return [] if name in known else [f"In these runs no {kind} is called `{name}`; {near_miss(name, known)}"]
+
+
+def _field(key: str, word: Any) -> Filter:
     return int(word) if key == "block" and word is not None else "" if word is None else str(word)

@@ -1,4 +1,4 @@
-"""What a sweep's file says to its report: the table's shape, a paper's figures, the claims."""
+"""The report's part of a sweep's file: the shape of the table, a paper's figures, the claims."""
 
 from dataclasses import dataclass
 from itertools import pairwise, product
@@ -13,14 +13,14 @@ from hybridlab.report.sweeps.selection import Selection
 
 GRADES = {"A": "primary source", "B": "transcriptions that agree", "C": "one third-party transcription"}
 RELATIONS = {"<": -1, ">": 1, "within": 0}
-_TABLE = ("title", "note", "reading", "rows", "columns")  # its other keys select numbers, for every cell
+_TABLE = ("title", "note", "discussion", "rows", "columns")  # any other key selects the number of every cell
 _CLAIM = ("left", "relation", "right", "margin", "chain")
 _PUBLISHED = ("paper", "source", "grade", "csv", "figures")
 
 
 @dataclass(frozen=True)
 class Published:
-    """Figures of one source."""
+    """The figures of one source."""
 
     paper: str
     source: str
@@ -31,12 +31,12 @@ class Published:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep's table: which number stands in which cell, what a paper has there, and what is claimed of it."""
+    """A sweep's table: the number of each cell, a paper's figure for it, and the claims."""
 
     name: str
     title: str
     note: str  # how it differs from the paper
-    reading: str  # what its authors make of the numbers
+    discussion: str  # of the measured numbers, by the sweep's authors
     tuned: tuple[str, ...]
     cells: dict[Cell, Selection]
     published: tuple[Published, ...]
@@ -59,50 +59,50 @@ def read_sweep(name: str) -> Sweep:
         raise ConfigError(f"`--sweep {name}`: no such sweep; {near_miss(name, files)}")
     sweep = parse(files[name])
     if sweep is None:
-        raise ConfigError(
-            f"sweeps/{name}.yaml: no `table`, so nothing to show; `hybridlab report runs/{name}` compares its runs"
-        )
+        raise ConfigError(f"sweeps/{name}.yaml: no `table` to show; `hybridlab report runs/{name}` compares its runs")
     return sweep
 
 
 def declares_table(name: str) -> bool:
-    """Say whether there is a sweep of this name, with a table."""
+    """Return whether a sweep of this name exists and has a table."""
     files = sweep_files()
     return name in files and parse(files[name]) is not None
 
 
 def parse(file: Path) -> Sweep | None:
-    """Read a sweep's file, or return None if it declares no table; what means nothing is refused with the near miss."""
+    """Read a sweep's file, or return None if it declares no table; an unknown name is refused with the near miss."""
     words = _words(file)
     place = f"sweeps/{file.name}"
     if "table" not in words:
         return None
     table = _mapping(words["table"], f"{place}: `table`")
+    if "reading" in table:
+        raise ConfigError(f"{place}: `table.reading`: renamed, write `table.discussion`")
     common = {key: word for key, word in table.items() if key not in _TABLE}
     rows = {str(key): _mapping(word, f"{place}: `table.rows.{key}`") for key, word in table.get("rows", {}).items()}
     columns = {
         str(key): _mapping(word, f"{place}: `table.columns.{key}`") for key, word in table.get("columns", {}).items()
     }
     if not rows:
-        raise ConfigError(f"{place}: `table.rows`: at least one row is needed")
+        raise ConfigError(f"{place}: `table.rows`: must have at least one row")
     grid = _Grid(place, common, rows, columns or {"": {}})
     return Sweep(
         name=file.stem,
         title=str(table.get("title", file.stem)),
         note=str(table.get("note", "")),
-        reading=str(table.get("reading", "")),
+        discussion=str(table.get("discussion", "")),
         tuned=tuple(words.get("tuned", TUNED)),
         cells={
             (row, column): grid.number({"row": row, "column": column}, f"{place}: `{row}`")
             for row, column in grid.cells
         },
         published=tuple(grid.published(source) for source in words.get("published", [])),
-        claims=tuple(grid.claim(str(claim), said) for claim, said in words.get("claims", {}).items()),
+        claims=tuple(grid.claim(str(claim), given) for claim, given in words.get("claims", {}).items()),
     )
 
 
 def _words(file: Path) -> dict[str, Any]:
-    """Return the report's keys of a file, over those of the sweeps that its `defaults` build on, as Hydra does the others."""
+    """Return the report's keys of a file, merged over those of the sweeps in its `defaults`, as Hydra merges the others."""
     from omegaconf import OmegaConf
 
     loaded: Any = OmegaConf.load(file)
@@ -114,7 +114,7 @@ def _words(file: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Grid:
-    """The rows and columns by name, to which figures and claims refer."""
+    """The rows and columns by name; figures and claims refer to these."""
 
     place: str
     common: dict[str, Any]
@@ -126,7 +126,7 @@ class _Grid:
         return [(row, column) for row in self.rows for column in self.columns]
 
     def number(self, words: dict[str, Any], place: str) -> Selection:
-        """Return the number meant by a row, a column (the first unless another is named) and any further words."""
+        """Return the number that a row, a column (by default the first) and any further fields select."""
         row, column = words.get("row"), words.get("column", next(iter(self.columns)))
         self.known(row, self.rows, "row", place)
         self.known(column, self.columns, "column", place)
@@ -137,30 +137,30 @@ class _Grid:
         if str(name) not in allowed:
             raise ConfigError(f"{place}: no {what} is called `{name}`; {near_miss(str(name), allowed)}")
 
-    def published(self, said: Any) -> Published:
+    def published(self, given: Any) -> Published:
         place = f"{self.place}: `published`"
-        said = _mapping(said, place)
-        _only(said, _PUBLISHED, place)
-        self.known(said.get("grade"), GRADES, "grade", place)
+        given = _mapping(given, place)
+        _only(given, _PUBLISHED, place)
+        self.known(given.get("grade"), GRADES, "grade", place)
         figures: dict[Cell, float] = {}
-        for row, found in said.get("figures", {}).items():
+        for row, found in given.get("figures", {}).items():
             self.known(row, self.rows, "row", place)
             by_column = found if isinstance(found, dict) else {next(iter(self.columns)): found}
             for column, figure in by_column.items():
                 self.known(column, self.columns, "column", place)
                 figures[str(row), str(column)] = float(figure)
-        paper, source, csv = (str(said.get(key, "")) for key in ("paper", "source", "csv"))
-        return Published(paper, source, said["grade"], csv, figures)
+        paper, source, csv = (str(given.get(key, "")) for key in ("paper", "source", "csv"))
+        return Published(paper, source, given["grade"], csv, figures)
 
-    def claim(self, words: str, said: Any) -> Claim:
+    def claim(self, words: str, given: Any) -> Claim:
         place = f"{self.place}: claim `{words}`"
-        said = _mapping(said, place)
-        _only(said, _CLAIM, place)
-        relation, margin = said.get("relation", ""), float(said.get("margin", 0))
+        given = _mapping(given, place)
+        _only(given, _CLAIM, place)
+        relation, margin = given.get("relation", ""), float(given.get("margin", 0))
         self.known(relation, RELATIONS, "relation", place)
-        sides = said["chain"] if "chain" in said else [said.get("left"), said.get("right")]
-        if len(sides) < 2 or None in sides or ("chain" in said and ("left" in said or "right" in said)):
-            raise ConfigError(f"{place}: a `left` and a `right` side are needed, or a `chain` of sides")
+        sides = given["chain"] if "chain" in given else [given.get("left"), given.get("right")]
+        if len(sides) < 2 or None in sides or ("chain" in given and ("left" in given or "right" in given)):
+            raise ConfigError(f"{place}: give a `left` and a `right` side, or a `chain` of sides")
         inequalities = []
         for left, right in (pair for two in pairwise(sides) for pair in product(*map(_each, two))):
             form = self.difference(left, right, place)
@@ -178,11 +178,11 @@ class _Grid:
             else:
                 terms += self.terms(side, sign, place)
         if not terms:
-            raise ConfigError(f"{place}: both sides are numbers; one must be measured")
+            raise ConfigError(f"{place}: both sides are constants; one must be measured")
         return Form(f"{_in_words(left)} − {_in_words(right)}", constant, tuple(terms))
 
     def terms(self, side: Any, sign: float, place: str) -> list[Term]:
-        """Return a side as terms: a row's name, or a mapping with `row` and, if wanted, `column`, `minus`, `times`, fields."""
+        """Return a side as terms: a row's name, or a mapping with `row` and optionally `column`, `minus`, `times`, fields."""
         side = dict(side) if isinstance(side, dict) else {"row": side}
         minus, times = side.pop("minus", None), side.pop("times", 1)
         in_total = times == "tokens"
@@ -197,14 +197,14 @@ class _Grid:
 
 
 def _each(side: Any) -> list[Any]:
-    """Return a side for each row that it names: of several rows, a claim is made of each."""
+    """Return a side per row that it names: a claim about several rows is made of each of them."""
     named = side if isinstance(side, dict) else {"row": side}
     rows = named.get("row")
     return [{**named, "row": row} for row in rows] if isinstance(rows, list) else [side]
 
 
 def _in_words(side: Any) -> str:
-    """Return a side of an inequality in words, e.g. `hyena - full (recall)`."""
+    """Return a side of an inequality as text, e.g. `hyena - full (recall)`."""
     if not isinstance(side, dict):
         return str(side)
     minus, times = side.get("minus"), side.get("times")
@@ -216,7 +216,7 @@ def _in_words(side: Any) -> str:
 
 def _mapping(words: Any, place: str) -> dict[str, Any]:
     if not isinstance(words, dict):
-        raise ConfigError(f"{place}: `{words}`: a mapping is needed")
+        raise ConfigError(f"{place}: `{words}`: must be a mapping")
     return words
 
 

@@ -1,39 +1,37 @@
-"""A sweep's table beside a paper's: paper, measured, interval, n, and whether each claim holds."""
+"""A sweep's table beside a paper's figures: measured number, interval and n; and whether each claim holds."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hybridlab.config import sweep_files
 from hybridlab.records.archive import SUFFIX, pack
 from hybridlab.records.found import read_found
 from hybridlab.records.record import RunRecord
-from hybridlab.report.content import Picture, Report, Section, Table
-from hybridlab.report.runs.choices import keys_called, no_choice, telling
+from hybridlab.report.content import Picture, PlottedRow, Report, Section, Table, TableFigure
+from hybridlab.report.runs.choices import distinguishing_keys
 from hybridlab.report.runs.format import NOT_MEASURED, p_value, setting, with_interval
 from hybridlab.report.runs.stack_runs import StackRuns, by_stack
 from hybridlab.report.runs.statistics import Estimate
-from hybridlab.report.sections.several_stacks import group_tables, unfinished_section
-from hybridlab.report.sections.trials import tuning_section
+from hybridlab.report.sections.by_group import group_tables
+from hybridlab.report.sections.tuning import tuning_section
+from hybridlab.report.sections.unfinished import unfinished_section
 from hybridlab.report.sections.warnings import warnings
 from hybridlab.report.sweeps.claims import Decision, decide
+from hybridlab.report.sweeps.selection import unknown_names
 from hybridlab.report.sweeps.spec import GRADES, Published, Sweep, read_sweep
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-MARK = "†"  # of a figure that may be a typing error of who copied it
+MARK = "†"  # of a figure that rests on a single transcription
 
 
 def reference(name: str) -> Path:
-    """Return the archive of a sweep's reference records, which stands beside its file."""
+    """Return the path of a sweep's reference records, an archive beside its file."""
     return sweep_files()[name].with_name(f"{name}{SUFFIX}")
 
 
 def runs_of(name: str, runs: str | Path | None = None) -> Path:
-    """Return where a sweep's runs lie: as given, else its reference records, else runs/<name>."""
+    """Return the path of a sweep's runs: as given, else its reference records, else runs/<name>."""
     known = reference(read_sweep(name).name)
     return Path(runs) if runs else known if known.is_file() else Path("runs") / name
 
@@ -44,7 +42,7 @@ def sweep_report(name: str, runs: str | Path | None = None) -> Report:
 
 
 def keep_reference(name: str, runs: str | Path) -> Path:
-    """Pack runs into the sweep's archive of reference records, without the folder that they were made in."""
+    """Pack runs into the sweep's archive of reference records, without the name of the folder in which they ran."""
     records = [replace(record, config=record.config | {"runs": "runs"}) for record in read_found(runs)]
     return pack(records, reference(name))
 
@@ -54,18 +52,19 @@ def of_sweep(sweep: Sweep, records: Sequence[RunRecord]) -> Report:
     stacks = by_stack(records, sweep.tuned)
     rows = _rows(sweep, stacks)
     unused = len(stacks) - len(rows)
-    names = dict.fromkeys(name for selection in sweep.cells.values() for name in selection.choices)
-    beside = [f"In these runs {no_choice(name, stacks)}" for name in names if not keys_called(name, stacks)]
-    beside += [f"Stacks that stand in no row of the table: {unused}."] if unused else []
-    picture = Picture("table", "What was measured, with 95 % intervals, and the paper's figures.")
+    terms = (term.number for claim in sweep.claims for each in claim.inequalities for term in each.form.terms)
+    beside = unknown_names(chain(sweep.cells.values(), terms), stacks)
+    beside += [f"Stacks that are in no row of the table: {unused}."] if unused else []
+    picture = Picture("table", "Measured numbers with 95 % intervals, and the paper's figures.")
     sections = [Section(title="Table", tables=(cells_table(sweep, stacks),), pictures=(picture,))]
     if sweep.claims:
         sections.append(Section(title="Claims", tables=(claims_table(sweep, decide(sweep.claims, stacks)),)))
-    if sweep.reading:
-        sections.append(Section(title="Reading", text=(sweep.reading,)))
-    if by_group := group_tables(rows, telling(rows)):
+    if sweep.discussion:
+        sections.append(Section(title="Discussion", text=(sweep.discussion,)))
+    keys = distinguishing_keys(rows)
+    if by_group := group_tables(rows, keys):
         sections.append(Section(title="By layer group", tables=tuple(by_group), detail=True))
-    sections += [*tuning_section(rows, telling(rows)), *unfinished_section(stacks)]
+    sections += [*tuning_section(rows, keys), *unfinished_section(stacks)]
     return Report(
         title=f"{sweep.name}: {sweep.title}",
         subtitle=made_on(records),
@@ -74,7 +73,7 @@ def of_sweep(sweep: Sweep, records: Sequence[RunRecord]) -> Report:
         headline=(),
         sections=tuple(sections),
         layers=(),
-        figures=partial(_figures, sweep, stacks),
+        figures=_figure(sweep, stacks),
     )
 
 
@@ -102,7 +101,7 @@ def cells_table(sweep: Sweep, stacks: Sequence[StackRuns]) -> Table:
 
 
 def claims_table(sweep: Sweep, decisions: Sequence[Decision]) -> Table:
-    """Return a row for each claim: its weakest inequality in the paper's figures and as measured, and whether it holds."""
+    """Return a row for each claim: its weakest inequality, in the paper and as measured, and whether the claim holds."""
     rows = []
     for decision in decisions:
         form = decision.weakest.form
@@ -124,12 +123,12 @@ def claims_table(sweep: Sweep, decisions: Sequence[Decision]) -> Table:
         bodies=(tuple(rows),),
         note=f"One-sided paired t tests over seeds; Holm's correction for the m = {len(rows)} claims of this table, 5 % for all "
         "together. A claim of several inequalities holds if each does. Undecided: neither the claim nor its opposite is "
-        "shown. The paper's figures decide nothing.",
+        "shown. The paper's figures do not enter the tests.",
     )
 
 
 def _rows(sweep: Sweep, stacks: Sequence[StackRuns]) -> list[StackRuns]:
-    """Return the stacks that stand in the table under their rows' names, with the column's where a row has several stacks."""
+    """Return the stacks of the table under their rows' names, and the column's name if a row has several stacks."""
     cells = {cell: selection.stack(stacks) for cell, selection in sweep.cells.items()}
     found = []
     for stack in stacks:
@@ -143,19 +142,16 @@ def _rows(sweep: Sweep, stacks: Sequence[StackRuns]) -> list[StackRuns]:
     return found
 
 
-def _figures(sweep: Sweep, stacks: Sequence[StackRuns]) -> "dict[str, Figure]":
-    from hybridlab.report.figures.comparison_figures import TableRow
-    from hybridlab.report.figures.select import of_table
-
+def _figure(sweep: Sweep, stacks: Sequence[StackRuns]) -> TableFigure:
+    """Return the rows to plot, a panel per column; labels have no unit, as a paper's may differ."""
     several = _has_columns(sweep)
-    panels: dict[str, list[TableRow]] = {}
+    panels: dict[str, list[PlottedRow]] = {}
     for (row, column), selection in sweep.cells.items():
         stack = selection.stack(stacks)
         found = stack.find(selection.measure, **selection.where) if stack else None
         title = _titled(column, selection.measure) if several else selection.measure
-        # Without a unit: a paper's may be another.
-        panels.setdefault(title, []).append(TableRow(row, sweep.figure((row, column)), found))
-    return {"table": of_table(panels)}
+        panels.setdefault(title, []).append(PlottedRow(row, sweep.figure((row, column)), found))
+    return TableFigure({title: tuple(rows) for title, rows in panels.items()})
 
 
 def _has_columns(sweep: Sweep) -> bool:
@@ -163,12 +159,12 @@ def _has_columns(sweep: Sweep) -> bool:
 
 
 def _titled(column: str, measure: str) -> str:
-    """Return a column's name with its measure, unless the one has the other."""
+    """Return a column's name, preceded by its measure unless the name contains it."""
     return column if measure in column.lower() else f"{measure}, {column}"
 
 
 def _listed(measures: Iterable[str]) -> str:
-    """Return e.g. `nll, the knockout and the reach`."""
+    """Return an enumeration, e.g. `nll, the knockout and the reach`."""
     *others, last = measures
     return f"{', the '.join(others)} and the {last}" if others else last
 
@@ -192,7 +188,7 @@ def paper_figure(figure: float | None, sources: Sequence[Published | None]) -> s
 
 
 def made_on(records: Sequence[RunRecord]) -> str:
-    """Say how many runs there are, over how many seeds, and on what they ran."""
+    """Return the number of runs and seeds, and the machines."""
     machines = dict.fromkeys(str(record.hardware.get("gpu", "CPU")) for record in records)
     seeds = {record.seed for record in records}
     return f"{len(records)} runs, {len(seeds)} seeds, on {' and '.join(machines)}"

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from hybridlab.report.figures.comparison_figures import TableRow
+from hybridlab.report.content import PlottedRow
 from hybridlab.report.figures.select import figures, of_stacks, of_table
 from hybridlab.report.figures.style import COLOURS, GRID, INK, inline_svg
 from hybridlab.report.runs.stack_runs import by_stack
 from hybridlab.report.runs.statistics import Estimate
-from tests.report.examples import BUCKETS, asked_everything, example
+from tests.report.examples import BUCKETS, example, fully_evaluated
 
 
 def test_a_run_has_three_figures_with_units():
@@ -30,8 +30,8 @@ def test_lines_are_the_measured_numbers():
     intact = [by_name[f"test/nll/position/{bucket}"].value for bucket in BUCKETS]
     added = [by_name[f"test/knockout/group/deep/mixer/position/{bucket}"].value for bucket in BUCKETS]
     assert list(lines["intact"].get_ydata()) == intact
-    assert list(lines["deep silent"].get_ydata()) == pytest.approx([a + b for a, b in zip(intact, added, strict=True)])
-    assert set(lines) == {"intact", "early silent", "middle silent", "deep silent"}
+    assert list(lines["deep ablated"].get_ydata()) == pytest.approx([a + b for a, b in zip(intact, added, strict=True)])
+    assert set(lines) == {"intact", "early ablated", "middle ablated", "deep ablated"}
 
 
 def of_reach(record, **fields):
@@ -42,14 +42,14 @@ def of_reach(record, **fields):
 
 
 def test_reach_is_drawn_by_kind_of_mixer_where_no_declared_group_was_asked():
-    record = of_reach(asked_everything(example()), grouping="mixer", group="full")
+    record = of_reach(fully_evaluated(example()), grouping="mixer", group="full")
     full, _zero = figures(record)["reach"].axes[0].lines
     measured = [row.value for row in record.measurements if row.measure == "reach"]
     assert (full.get_label(), list(full.get_ydata())) == ("full", measured)
 
 
 def test_no_reach_is_drawn_of_single_layers_alone():
-    assert "reach" not in figures(of_reach(asked_everything(example()), grouping="layer", group="0"))
+    assert "reach" not in figures(of_reach(fully_evaluated(example()), grouping="layer", group="0"))
 
 
 def test_bars_are_the_measured_knockouts():
@@ -59,8 +59,8 @@ def test_bars_are_the_measured_knockouts():
     assert [bar.get_height() for bar in bars] == [row.value for row in rows]
 
 
-def test_a_run_asked_everything_has_a_figure_for_each_answer():
-    record = asked_everything(example())
+def test_a_full_evaluation_has_a_figure_for_each_measure():
+    record = fully_evaluated(example())
     by_name = {row.name: row.value for row in record.measurements if row.step is None}
     drawn = figures(record)
     assert list(drawn) == [
@@ -133,5 +133,5 @@ def test_pyplot_and_its_global_state_stay_out():
 
 def test_panels_of_a_table_stand_two_and_two_and_none_is_empty():
     measured = Estimate(0.5)
-    figure = of_table({name: [TableRow("full", None, measured)] for name in ("a", "b", "c")})
+    figure = of_table({name: [PlottedRow("full", None, measured)] for name in ("a", "b", "c")})
     assert [axes.get_xlabel() for axes in figure.axes] == ["a", "b", "c"]

@@ -1,7 +1,7 @@
 import pytest
 
 from hybridlab.errors import ConfigError
-from hybridlab.report.runs.choices import choose_base, label, short_names, telling
+from hybridlab.report.runs.choices import choose_base, distinguishing_keys, label, short_names
 from hybridlab.report.runs.stack_runs import by_stack
 from tests.records.examples import small_record
 from tests.report.examples import example
@@ -20,9 +20,9 @@ def test_runs_of_one_stack_are_put_together():
 
 def test_only_what_tells_stacks_apart_is_named():
     stacks = by_stack([example(), example(early="full"), example(deep="full")])
-    assert telling(stacks) == [EARLY, DEEP]
-    assert label(stacks[1], telling(stacks)) == "early = full, deep = sliding"
-    assert telling(stacks[:1]) == []
+    assert distinguishing_keys(stacks) == [EARLY, DEEP]
+    assert label(stacks[1], distinguishing_keys(stacks)) == "early = full, deep = sliding"
+    assert distinguishing_keys(stacks[:1]) == []
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_only_what_tells_stacks_apart_is_named():
     ],
 )
 def test_what_comes_with_another_choice_is_not_named(choices, named):
-    assert telling(stacks_of(*choices)) == named
+    assert distinguishing_keys(stacks_of(*choices)) == named
 
 
 def test_headings_are_short_and_different():
@@ -61,7 +61,7 @@ def test_the_base_is_the_first_made_stack_with_finished_runs():
 @pytest.mark.parametrize(
     ("base", "message"),
     [
-        ("early", "`base=early`: a choice and its value are needed, e.g. early=full"),
+        ("early", "`base=early`: each term must be a choice and its value, e.g. early=full"),
         ("erly=full", "`base=erly=full`: no choice is called `erly`; did you mean `early`?"),
         ("early=ful", "`base=early=ful`: no run has `early=ful`; did you mean `full`?"),
         ("early=full,deep=full", "`base=early=full,deep=full`: each term matches runs, but no run matches all of them"),

@@ -1,12 +1,14 @@
 import pytest
 
 from hybridlab.records.measurement import Measurement
-from hybridlab.report.runs.headline import ACCURACY, NLL
+from hybridlab.report.runs.headline import headline_by
 from hybridlab.report.runs.stack_runs import by_stack
 from hybridlab.report.runs.statistics import Estimate
 from hybridlab.report.runs.swaps import swap_row, swaps, verdict
 from tests.records.examples import small_record
+from tests.report.descriptions import MEASURES
 
+ACCURACY, NLL = (headline_by(name, MEASURES) for name in ("accuracy", "nll"))
 BASE = {"stack.groups.early.mixer": "full", "stack.groups.deep.mixer": "sliding", "stack.width": 128}
 
 

@@ -3,13 +3,13 @@ import pytest
 from hybridlab.report import build
 from hybridlab.report.runs.stack_runs import by_stack
 from hybridlab.report.sections.warnings import warnings
-from tests.report.examples import row, run
+from tests.report.examples import measurement, run
 
 MIXER, RATE = "stack.groups.early.mixer", "optimizer.lr"
 
 
 def tried(mixer, rate, seed, test, validation, status="finished"):
-    return run({MIXER: mixer, RATE: rate}, seed, [row("nll", test)], validation, status)
+    return run({MIXER: mixer, RATE: rate}, seed, [measurement("nll", test)], validation, status)
 
 
 def grid(mixer="full"):
@@ -38,7 +38,7 @@ def test_a_choice_on_the_edge_of_its_grid_is_warned_of():
     stacks = by_stack([*grid()[:2], tried("full", 0.0003, 0, 1.9, 1.9), *grid("linear")])
     assert stacks[0].tuning.at_the_edge == {RATE: 0.001}
     assert warnings(stacks)[0] == (
-        "The chosen value lies on the edge of its grid, and a better one may lie beyond: early = full (lr 0.001)."
+        "The chosen value is the smallest or largest tried, and a better one may lie beyond: early = full (lr 0.001)."
     )
 
 
@@ -47,13 +47,14 @@ def test_a_row_that_was_not_tuned_is_warned_of():
     assert [stack.choices for stack in stacks] == [{MIXER: "full"}, {MIXER: "linear"}]
     assert stacks[1].tuning.values == {RATE: 0.003}
     assert any(
-        line.startswith("Not every stack was tuned: one setting only of early = linear") for line in warnings(stacks)
+        line.startswith("Not every stack was tuned: only one setting was tried of early = linear")
+        for line in warnings(stacks)
     )
 
 
 def test_without_a_search_or_without_validation_a_rate_is_a_choice_like_others():
     assert len(by_stack([tried("full", 0.001, 0, 1.0, 1.0), tried("linear", 0.003, 0, 1.0, 1.0)])) == 2
-    blind = by_stack([run({MIXER: "full", RATE: rate}, 0, [row("nll", 1.0)]) for rate in (0.001, 0.003)])
+    blind = by_stack([run({MIXER: "full", RATE: rate}, 0, [measurement("nll", 1.0)]) for rate in (0.001, 0.003)])
     assert [stack.choices[RATE] for stack in blind] == [0.001, 0.003]
     assert len(by_stack(grid(), tuned=())) == 3
 
@@ -67,7 +68,8 @@ def test_a_stack_that_diverged_at_every_rate_is_still_one_row():
 
 def test_other_choices_can_be_tuned():
     records = [
-        run({MIXER: "full", "optimizer.decay": decay}, 0, [row("nll", decay)], 1 - decay) for decay in (0.0, 0.1, 0.3)
+        run({MIXER: "full", "optimizer.decay": decay}, 0, [measurement("nll", decay)], 1 - decay)
+        for decay in (0.0, 0.1, 0.3)
     ]
     (stack,) = by_stack(records, tuned=["optimizer.decay"])
     assert stack.tuning.values == {"optimizer.decay": 0.3}

@@ -3,8 +3,8 @@ import math
 import pytest
 
 from hybridlab.report.runs.stack_runs import by_stack
-from hybridlab.report.sections.gap import gap_section, gap_share
-from tests.report.examples import row, run
+from hybridlab.report.sections.recall_gap import gap_section, gap_share
+from tests.report.examples import measurement, run
 
 MIXER = "stack.groups.early.mixer"
 
@@ -14,14 +14,14 @@ def split(mixer, seed, recall, other, num_recall=64, num_other=936):
     total = num_recall + num_other
     whole = (recall * num_recall + other * num_other) / total
     rows = [
-        row("nll", whole, tokens=total),
-        row("nll", recall, tokens=num_recall, slice="recall", bucket="recall"),
-        row("nll", other, tokens=num_other, slice="recall", bucket="other tokens"),
+        measurement("nll", whole, tokens=total),
+        measurement("nll", recall, tokens=num_recall, slice="recall", bucket="recall"),
+        measurement("nll", other, tokens=num_other, slice="recall", bucket="other tokens"),
     ]
     return run(
         {MIXER: mixer},
         seed,
-        [*rows, *(row("perplexity", math.exp(r.value), slice=r.slice, bucket=r.bucket) for r in rows)],
+        [*rows, *(measurement("perplexity", math.exp(r.value), slice=r.slice, bucket=r.bucket) for r in rows)],
     )
 
 
@@ -34,7 +34,7 @@ def test_the_share_of_a_gap_by_hand():
 
 
 def test_the_published_table_follows_from_its_own_perplexities():
-    """Zoology's Table 1, 360M: the shares printed there, within the rounding of the perplexities."""
+    """The shares of Zoology's Table 1, 360M, within the rounding of its perplexities."""
     rate = 0.064
     attention = split("attention", 0, math.log(1.98), math.log(10.62), 1000 * rate, 1000 * (1 - rate))
     for mixer, recall, other, printed in (("H3", 4.81, 11.0, 65.8), ("long_conv", 13.27, 13.12, 40.5)):
@@ -63,4 +63,4 @@ def test_the_table_shows_perplexities_and_shares():
     assert "6.4 % of all" in table.caption
     assert table.bodies[0][0] == ("full", "10.86", "2.014", "12.18", "–")
     assert table.bodies[0][1][-1] == "77.37"
-    assert gap_section(by_stack([run({}, 0, [row("nll", 1.0)])]), base) == []
+    assert gap_section(by_stack([run({}, 0, [measurement("nll", 1.0)])]), base) == []

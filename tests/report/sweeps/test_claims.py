@@ -6,7 +6,7 @@ from hybridlab.errors import ConfigError
 from hybridlab.report.runs.stack_runs import by_stack
 from hybridlab.report.sweeps.claims import FAILS, HOLDS, UNDECIDED, decide
 from hybridlab.report.sweeps.spec import parse
-from tests.report.examples import row, run
+from tests.report.examples import measurement, run
 
 FILE = Path(__file__).with_name("mqar_window.yaml")
 DEEP, WINDOW = "stack.groups.deep.mixer", "stack.groups.deep.settings.sliding.window"
@@ -19,7 +19,7 @@ def runs(name, accuracy, seeds=3, **fields):
         run(
             {**choices, "task.length": 64},
             seed,
-            [row("accuracy", accuracy + NOISE[seed] * (1 + len(name) % 3), **fields)],
+            [measurement("accuracy", accuracy + NOISE[seed] * (1 + len(name) % 3), **fields)],
         )
         for seed in range(seeds)
     ]
@@ -98,12 +98,12 @@ def test_many_claims_are_corrected_together():
 
 
 def test_the_seeds_are_paired():
-    """What the seeds share cancels: the accuracies vary by a tenth, their difference by a thousandth."""
+    """What a seed has in common cancels: accuracies vary by a tenth, differences by a thousandth."""
     pairs = zip((0.3, 0.4, 0.5), (0.311, 0.412, 0.513), strict=True)
     records = []
     for seed, (small, large) in enumerate(pairs):
-        records += [run({DEEP: "sliding", WINDOW: 8}, seed, [row("accuracy", small)])]
-        records += [run({DEEP: "sliding", WINDOW: 16}, seed, [row("accuracy", large)])]
+        records += [run({DEEP: "sliding", WINDOW: 8}, seed, [measurement("accuracy", small)])]
+        records += [run({DEEP: "sliding", WINDOW: 16}, seed, [measurement("accuracy", large)])]
     sweep = parse(FILE)
     (inequality, *_) = sweep.claims[0].inequalities
     values = inequality.form.by_seed(by_stack(records))
@@ -120,14 +120,16 @@ def parsed(tmp_path, old, new):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("measure: accuracy", "measure: acuracy", "`measure=acuracy`: no such measure; did you mean `accuracy`?"),
+        ("deep: full}", "deep: full, grouping: grup}", "`grouping=grup`: no such grouping; did you mean `group`?"),
+        ("measure: accuracy", "reading: None.", "`table.reading`: renamed, write `table.discussion`"),
+        ("  measure: accuracy\n", "", "`window 8`: `measure` is missing, here and in `table`"),
         ("right: window 16,", "right: window 61,", "no row is called `window 61`; did you mean `window 16`?"),
         ('relation: ">", right: 0.99', 'relation: ">=", right: 0.99', "no relation is called `>=`; did you mean `>`?"),
         ("margin: 0.1", "margn: 0.1", "no such key `margn`; did you mean `margin`?"),
         ("grade: A", "grade: D", "no grade is called `D`; allowed: A, B, C"),
         ("window 8: 0.081", "window 9: 0.081", "no row is called `window 9`"),
-        ("left: full, relation", "left: 0.5, relation", "both sides are numbers; one must be measured"),
-        ("left: full, ", "", "a `left` and a `right` side are needed, or a `chain` of sides"),
+        ("left: full, relation", "left: 0.5, relation", "both sides are constants; one must be measured"),
+        ("left: full, ", "", "give a `left` and a `right` side, or a `chain` of sides"),
     ],
 )
 def test_what_means_nothing_is_refused(tmp_path, old, new, message):
@@ -140,7 +142,7 @@ def test_what_means_nothing_is_refused(tmp_path, old, new, message):
 def test_a_row_that_means_two_stacks_is_refused(tmp_path):
     sweep = parsed(tmp_path, "window 8: {deep: sliding, window: 8}", "window 8: {deep: sliding}")
     with pytest.raises(
-        ConfigError, match=r"3 stacks are meant, say which: deep window = 8; deep window = 16; deep window = 32"
+        ConfigError, match=r"matches 3 stacks, select one of them: deep window = 8; deep window = 16; deep window = 32"
     ):
         decide(sweep.claims, stacks(PAPER))
 
@@ -154,7 +156,9 @@ def test_numbers_of_slices_and_totals_can_be_compared(tmp_path):
         assert runs(name, accuracy)
     whole = {name: runs(name, accuracy, seeds=1)[0] for name, accuracy in PAPER.items()}
     for name, record in whole.items():
-        record.measurements.append(row("accuracy", PAPER[name] / 2, slice="recall", bucket="recall", tokens=100))
+        record.measurements.append(
+            measurement("accuracy", PAPER[name] / 2, slice="recall", bucket="recall", tokens=100)
+        )
     value = form.by_seed(by_stack(whole.values()))[0]
     assert value == pytest.approx(100 * (0.999 - 0.1) / 2 - 0.5 * 0.999)
     assert form.published(sweep.figure) is None

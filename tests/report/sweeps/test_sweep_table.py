@@ -5,18 +5,19 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from tests.report.sweeps.test_claims import FILE, PAPER, runs
 
 from hybridlab.errors import ConfigError
 from hybridlab.records import store
 from hybridlab.records.archive import read_archive
 from hybridlab.records.found import STOPPED
-from hybridlab.report import print_and_write, print_sweep
+from hybridlab.report import as_markdown, print_and_write, print_sweep, show
+from hybridlab.report.figures.select import draw
 from hybridlab.report.sweeps import readme as sweeps_readme
 from hybridlab.report.sweeps import table as sweep_table
 from hybridlab.report.sweeps.spec import parse, read_sweep
 from hybridlab.report.sweeps.table import of_sweep
-from tests.report.examples import row, run
+from tests.report.examples import measurement, run
+from tests.report.sweeps.test_claims import FILE, PAPER, runs
 
 SWEEPS = Path(__file__).parents[3] / "sweeps"
 RECORDS = [record for name, accuracy in PAPER.items() for record in runs(name, accuracy)]
@@ -24,7 +25,7 @@ RECORDS = [record for name, accuracy in PAPER.items() for record in runs(name, a
 
 def terminal(found):
     console = Console(width=100, file=io.StringIO())
-    found.terminal(console)
+    show(found, console)
     return console.file.getvalue()
 
 
@@ -57,7 +58,7 @@ def test_each_claim_has_its_figures_and_its_word():
 
 
 def test_the_figure_has_what_was_measured_and_the_papers_beside_it():
-    axes = of_sweep(parse(FILE), RECORDS).figures()["table"].axes[0]
+    axes = draw(of_sweep(parse(FILE), RECORDS).figures)["table"].axes[0]
     measured, paper = axes.containers[0].lines[0], axes.collections[-1]
     assert list(measured.get_xdata()) == pytest.approx([0.101, 0.2003, 0.5003, 0.9997], abs=1e-3)
     assert [x for x, _ in paper.get_offsets().tolist()] == [0.081, 0.145, 0.31, 1.0]
@@ -66,11 +67,11 @@ def test_the_figure_has_what_was_measured_and_the_papers_beside_it():
 
 def test_what_the_authors_make_of_it_stands_below(tmp_path):
     (tmp_path / "demo.yaml").write_text(
-        FILE.read_text().replace("measure: acc", "reading: As expected.\n  measure: acc")
+        FILE.read_text().replace("measure: acc", "discussion: As expected.\n  measure: acc")
     )
     found = of_sweep(parse(tmp_path / "demo.yaml"), RECORDS)
     assert "As expected." in terminal(found)
-    assert "As expected." in found.markdown()
+    assert "As expected." in as_markdown(found)
 
 
 def test_the_table_fits_the_terminal():
@@ -94,7 +95,10 @@ claims:
         run(
             {"stack.groups.early.mixer": mixer},
             seed,
-            [row("perplexity", whole + seed), row("perplexity", recall + seed, slice="recall", bucket="recall")],
+            [
+                measurement("perplexity", whole + seed),
+                measurement("perplexity", recall + seed, slice="recall", bucket="recall"),
+            ],
         )
         for mixer, (whole, recall) in stacks.items()
         for seed in (0, 1)
@@ -108,7 +112,9 @@ claims:
     ]
     (claim,) = found.sections[1].tables[0].bodies[0]
     assert claim[1:4] == ("hyena (recall) − hyena (overall)", "−6.6†", "−7.0000")
-    panels = found.figures()["table"].axes  # and no scale for the one figure of the paper, which compares with nothing
+    panels = draw(found.figures)[
+        "table"
+    ].axes  # and no scale for the one figure of the paper, which compares with nothing
     assert [axes.get_xlabel() for axes in panels] == ["perplexity, overall", "perplexity, recall"]
     assert [label.get_text() for label in panels[0].get_yticklabels()] == ["attention", "hyena"]
 
@@ -121,13 +127,14 @@ table:
   columns: {overall: {}, knockout early: {measure: knockout, grouping: group, group: early, part: mixer}}
 published: [{paper: Zoology, grade: A, figures: {attention: {overall: 11.5}, hyena: {overall: 11.6}}}]
 """)
-    knockout = row("knockout", 0.2, grouping="group", group="early", part="mixer")
+    knockout = measurement("knockout", 0.2, grouping="group", group="early", part="mixer")
     records = [
-        run({"stack.groups.early.mixer": "full"}, seed, [row("perplexity", 9 + seed), knockout]) for seed in (0, 1)
+        run({"stack.groups.early.mixer": "full"}, seed, [measurement("perplexity", 9 + seed), knockout])
+        for seed in (0, 1)
     ]
     found = of_sweep(parse(tmp_path / "demo.yaml"), records)
     assert found.sections[0].tables[0].caption.startswith("The perplexity and the knockout of each row")
-    perplexity, added, paper = found.figures()["table"].axes
+    perplexity, added, paper = draw(found.figures)["table"].axes
     words = ["perplexity, overall", "knockout early", "paper"]
     assert [axes.get_xlabel() for axes in (perplexity, added, paper)] == words
     assert list(added.containers[0].lines[0].get_xdata()) == [0.2]
@@ -147,7 +154,7 @@ table:
         run(
             {"stack.groups.early.mixer": mixer, "task.length": length, "optimizer.lr": lr},
             seed=0,
-            rows=[row("accuracy", 0.5)],
+            measurements=[measurement("accuracy", 0.5)],
             validation=lr,
         )
         for mixer, length in stacks
@@ -158,20 +165,45 @@ table:
     assert named == ["attention, short", "attention, long", "hyena, wide"]
 
 
-def test_rows_that_were_not_run_and_runs_that_are_no_row_are_said():
+def test_rows_without_runs_and_runs_without_a_row_are_named():
     records = [record for name in ("window 8", "full") for record in runs(name, PAPER[name])]
     found = of_sweep(parse(FILE), [*records, *runs("window 64", 0.9)])
     (body,) = found.sections[0].tables[0].bodies
     assert body[1] == ("window 16", "0.145", "–", "–", "0")
-    assert "Stacks that stand in no row of the table: 1." in found.warnings
+    assert "Stacks that are in no row of the table: 1." in found.warnings
     assert found.sections[1].tables[0].bodies[0][0][-1] == "undecided"
 
 
-def test_a_choice_that_no_run_has_is_said(tmp_path):
+@pytest.mark.parametrize(
+    ("old", "new", "warning"),
+    [
+        ("window: 8}", "windw: 8}", "no choice is called `windw`; did you mean `window`?"),
+        ("measure: accuracy", "measure: acuracy", "no measure is called `acuracy`; did you mean `accuracy`?"),
+        (
+            "measure: accuracy",
+            "measure: accuracy\n  slice: lenght",
+            "no slice is called `lenght`; did you mean `length`?",
+        ),
+        (
+            "right: 0.99",
+            "right: {row: window 8, slice: length, bucket: 16-32}",
+            "no bucket of `length` is called `16-32`; did you mean `16-31`?",
+        ),
+    ],
+)
+def test_a_name_that_no_record_has_is_a_warning_with_the_near_miss(tmp_path, old, new, warning):
     text = FILE.read_text()
-    (tmp_path / "demo.yaml").write_text(text.replace("window: 8}", "windw: 8}"))
-    found = of_sweep(parse(tmp_path / "demo.yaml"), RECORDS)
-    assert "In these runs no choice is called `windw`; did you mean `window`?" in found.warnings
+    assert old in text
+    (tmp_path / "demo.yaml").write_text(text.replace(old, new))
+    sliced = run({"task.length": 64}, 0, [measurement("accuracy", 0.5, slice="length", bucket="16-31")])
+    found = of_sweep(parse(tmp_path / "demo.yaml"), [*RECORDS, sliced])
+    assert f"In these runs {warning}" in found.warnings
+    assert not any("In these runs" in line for line in of_sweep(parse(FILE), [*RECORDS, sliced]).warnings)
+
+
+def test_while_no_run_has_finished_no_measure_is_unknown():
+    found = of_sweep(parse(FILE), [run({"task.length": 64}, 0, [], status="running")])
+    assert not any("no measure" in line for line in found.warnings)
 
 
 def test_a_grade_c_figure_decides_nothing(tmp_path):

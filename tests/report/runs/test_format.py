@@ -3,14 +3,13 @@ import math
 
 import pytest
 
-from hybridlab.report.runs import format as numbers
-from hybridlab.report.sections import one_stack
+from hybridlab.report.runs import format, layers, stack_runs, titles
 from hybridlab.report.runs.format import count, over, percent, setting, significant, with_interval
 from hybridlab.report.runs.statistics import Estimate
 
 
 def test_the_examples_of_the_docstrings_hold():
-    for module in (numbers, one_stack):
+    for module in (format, layers, stack_runs, titles):
         assert doctest.testmod(module).attempted > 0
         assert doctest.testmod(module).failed == 0
 

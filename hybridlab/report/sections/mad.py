@@ -1,4 +1,4 @@
-"""The MAD scores of the stacks whose runs hold all six tasks."""
+"""The MAD scores of the stacks that ran all six tasks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,25 +6,31 @@ from typing import Any
 from hybridlab.records.json_values import to_text
 from hybridlab.records.record import RunRecord
 from hybridlab.report.content import Section, Table
-from hybridlab.report.runs.choices import label, telling
+from hybridlab.report.runs.choices import distinguishing_keys, label
 from hybridlab.report.runs.mad_score import TASKS, mad_score
 from hybridlab.report.runs.stack_runs import StackRuns
 
+ORDER = 12
 NOTE = (
-    "Score: the mean of the six, each over its settings, of the optimiser setting with the lowest validation NLL, averaged over "
-    "seeds."
+    "Score: the mean over the six tasks of the mean over a task's settings. Each setting has the optimiser setting with "
+    "the lowest validation NLL, averaged over seeds."
 )
 
 
+def comparison(stacks: list[StackRuns], base: StackRuns) -> list[Section]:
+    """Return a row for each stack with a score, the best first."""
+    return mad_section([record for stack in stacks for record in stack.all_records])
+
+
 def mad_section(records: Sequence[RunRecord]) -> list[Section]:
-    """Return a row for each stack with a score, the best first; nothing where no stack has all six."""
+    """Return the section for the stacks of these records, which runs of different tasks share."""
     by_stack: dict[str, list[RunRecord]] = {}
     for record in records:
         by_stack.setdefault(to_text(_stack(record), sort_keys=True), []).append(record)
     stacks = [StackRuns(_stack(runs[0]), tuple(runs)) for runs in by_stack.values()]
     found = [(stack, mad_score(stack.records)) for stack in stacks]
     scores = [(stack, each.by_task, each.score) for stack, each in found if each.score is not None]
-    keys = telling([stack for stack, *_ in scores])
+    keys = distinguishing_keys([stack for stack, *_ in scores])
     ranked = sorted(scores, key=lambda each: each[2], reverse=True)
     rows = tuple(
         (label(stack, keys), _num_runs(stack), *(f"{by_task[task]:.3f}" for task in TASKS), f"{score:.3f}")
@@ -34,7 +40,7 @@ def mad_section(records: Sequence[RunRecord]) -> list[Section]:
         return []
     titles = tuple(task.replace(" ", "\n") for task in TASKS)
     table = Table(
-        caption="MAD: accuracy at six tasks on held-out rows, and the score.",
+        caption="MAD: accuracy on the held-out sequences of six tasks, and the score.",
         text=("Stack", "Runs"),
         numbers=(*titles, "Score"),
         bodies=(rows,),
@@ -48,7 +54,7 @@ def _num_runs(stack: StackRuns) -> str:
 
 
 def _stack(record: RunRecord) -> dict[str, Any]:
-    """Return the choices that make the stack: those of the task and of the optimiser are what the score is over."""
+    """Return the choices that identify the stack: the score is over those of the task and the optimiser."""
     return {
         key: value
         for key, value in record.choices.items()

@@ -1,11 +1,24 @@
-"""What was tried for each stack before its row was chosen."""
+"""The settings that were tried for each stack before its row was chosen."""
 
 from collections import Counter
 
 from hybridlab.report.content import Section, Table
-from hybridlab.report.runs.choices import label, short_names
+from hybridlab.report.runs.choices import distinguishing_keys, label, short_names
 from hybridlab.report.runs.format import NOT_MEASURED, setting, with_interval
+from hybridlab.report.runs.headline import ranked
 from hybridlab.report.runs.stack_runs import StackRuns
+
+ORDER = 120
+
+
+def section(stack: StackRuns) -> list[Section]:
+    """Return the settings tried for the only stack."""
+    return tuning_section([stack], [])
+
+
+def comparison(stacks: list[StackRuns], base: StackRuns) -> list[Section]:
+    """Return the settings tried for each stack."""
+    return tuning_section(ranked(stacks), distinguishing_keys(stacks))
 
 
 def tuning_section(stacks: list[StackRuns], keys: list[str]) -> list[Section]:
@@ -19,11 +32,11 @@ def tuning_section(stacks: list[StackRuns], keys: list[str]) -> list[Section]:
             (
                 label(stack, keys),
                 *(setting(trial.values.get(key, NOT_MEASURED)) for key in tuned),
-                "chosen" if place == 0 else "",
+                "chosen" if index == 0 else "",
                 ", ".join(f"{number} {status}" for status, number in Counter(r.status for r in trial.records).items()),
                 with_interval(trial.validation),
             )
-            for place, trial in enumerate(stack.tuning.trials)
+            for index, trial in enumerate(stack.tuning.trials)
         )
         for stack in stacks
     )

@@ -1,19 +1,26 @@
-"""The share of a gap between two stacks that recall tokens explain: Zoology's Table 1 (arXiv:2312.04927)."""
+"""The share of the gap between two stacks that recall tokens explain: Zoology's Table 1 (arXiv:2312.04927)."""
 
 from hybridlab.report.content import Section, Table
-from hybridlab.report.runs.choices import label, short_names, telling, value
+from hybridlab.report.runs.choices import distinguishing_keys, label, short_names, value
 from hybridlab.report.runs.format import NOT_MEASURED, significant, with_interval
+from hybridlab.report.runs.headline import ranked
 from hybridlab.report.runs.stack_runs import StackRuns
 from hybridlab.report.runs.statistics import Estimate, ratio_over_seeds
 
+ORDER = 14
 RECALL = {"slice": "recall", "bucket": "recall"}
 OTHER = {"slice": "recall", "bucket": "other tokens"}
 
 
-def gap_share(base: StackRuns, other: StackRuns) -> Estimate | None:
-    """Return (difference of NLL on recall tokens x their number) / (difference of NLL x number of tokens), paired by seed.
+def comparison(stacks: list[StackRuns], base: StackRuns) -> list[Section]:
+    """Return perplexities on recall and other tokens, and the share of each stack's gap, if recall was measured."""
+    return gap_section(ranked(stacks), base)
 
-    `None` where either was not measured, or where the seeds don't show that there is a gap to explain.
+
+def gap_share(base: StackRuns, other: StackRuns) -> Estimate | None:
+    """Return (difference of NLL on recall tokens x their number) / (difference of NLL x number of tokens).
+
+    Differences are paired by seed. `None` if either was not measured, or if the seeds show no gap to explain.
     """
     explained, whole = (_summed_gap(base, other, where) for where in (RECALL, {}))
     seeds = [seed for seed in whole if seed in explained]
@@ -21,10 +28,10 @@ def gap_share(base: StackRuns, other: StackRuns) -> Estimate | None:
 
 
 def gap_section(stacks: list[StackRuns], base: StackRuns) -> list[Section]:
-    """Return the table of perplexities by recall and the share of each stack's gap to the base, if recall was measured."""
+    """Return the section with a row per stack, in the order given."""
     if not any(stack.find("nll", **RECALL) for stack in stacks):
         return []
-    keys = telling(stacks)
+    keys = distinguishing_keys(stacks)
     rows = [
         (
             *(value(stack, key) for key in keys),
@@ -41,8 +48,8 @@ def gap_section(stacks: list[StackRuns], base: StackRuns) -> list[Section]:
         numbers=("Perplexity", "on recall", "on others", "% of the gap\nby recall"),
         bodies=(tuple(rows),),
         note="Share: difference of NLL on recall tokens times their number, over difference of NLL times number of tokens, "
-        "paired by seed, with Fieller's 95 % interval; none is given where the seeds don't show a gap. "
-        "Above 100 %: the others gained.",
+        "paired by seed, with Fieller's 95 % interval; none is given if the seeds show no gap. "
+        "Above 100 %: on the other tokens, the stack with the higher NLL is the better one.",
     )
     return [Section(title="Recall", tables=(table,))]
 
@@ -58,8 +65,8 @@ def _summed_gap(base: StackRuns, other: StackRuns, where: dict[str, str]) -> dic
     """Return the difference in NLL summed over tokens, by seed."""
     before, after = (stack.by_seed("nll", **where) for stack in (base, other))
     return {
-        seed: (after[seed].value - before[seed].value) * (row.tokens or 0)
-        for seed, row in before.items()
+        seed: (after[seed].value - before[seed].value) * (found.tokens or 0)
+        for seed, found in before.items()
         if seed in after
     }
 
@@ -67,5 +74,5 @@ def _summed_gap(base: StackRuns, other: StackRuns, where: dict[str, str]) -> dic
 def _frequency(stack: StackRuns) -> str:
     recall, whole = stack.find("nll", **RECALL), stack.find("nll")
     if recall is None or whole is None or not recall.tokens or not whole.tokens:
-        return "n-grams that their document has shown before"
+        return "which complete n-grams seen before in their document"
     return f"{significant(100 * recall.tokens / whole.tokens, 2)} % of all"
