@@ -1,4 +1,9 @@
-"""Long causal depthwise convolution along time, by the fast Fourier transform."""
+"""Long depthwise convolution along time by fast Fourier transforms.
+
+It is causal, or has an anticausal part too.
+
+Letters: b batch, t time, d channels, l and m taps of the causal and the anticausal kernel.
+"""
 
 from typing import Any
 
@@ -11,114 +16,117 @@ from hybridlab.ops.precision import accumulation_dtype, autocast_off
 
 
 def direct_long_conv(
-    x: Float[Tensor, "b t d"], kernel: Float[Tensor, "d l"], ahead: Float[Tensor, "d m"] | None = None
+    x: Float[Tensor, "b t d"], kernel: Float[Tensor, "d l"], anticausal: Float[Tensor, "d m"] | None = None
 ) -> Float[Tensor, "b t d"]:
-    """Return y_t = Σ_j kernel_j x_{t-j} + Σ_j ahead_j x_{t+1+j}: the definition, O(t·(l + m))."""
+    """Compute y_t = Σ_j kernel_j x_{t-j} + Σ_j anticausal_j x_{t+1+j} directly, in O(t·(l + m))."""
     with autocast_off(x):
         wide = x.to(accumulation_dtype(x))
         y = torch.zeros_like(wide)
         for j in range(min(kernel.shape[1], x.shape[1])):
             y = y + F.pad(wide[:, : x.shape[1] - j], (0, 0, j, 0)) * kernel[:, j]
-        for j in range(min(0 if ahead is None else ahead.shape[1], x.shape[1] - 1)):
-            assert ahead is not None
-            y = y + F.pad(wide[:, j + 1 :], (0, 0, 0, j + 1)) * ahead[:, j]
+        for j in range(min(0 if anticausal is None else anticausal.shape[1], x.shape[1] - 1)):
+            assert anticausal is not None
+            y = y + F.pad(wide[:, j + 1 :], (0, 0, 0, j + 1)) * anticausal[:, j]
         return y.to(x.dtype)
 
 
 def fft_conv(
-    x: Float[Tensor, "b t d"], kernel: Float[Tensor, "d l"], ahead: Float[Tensor, "d m"] | None = None
+    x: Float[Tensor, "b t d"], kernel: Float[Tensor, "d l"], anticausal: Float[Tensor, "d m"] | None = None
 ) -> Float[Tensor, "b t d"]:
-    """Give what `direct_long_conv` gives in O(t log t), in float32 at least (half precisions have no transform here).
+    """Compute `direct_long_conv` in O(t log t), in at least float32.
 
-    Transforms are long enough that nothing wraps around: with l + m + t - 1 points or more, not a circular convolution.
+    Half precision has no transforms. A transform has at least l + m + t - 1 points, so that the
+    circular convolution does not wrap around.
     """
     with autocast_off(x):
         t, dtype = x.shape[1], accumulation_dtype(x)
         kernel = kernel[:, :t].to(dtype).contiguous()
-        ahead = None if ahead is None else ahead[:, : t - 1].to(dtype)
-        length = _fast_length(t + kernel.shape[1] - 1 + (0 if ahead is None else ahead.shape[1]))
+        anticausal = None if anticausal is None else anticausal[:, : t - 1].to(dtype)
+        length = _fast_length(t + kernel.shape[1] - 1 + (0 if anticausal is None else anticausal.shape[1]))
         response = F.pad(kernel, (0, length - kernel.shape[1]))
-        if ahead is not None:  # what looks ahead by j + 1 stands at -1 - j, that is, at the end
-            response = response + F.pad(ahead.flip(-1), (length - ahead.shape[1], 0))
-        rows = x.to(dtype)
-        if x.device.type == "cuda":  # turned where a compiler sees it, which does so as it makes what is turned
-            return _convolution_of_columns(rows.mT.contiguous(), response).mT.to(x.dtype)
-        return _convolution_of_rows(rows.contiguous(), response).to(x.dtype)
+        if anticausal is not None:  # tap j looks ahead by j + 1: its index is -1 - j, at the end
+            response = response + F.pad(anticausal.flip(-1), (length - anticausal.shape[1], 0))
+        x_wide = x.to(dtype)
+        if x.device.type == "cuda":  # a compiler fuses this transposition into the preceding operation
+            return _conv_channels_first(x_wide.mT.contiguous(), response).mT.to(x.dtype)
+        return _conv_channels_last(x_wide.contiguous(), response).to(x.dtype)
 
 
-def _circular(x: Float[Tensor, "b d t"], response: Float[Tensor, "d l"]) -> Float[Tensor, "b d t"]:
+def _circular_conv(x: Float[Tensor, "b d t"], response: Float[Tensor, "d l"]) -> Float[Tensor, "b d t"]:
     """Return y_t = Σ_s response_{t-s mod l} x_s for the first t of l points."""
     length = response.shape[-1]
-    # The response, which is least, is what is divided by l.
+    # The division by l is applied to the response, the smallest tensor.
     spectrum = torch.fft.rfft(x, n=length) * torch.fft.rfft(response, norm="forward")
     return torch.fft.irfft(spectrum, n=length, norm="forward")[..., : x.shape[-1]].contiguous()
 
 
-def _circular_gradients(arriving: Tensor, x: Tensor, response: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what reaches x and the response: correlations."""
+def _circular_gradients(grad_y: Tensor, x: Tensor, response: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of x and the response, which are correlations."""
     length = response.shape[-1]
-    arriving, spectrum = (torch.fft.rfft(each, n=length) for each in (arriving, x))
-    into_x = arriving * torch.fft.rfft(response, norm="forward").conj()
-    into_x = torch.fft.irfft(into_x, n=length, norm="forward")[..., : x.shape[-1]].contiguous()
-    return into_x, torch.fft.irfft((arriving * spectrum.conj()).sum(0), n=length)
+    grad_spectrum, x_spectrum = (torch.fft.rfft(each, n=length) for each in (grad_y, x))
+    grad_x_spectrum = grad_spectrum * torch.fft.rfft(response, norm="forward").conj()
+    grad_x = torch.fft.irfft(grad_x_spectrum, n=length, norm="forward")[..., : x.shape[-1]].contiguous()
+    return grad_x, torch.fft.irfft((grad_spectrum * x_spectrum.conj()).sum(0), n=length)
 
 
-# Operators of their own, with gradients by real transforms: PyTorch's gradient of a real transform is a complex one, of
-# twice the work. What is kept for them are the rows, not their spectra, which are twice as large.
-@torch.library.custom_op("hybridlab::convolution_of_columns", mutates_args=())
-def _convolution_of_columns(x: Tensor, response: Tensor) -> Tensor:
-    return _circular(x, response)
+# Custom operators with gradients by real transforms: PyTorch's gradient of a real transform is a
+# complex transform, which is twice the work. They save the inputs, not the spectra, which are twice
+# as large.
+@torch.library.custom_op("hybridlab::conv_channels_first", mutates_args=())
+def _conv_channels_first(x: Tensor, response: Tensor) -> Tensor:
+    return _circular_conv(x, response)
 
 
-@torch.library.custom_op("hybridlab::convolution_of_columns_backward", mutates_args=())
-def _columns_gradients(arriving: Tensor, x: Tensor, response: Tensor) -> tuple[Tensor, Tensor]:
-    return _circular_gradients(arriving, x, response)
+@torch.library.custom_op("hybridlab::conv_channels_first_backward", mutates_args=())
+def _conv_channels_first_backward(grad_y: Tensor, x: Tensor, response: Tensor) -> tuple[Tensor, Tensor]:
+    return _circular_gradients(grad_y, x, response)
 
 
-@torch.library.custom_op("hybridlab::convolution_of_rows", mutates_args=())
-def _convolution_of_rows(x: Tensor, response: Tensor) -> Tensor:
-    return _turned(_circular(_turned(x), response))
+@torch.library.custom_op("hybridlab::conv_channels_last", mutates_args=())
+def _conv_channels_last(x: Tensor, response: Tensor) -> Tensor:
+    return _transpose(_circular_conv(_transpose(x), response))
 
 
-@_convolution_of_rows.register_fake
-@_convolution_of_columns.register_fake
+@_conv_channels_last.register_fake
+@_conv_channels_first.register_fake
 def _(x: Tensor, response: Tensor) -> Tensor:
     return torch.empty_like(x)
 
 
-@_columns_gradients.register_fake
-def _(arriving: Tensor, x: Tensor, response: Tensor) -> tuple[Tensor, Tensor]:
+@_conv_channels_first_backward.register_fake
+def _(grad_y: Tensor, x: Tensor, response: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), torch.empty_like(response)
 
 
-def _keep_inputs(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
     ctx.save_for_backward(*inputs)
 
 
-def _gradients_of_columns(ctx: Any, arriving: Tensor) -> tuple[Tensor, Tensor]:
-    return _columns_gradients(arriving.contiguous(), *ctx.saved_tensors)
+def _backward_channels_first(ctx: Any, grad_y: Tensor) -> tuple[Tensor, Tensor]:
+    return _conv_channels_first_backward(grad_y.contiguous(), *ctx.saved_tensors)
 
 
-def _gradients_of_rows(ctx: Any, arriving: Tensor) -> tuple[Tensor, Tensor]:
+def _backward_channels_last(ctx: Any, grad_y: Tensor) -> tuple[Tensor, Tensor]:
     x, response = ctx.saved_tensors
-    into_x, into_response = _circular_gradients(_turned(arriving.contiguous()), _turned(x), response)
-    return _turned(into_x), into_response
+    grad_x, grad_response = _circular_gradients(_transpose(grad_y.contiguous()), _transpose(x), response)
+    return _transpose(grad_x), grad_response
 
 
-_convolution_of_columns.register_autograd(_gradients_of_columns, setup_context=_keep_inputs)
-_convolution_of_rows.register_autograd(_gradients_of_rows, setup_context=_keep_inputs)
+_conv_channels_first.register_autograd(_backward_channels_first, setup_context=_setup_context)
+_conv_channels_last.register_autograd(_backward_channels_last, setup_context=_setup_context)
 
 
-def _turned(x: Float[Tensor, "b m n"]) -> Float[Tensor, "b n m"]:
-    """Return rows, which lie one behind the other, as columns that do."""
-    # PyTorch copies one turned matrix in blocks, but a batch of them number by number, which takes eight times as long.
-    turned = x.new_empty(x.shape[0], x.shape[2], x.shape[1])
-    for row, into in zip(x, turned, strict=True):
-        into.copy_(row.T)
-    return turned
+def _transpose(x: Float[Tensor, "b m n"]) -> Float[Tensor, "b n m"]:
+    """Return the transposed matrices, contiguous in memory."""
+    # PyTorch copies a single transposed matrix in blocks, but a batch of them element by element,
+    # eight times slower.
+    out = x.new_empty(x.shape[0], x.shape[2], x.shape[1])
+    for matrix, target in zip(x, out, strict=True):
+        target.copy_(matrix.T)
+    return out
 
 
 def _fast_length(least: int) -> int:
-    """Return the smallest product of powers of two and at most one 3 or 5 that is at least `least`."""
+    """Return the smallest 2^n, 3·2^n or 5·2^n that is at least `least`."""
     power = 1 << max(least - 1, 1).bit_length()
     return min(candidate for candidate in (power, power * 3 // 4, power * 5 // 8) if candidate >= least)
