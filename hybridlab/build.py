@@ -11,7 +11,7 @@ from hybridlab.type_check import fits, in_words
 
 
 def build(settings: Mapping[str, Any], where: str, **given: Any) -> Any:
-    """Call the `_target_` of `settings` with its other keys and with the run-time arguments `given`.
+    """Call the `_target_` of `settings` with its other keys and the run-time arguments `given`.
 
     Every mistake raises a ConfigError that starts with the configuration path `where`: a target
     that cannot be imported, an unknown key (with its new name or the near miss), a missing key, a
@@ -54,7 +54,7 @@ def find_target(settings: Mapping[str, Any], where: str) -> Any:
 
 
 def _unknown(key: str, value: Any, target: str, where: str, accepted: Iterable[str]) -> ConfigError:
-    """Return the error for a setting that the target does not take: its new name, or the near miss."""
+    """Return the error for an unknown setting: its new name, or the near miss."""
     new = SETTINGS.get(target, {}).get(key)
     if new is not None:
         return ConfigError(f"`{where}.{key}={value}`: renamed, write `{where}.{new}={value}`")

@@ -1,7 +1,8 @@
 """Checks of single settings: one wording, one exception.
 
-Each takes settings as keywords, so that the message names them, and raises `ConfigError("<key>=<value>: must be ...")`;
-whoever knows the configuration path puts it in front (`hybridlab.build`).
+Each takes settings as keywords, so that the message names them, and raises
+`ConfigError("<key>=<value>: must be ...")`; whoever knows the configuration path puts it in front
+(`hybridlab.build`).
 
 >>> whole(heads=0)
 Traceback (most recent call last):
@@ -16,7 +17,9 @@ from hybridlab.errors import ConfigError, near_miss
 
 
 def whole(*, least: int = 1, most: int | None = None, null: str = "", **settings: Any) -> None:
-    """Require whole numbers from `least` to `most`; `null`, where it is given, says what null means, and allows it."""
+    """Require whole numbers from `least` to `most`; `null`, where it is given, says what null
+    means, and allows it.
+    """
     for name, value in settings.items():
         bad = type(value) is not int or value < least or (most is not None and value > most)
         if bad and not (null and value is None):
@@ -25,7 +28,9 @@ def whole(*, least: int = 1, most: int | None = None, null: str = "", **settings
 
 
 def positive(*, null: str = "", **settings: Any) -> None:
-    """Require finite numbers above 0; `null`, where it is given, says what null means, and allows it."""
+    """Require finite numbers above 0; `null`, where it is given, says what null means, and allows
+    it.
+    """
     for name, value in settings.items():
         if not (_is_number(value) and value > 0) and not (null and value is None):
             raise ConfigError(f"{name}={_spelt(value)}: must be a number above 0{_or_null(null)}")
@@ -39,11 +44,13 @@ def number(*, least: float, most: float = math.inf, below: bool = False, **setti
             raise ConfigError(f"{name}={_spelt(value)}: must be a number of at least {least}{up_to}")
 
 
-def share(**settings: Any) -> None:
-    """Require numbers above 0 and at most 1."""
+def share(*, below: bool = False, **settings: Any) -> None:
+    """Require numbers above 0 and at most 1; with `below`, 1 itself is refused."""
     for name, value in settings.items():
-        if not (_is_number(value) and 0 < value <= 1):
-            raise ConfigError(f"{name}={_spelt(value)}: must be a number above 0 and at most 1")
+        if not (_is_number(value) and 0 < value <= 1) or (below and value == 1):
+            raise ConfigError(
+                f"{name}={_spelt(value)}: must be a number above 0 and {'below' if below else 'at most'} 1"
+            )
 
 
 def even(*, why: str, **settings: int) -> None:
@@ -54,7 +61,7 @@ def even(*, why: str, **settings: int) -> None:
 
 
 def divides(total: int, name: str, **settings: int) -> None:
-    """Require divisors of `total`; the message calls it by `name`."""
+    """Require divisors of `total`, which the message calls `name`."""
     for setting, value in settings.items():
         if total % value:
             raise ConfigError(f"{setting}={value}: must divide {name}, {total}")

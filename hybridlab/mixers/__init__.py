@@ -1,1 +1,1 @@
-"""Token mixers: `base` is the contract, every other file one family. Nothing is listed here: conf/mixers/ does."""
+"""Token mixers: `base` is the contract, conf/mixers/ the list, `parts` what they share."""

@@ -9,13 +9,13 @@ from hybridlab.mixers.base import Mixer
 
 
 class IdentityState(NamedTuple):
-    """Nothing: no number per row."""
+    """Nothing: no element per sequence."""
 
     nothing: Float[Tensor, "b 0"]
 
 
 class Identity(Mixer):
-    """y = 0, so that the layer's token mixing is the identity: x + mixer(norm(x)) = x. What it costs to mix nothing."""
+    """y = 0, so that x + mixer(norm(x)) = x: shows what it costs not to mix."""
 
     kind = "none"
     paper = "none: a control"
@@ -25,11 +25,11 @@ class Identity(Mixer):
         super().__init__()
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Return zeros that depend on x, so that a gradient of zero flows."""
+        """Return zeros that depend on x, so that a zero gradient flows."""
         return 0 * x
 
     def initial_state(self, batch: int, like: Tensor) -> IdentityState:
-        """Return nothing."""
+        """Return an empty state."""
         return IdentityState(like.new_empty(batch, 0))
 
     def extend(self, x: Float[Tensor, "b n d"], state: IdentityState) -> tuple[Float[Tensor, "b n d"], IdentityState]:

@@ -14,17 +14,18 @@ COMBINATIONS = ("mean", "gate")
 
 
 class ParallelState(NamedTuple):
-    """The state of each part."""
+    """The state of each part, in their order."""
 
     parts: tuple[State, ...]
 
 
 class Parallel(Mixer):
-    """y = W_out Σ_i w_i norm_i(mixer_i(x)): all parts read the same x, and each output is normed to one scale.
+    """y = W_out Σ_i w_i norm_i(mixer_i(x)): all parts read the same x, and add up.
 
-    `combine: mean` weighs the parts equally, and the norms' scales β_i learn what each channel takes from each (Hymba,
-    equation 1); `gate` gives each token its own weights, the softmax of a linear map of x. The parts are given by the
-    stack, already built; a part that is silenced adds nothing.
+    An RMS norm brings the outputs of the parts to one scale. With `combine: mean` the weights w_i
+    are equal, and the scales β_i of the norms learn how much each channel takes from each part
+    (Hymba, equation 1). With `gate` each token has weights of its own, the softmax of a linear map
+    of x. The stack passes the parts, already built. A part that is ablated adds nothing.
     """
 
     kind = "parallel"
@@ -43,7 +44,7 @@ class Parallel(Mixer):
     bounded_state: ClassVar[bool]
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Mix a whole row by every part."""
+        """Mix whole sequences with every part."""
         return self._combine(x, [part(x) for part in self.parts.values()])
 
     def initial_state(self, batch: int, like: Tensor) -> ParallelState:
@@ -52,7 +53,7 @@ class Parallel(Mixer):
         return ParallelState(tuple(part.initial_state(batch, like) for part in parts))
 
     def extend(self, x: Float[Tensor, "b n d"], state: ParallelState) -> tuple[Float[Tensor, "b n d"], ParallelState]:
-        """Extend every part by the same piece."""
+        """Extend every part by the same chunk."""
         parts: Any = self.parts.values()
         extended = [part.extend(x, past) for part, past in zip(parts, state.parts, strict=True)]
         return self._combine(x, [y for y, _ in extended]), ParallelState(tuple(after for _, after in extended))

@@ -79,7 +79,7 @@ def test_starts_with_lambda_near_its_first_value_and_tags_what_takes_no_decay() 
     ("width", "settings", "message"),
     [
         (64, {"heads": 0}, "heads=0: must be a whole number of at least 1"),
-        (12, {"heads": 4}, "heads=4: each has two queries, and twice their number must divide the width 12"),
+        (12, {"heads": 4}, "heads=4: has two queries per head; 2·heads must divide the width, 12"),
         (64, {"lambda_init": 1.0}, "lambda_init=1.0: must be a number of at least 0 and below 1"),
         (64, {"lambda_init": -0.1}, "lambda_init=-0.1: must be a number of at least 0 and below 1"),
         (8, {}, "rope=10000.0: needs an even head width, not 1, or null: no positions"),

@@ -16,11 +16,14 @@ from hybridlab.validate import number, whole
 
 
 class Differential(Mixer):
-    """o_t = (1 - λ₀) RMSNorm(Σ_{j≤t} (softmax_j(q_t·k_j / √k) - λ softmax_j(q'_t·k'_j / √k)) v_j); bidirectional: all j.
+    """Differential attention.
 
-    λ = exp(a·b) - exp(a'·b') + λ₀ with learned vectors a, b, a', b' for all heads, and a norm for each head. A head has two
-    queries and two keys, half as wide as its value. The paper lets λ₀ (`lambda_init`) grow from 0.2 in the first layer to
-    0.8 in deep ones; it finds little difference to 0.8 in all. Positions are rotary, or none (`rope` null).
+    o_t = (1 - λ₀) RMSNorm(Σ_{j≤t} (softmax_j(q_t·k_j / √k) - λ softmax_j(q'_t·k'_j / √k)) v_j),
+    bidirectional: the sum is over all j. λ = exp(a·b) - exp(a'·b') + λ₀ with learned vectors a, b,
+    a', b' that all heads share. A head has two queries and two keys, half as wide as its value, and
+    is normalised on its own. In the paper λ₀ (`lambda_init`) grows from 0.2 in the first layer to
+    0.8 in deep ones, with little difference to 0.8 in all. Positions are rotary, or none (`rope`
+    null).
     """
 
     kind = "full"
@@ -39,9 +42,7 @@ class Differential(Mixer):
         super().__init__()
         whole(heads=heads)
         if width % (2 * heads):
-            raise ConfigError(
-                f"heads={heads}: each has two queries, and twice their number must divide the width {width}"
-            )
+            raise ConfigError(f"heads={heads}: has two queries per head; 2·heads must divide the width, {width}")
         number(least=0, most=1, below=True, lambda_init=lambda_init)
         self.causal, self.lambda_init = causal, lambda_init
         self.projections = QueryKeyValue(width=width, heads=2 * heads, rope=rope)
@@ -51,11 +52,11 @@ class Differential(Mixer):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Attend from each token to itself and to all before it; if not causal, to all."""
+        """Attend from each token to itself and all before it; if not causal, to all tokens."""
         return self._attend(*self._project(x, 0))
 
     def attention(self, x: Float[Tensor, "b t d"], at: Int[Tensor, " n"]) -> Float[Tensor, "b h n t"]:
-        """Return how much the tokens at some positions read of each token: the size of its weight, over the sum of all."""
+        """Return the absolute weights of all tokens for some queries, divided by their sum."""
         q, k, _ = self._project(x, 0)
         visible = (torch.arange(x.shape[1], device=x.device) <= at[:, None]) | (not self.causal)
         first, second = (
@@ -66,18 +67,18 @@ class Differential(Mixer):
         return sizes / sizes.sum(-1, keepdim=True)
 
     def initial_state(self, batch: int, like: Tensor) -> KeyValues:
-        """Return no keys (two of each head, side by side) and no values."""
+        """Return empty keys (a head's two side by side) and values."""
         keys, values = self.projections.no_past(batch, like)
         return KeyValues(*(each.unflatten(1, (-1, 2)).movedim(2, 3).flatten(3) for each in (keys, values)))
 
     def extend(self, x: Float[Tensor, "b n d"], state: KeyValues) -> tuple[Float[Tensor, "b n d"], KeyValues]:
-        """Attend from each new token to the past and to the piece up to itself."""
+        """Attend from each new token to the past and to the chunk up to itself."""
         q, k, v = self._project(x, state.past)
         state = state.and_then(k, v)
         return self._attend(q, *state.like(q)), state
 
     def _project(self, x: Tensor, past: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the two queries, the two keys and the two halves of the value of each head side by side."""
+        """Return each head's two queries, two keys and two halves of the value side by side."""
         q, k, v = (each.unflatten(1, (-1, 2)).movedim(2, 3).flatten(3) for each in self.projections(x, past))
         return q, k, v
 

@@ -1,4 +1,4 @@
-"""Short convolution between two gates."""
+"""A short convolution between two gates."""
 
 from typing import NamedTuple
 
@@ -11,13 +11,13 @@ from hybridlab.validate import whole
 
 
 class GatedConvState(NamedTuple):
-    """The last kernel-1 inputs of the convolution."""
+    """The last l = conv_size-1 inputs of the convolution."""
 
-    inputs: Float[Tensor, "b l-1 d"]
+    inputs: Float[Tensor, "b l d"]
 
 
 class GatedConv(Mixer):
-    """y = W_out (C ⊙ conv(B ⊙ v)), where B, C and v are linear maps of x and conv is short, causal and depthwise."""
+    """y = W_out (C ⊙ conv(B ⊙ v)), B, C, v linear maps of x, conv short, causal, depthwise."""
 
     kind = "convolution"
     paper = "Liquid AI 2025 (LFM2), 2511.23404; after H3, 2212.14052"
@@ -31,15 +31,15 @@ class GatedConv(Mixer):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Mix a whole row."""
+        """Mix whole sequences."""
         return self._mix(x, None)[0]
 
     def initial_state(self, batch: int, like: Tensor) -> GatedConvState:
-        """Return inputs of zero."""
+        """Return zero inputs."""
         return GatedConvState(self.convolution.empty_past(batch, like))
 
     def extend(self, x: Float[Tensor, "b n d"], state: GatedConvState) -> tuple[Float[Tensor, "b n d"], GatedConvState]:
-        """Filter the piece, with the inputs just before it."""
+        """Filter the chunk after the inputs just before it."""
         y, inputs = self._mix(x, state.inputs)
         return y, GatedConvState(inputs)
 

@@ -1,4 +1,4 @@
-"""H3: a shift and a diagonal state space model, joined by two products."""
+"""H3: a shift and a diagonal state space model, combined by two products."""
 
 import math
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from hybridlab.mixers.parts.state_space import check_state_size, draw_log_steps,
 from hybridlab.ops.conv.fft_conv import fft_conv
 from hybridlab.ops.precision import accumulation_dtype
 from hybridlab.ops.ssm.diagonal_ssm import (
-    carry_diagonal_state,
+    advance_diagonal_state,
     complex_product,
     diagonal_kernel,
     read_diagonal_state,
@@ -24,17 +24,20 @@ from hybridlab.validate import whole
 
 
 class H3State(NamedTuple):
-    """The last keys, and the modes of each channel (one of each pair of conjugates, real parts before imaginary ones)."""
+    """The last l = conv_size-1 keys, and the modes of each channel.
 
-    keys: Float[Tensor, "b l-1 d"]
+    Of each conjugate pair one is stored, real parts before imaginary parts.
+    """
+
+    keys: Float[Tensor, "b l d"]
     modes: Float[Tensor, "b d n"]
 
 
 class H3(Mixer):
     """y = W_out (q ⊙ SSM_diag(SSM_shift(k) ⊙ v)), with q, k and v linear maps of x.
 
-    The shift SSM keeps the last `shift` keys and weighs them: a short convolution. The diagonal one is S4D's, with its
-    skip. Heads are one channel wide, the paper's form without outer products.
+    The shift SSM is a convolution over the last `conv_size` keys. The diagonal SSM is S4D's, with
+    its skip. Heads are one channel wide: the paper's form without outer products.
     """
 
     kind = "convolution"
@@ -60,24 +63,24 @@ class H3(Mixer):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Convolve a whole row with both kernels."""
+        """Convolve whole sequences with both kernels."""
         q, u, _ = self._drive(x, None)
         log_radius, angle, output = self._discretise(x)
         return self._output(q, u, fft_conv(u, diagonal_kernel(log_radius, angle, output, x.shape[1])))
 
     def initial_state(self, batch: int, like: Tensor) -> H3State:
-        """Return keys and modes of zero."""
+        """Return zero keys and modes."""
         modes = like.new_zeros(batch, len(self.skip), self.state, dtype=accumulation_dtype(like))
         return H3State(self.convolution.empty_past(batch, like), modes)
 
     def extend(self, x: Float[Tensor, "b n d"], state: H3State) -> tuple[Float[Tensor, "b n d"], H3State]:
-        """Convolve the piece, and add what is left of the state at each of its tokens."""
+        """Convolve the chunk, and add the decayed state at each of its tokens."""
         q, u, keys = self._drive(x, state.keys)
         log_radius, angle, output = self._discretise(x)
         n = x.shape[1]
         y = fft_conv(u, diagonal_kernel(log_radius, angle, output, n))
         y = y + read_diagonal_state(state.modes, log_radius, angle, output, n).to(y.dtype)
-        return self._output(q, u, y), H3State(keys, carry_diagonal_state(u, log_radius, angle, state.modes))
+        return self._output(q, u, y), H3State(keys, advance_diagonal_state(u, log_radius, angle, state.modes))
 
     def _drive(self, x: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = self.in_projection(x).chunk(3, dim=-1)

@@ -15,16 +15,17 @@ from hybridlab.validate import whole
 
 
 class HyenaState(NamedTuple):
-    """The last inputs of the short convolution, and all past inputs of the long one."""
+    """The last l = conv_size-1 inputs of the short convolution, all past inputs of the long one."""
 
-    projected: Float[Tensor, "b l-1 3*d"]
+    projected: Float[Tensor, "b l 3*d"]
     inputs: Float[Tensor, "b past d"]
 
 
 class Hyena(Mixer):
-    """y = W_out (x₁ ⊙ (h * u + D u)), u = x₂ ⊙ v: order 2, with x₁, x₂ and v linear maps of x behind a short convolution.
+    """y = W_out (x₁ ⊙ (h * u + D u)), u = x₂ ⊙ v: Hyena of order 2.
 
-    The bidirectional form has a second filter that looks ahead, and centres the short one.
+    x₁, x₂ and v are short convolutions of linear maps of x; h is an implicit filter. The
+    bidirectional form has a second h, which looks ahead, and centres the short convolution.
     """
 
     kind = "convolution"
@@ -54,7 +55,7 @@ class Hyena(Mixer):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Mix a whole row."""
+        """Mix whole sequences."""
         projected = self.in_projection(x)
         projected = self.convolution(projected)[0] if self.causal else self.convolution.centred(projected)
         gate, before, value = projected.chunk(3, dim=-1)
@@ -63,11 +64,11 @@ class Hyena(Mixer):
         return self._output(gate, u, fft_conv(u, *filters))
 
     def initial_state(self, batch: int, like: Tensor) -> HyenaState:
-        """Return no inputs."""
+        """Return zero inputs of the short convolution, and no inputs of the long one."""
         return HyenaState(self.convolution.empty_past(batch, like), like.new_empty(batch, 0, len(self.skip)))
 
     def extend(self, x: Float[Tensor, "b n d"], state: HyenaState) -> tuple[Float[Tensor, "b n d"], HyenaState]:
-        """Filter the piece, with everything before it."""
+        """Filter the chunk after the whole past."""
         mixed, projected = self.convolution(self.in_projection(x), state.projected)
         gate, before, value = mixed.chunk(3, dim=-1)
         u = before * value

@@ -1,4 +1,4 @@
-"""Long convolution with an explicit filter: a weight for every channel and distance."""
+"""A long convolution with an explicit filter: one weight for each channel and distance."""
 
 import math
 from typing import NamedTuple
@@ -13,20 +13,21 @@ from hybridlab.ops.conv.continued_conv import continued_conv
 from hybridlab.ops.conv.fft_conv import fft_conv
 from hybridlab.validate import whole
 
-SHORTEST, LONGEST = 0.02, 0.5  # reach of the filters at the start, in shares of their length
+SHORTEST, LONGEST = 0.02, 0.5  # reach of the filters at initialisation, as shares of their length
 
 
 class LongConvState(NamedTuple):
-    """The last length-1 inputs of the convolution: beyond its filter nothing is seen."""
+    """The last l = conv_size-1 inputs of the convolution: all that the filter reaches."""
 
-    inputs: Float[Tensor, "b l-1 d"]
+    inputs: Float[Tensor, "b l d"]
 
 
 class LongConv(Mixer):
-    """y = W_out GELU(K * u + D u), u = W_in x, with a filter K of `length` taps per channel that is trained tap by tap.
+    """y = W_out GELU(K * u + D u), u = W_in x, with a filter K of `conv_size` taps per channel.
 
-    Filters start as noise that decays exponentially, at rates spread geometrically over the channels. The paper's squash
-    and smoothing of the filters are left out. The bidirectional form has a second filter that looks ahead.
+    Each tap is a parameter. Filters start as exponentially decaying noise, with rates spread
+    geometrically over the channels. The paper's squash and smoothing of the filters are left out.
+    The bidirectional form has a second filter, which looks ahead.
     """
 
     kind = "convolution"
@@ -45,16 +46,16 @@ class LongConv(Mixer):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Mix a whole row."""
+        """Mix whole sequences."""
         u = self.in_projection(x)
         return self._output(u, fft_conv(u, self.filter, self.filter_ahead))
 
     def initial_state(self, batch: int, like: Tensor) -> LongConvState:
-        """Return inputs of zero."""
+        """Return zero inputs."""
         return LongConvState(like.new_zeros(batch, self.conv_size - 1, len(self.skip)))
 
     def extend(self, x: Float[Tensor, "b n d"], state: LongConvState) -> tuple[Float[Tensor, "b n d"], LongConvState]:
-        """Filter the piece, with the inputs before it that the filter still reaches."""
+        """Filter the chunk after the inputs that the filter still reaches."""
         u = self.in_projection(x)
         y = continued_conv(u, state.inputs, self.filter)
         joined = torch.cat([state.inputs, u.to(state.inputs.dtype)], dim=1)
@@ -65,7 +66,7 @@ class LongConv(Mixer):
 
 
 def _draw_filter(width: int, length: int) -> Float[Tensor, "d l"]:
-    """Return noise under e^{-j/reach}, of norm 1 on average."""
+    """Return noise with envelope e^{-j/reach}, of norm 1 on average."""
     reach = torch.linspace(math.log(SHORTEST * length), math.log(LONGEST * length), width).exp()[:, None]
     envelope = (-torch.arange(length) / reach).exp()
     return torch.randn(width, length) * envelope / envelope.norm(dim=-1, keepdim=True)

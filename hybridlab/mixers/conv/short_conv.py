@@ -1,4 +1,4 @@
-"""A short convolution alone: the cheapest local mixer."""
+"""A short convolution on its own: the cheapest local mixer."""
 
 from typing import NamedTuple
 
@@ -12,15 +12,16 @@ from hybridlab.validate import whole
 
 
 class ShortConvState(NamedTuple):
-    """The last kernel-1 inputs of the convolution."""
+    """The last l = conv_size-1 inputs of the convolution."""
 
-    inputs: Float[Tensor, "b l-1 d"]
+    inputs: Float[Tensor, "b l d"]
 
 
 class ShortConv(Mixer):
-    """y = W_out SiLU(conv(W_in x)), conv short and depthwise: what Mamba and DeltaNet put in front of their state, alone.
+    """y = W_out SiLU(conv(W_in x)), with a short depthwise convolution.
 
-    The bidirectional form centres the taps on each token.
+    This is what Mamba and DeltaNet apply before their recurrence, without the recurrence. The
+    bidirectional form centres the taps on each token.
     """
 
     kind = "convolution"
@@ -36,16 +37,16 @@ class ShortConv(Mixer):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Mix a whole row."""
+        """Mix whole sequences."""
         u = self.in_projection(x)
         return self._output(self.convolution(u)[0] if self.causal else self.convolution.centred(u))
 
     def initial_state(self, batch: int, like: Tensor) -> ShortConvState:
-        """Return inputs of zero."""
+        """Return zero inputs."""
         return ShortConvState(self.convolution.empty_past(batch, like))
 
     def extend(self, x: Float[Tensor, "b n d"], state: ShortConvState) -> tuple[Float[Tensor, "b n d"], ShortConvState]:
-        """Filter the piece, with the inputs just before it."""
+        """Filter the chunk after the inputs just before it."""
         y, inputs = self.convolution(self.in_projection(x), state.inputs)
         return self._output(y), ShortConvState(inputs)
 

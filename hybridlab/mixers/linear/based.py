@@ -1,4 +1,4 @@
-"""Based: linear attention with the Taylor polynomial of the exponential."""
+"""Based: linear attention with a Taylor polynomial of the exponential."""
 
 from typing import NamedTuple
 
@@ -17,16 +17,17 @@ from hybridlab.validate import divides, whole
 
 
 class BasedState(NamedTuple):
-    """Σ φ(k) [v, 1]ᵀ over the past: the numerator of every query, and its normaliser as the last column."""
+    """Σ φ(k) [v, 1]ᵀ over the past: the numerator, and the denominator as the last column."""
 
     sums: Float[Tensor, "b h f v+1"]
 
 
 class Based(Mixer):
-    """o_t = Σ_{j≤t} w_tj v_j / Σ_{j≤t} w_tj with w_tj = 1 + s + s²/2 ≈ exp(s) and s = q_t·k_j / √d, d = `feature_width`.
+    """o_t = Σ_{j≤t} w_tj v_j / Σ_{j≤t} w_tj with w_tj = 1 + s + s²/2 ≈ exp(s), s = q_t·k_j / √d.
 
-    Queries and keys are narrow, because the state grows with d². The bidirectional form sums over all j. This is the
-    paper's linear layer; its short sliding windows and convolutions are other mixers of a stack.
+    d is `feature_width`. Queries and keys are narrow because the state grows with d². The
+    bidirectional form sums over all j. This is the paper's linear layer; its sliding windows and
+    short convolutions are separate mixers of a stack.
     """
 
     kind = "linear"
@@ -48,18 +49,18 @@ class Based(Mixer):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Mix a whole row: in chunks, or in one sum if it is not causal."""
+        """Mix whole sequences: in chunks if causal, else in one sum."""
         if self.causal:
             return self._mix(x, None)[0]
         return self.out(join_heads(bidirectional_taylor_attention(*self._project(x))))
 
     def initial_state(self, batch: int, like: Tensor) -> BasedState:
-        """Return sums of zero."""
+        """Return zero sums."""
         shape = (batch, self.heads, num_taylor_features(self.feature_width), self.head_width + 1)
         return BasedState(like.new_zeros(shape, dtype=accumulation_dtype(like)))
 
     def extend(self, x: Float[Tensor, "b n d"], state: BasedState) -> tuple[Float[Tensor, "b n d"], BasedState]:
-        """Add the piece to the sums, and read them at each of its tokens."""
+        """Add the chunk to the sums, and read them at each of its tokens."""
         y, sums = self._mix(x, state.sums)
         return y, BasedState(sums.clone())
 

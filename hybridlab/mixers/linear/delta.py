@@ -1,4 +1,4 @@
-"""DeltaNet: linear attention that replaces what its state returns for a key."""
+"""DeltaNet: linear attention that overwrites the value stored under a key."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hybridlab.mixers.base import Mixer, tag
-from hybridlab.mixers.parts.projections import join_heads, split_heads
+from hybridlab.mixers.parts.projections import join_normalised_heads, split_heads
 from hybridlab.mixers.parts.short_convolution import ShortConvolution
 from hybridlab.ops.linear.delta_rule import chunked_delta_rule, l2_normalise
 from hybridlab.ops.precision import accumulation_dtype
@@ -16,17 +16,19 @@ from hybridlab.validate import divides, whole
 
 
 class DeltaState(NamedTuple):
-    """The last inputs of the short convolution, and the state of each head."""
+    """The last l = conv_size-1 inputs of the short convolution, and the state of each head."""
 
-    inputs: Float[Tensor, "b l-1 3*d"]
+    inputs: Float[Tensor, "b l 3*d"]
     state: Float[Tensor, "b h k k"]
 
 
 class Delta(Mixer):
-    """S_t = S_{t-1} + β_t k_t (v_t - S_{t-1}ᵀ k_t)ᵀ, o_t = S_tᵀ q_t; then an RMS norm of each head and a linear map.
+    """S_t = S_{t-1} + β_t k_t (v_t - S_{t-1}ᵀ k_t)ᵀ, o_t = S_tᵀ q_t; y = W_out norm(o).
 
-    Queries, keys and values pass a short convolution and SiLU; then queries and keys have length 1. β = σ of a linear
-    map, or 2σ with `negative_eigenvalues`, so that I - β k kᵀ can also reflect (2411.12537).
+    `norm` is an RMS norm of each head. Queries, keys and values pass through a short convolution
+    and SiLU; queries and keys are then scaled to length 1. β is the sigmoid of a linear map, or
+    twice that with `negative_eigenvalues`, so that I - β k kᵀ can also reflect (2411.12537). `gate`
+    multiplies the normalised output by the SiLU of another linear map.
     """
 
     kind = "linear"
@@ -56,29 +58,28 @@ class Delta(Mixer):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Mix a whole row in chunks."""
+        """Mix whole sequences in chunks."""
         return self._mix(x, None, None)[0]
 
     def initial_state(self, batch: int, like: Tensor) -> DeltaState:
-        """Return inputs and states of zero."""
+        """Return zero inputs and states."""
         shape = (batch, self.strength.out_features, self.head_width, self.head_width)
         return DeltaState(
             self.convolution.empty_past(batch, like), like.new_zeros(shape, dtype=accumulation_dtype(like))
         )
 
     def extend(self, x: Float[Tensor, "b n d"], state: DeltaState) -> tuple[Float[Tensor, "b n d"], DeltaState]:
-        """Carry the recurrence on through the piece."""
+        """Continue the recurrence through the chunk."""
         y, inputs, last = self._mix(x, state.inputs, state.state)
         return y, DeltaState(inputs, last)
 
     def _mix(self, x: Tensor, past: Tensor | None, state: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        mixed, inputs = self.convolution(self.in_projection(x), past)
-        # Contiguous: a convolution's output may lie channels first, and SiLU's gradient is slow across two layouts.
-        q, k, v = (split_heads(each, self.head_width) for each in F.silu(mixed.contiguous()).chunk(3, dim=-1))
-        # In float32: rounded to bfloat16, a β near 1 or 2 would be it.
+        mixed, inputs = self.convolution.with_silu(self.in_projection(x), past)
+        q, k, v = (split_heads(each, self.head_width) for each in mixed.chunk(3, dim=-1))
+        # β in float32: bfloat16 would round values near 1 or 2 to 1 or 2.
         strength = self.strength(x).to(accumulation_dtype(x)).sigmoid().mT * self.strongest  # b h t
         o, state = chunked_delta_rule(l2_normalise(q), l2_normalise(k), v, strength, None, state, self.chunk)
-        y = join_heads(F.rms_norm(o, o.shape[-1:], eps=1e-5) * self.norm)
+        y = join_normalised_heads(o, self.norm)
         if self.gate is not None:
             y = y * F.silu(self.gate(x))
         return self.out(y), inputs, state

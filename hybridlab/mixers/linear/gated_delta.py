@@ -9,30 +9,34 @@ from torch.nn import functional as F
 
 from hybridlab.errors import ConfigError
 from hybridlab.mixers.base import Mixer, tag
-from hybridlab.mixers.parts.projections import join_heads, split_heads
+from hybridlab.mixers.parts.projections import join_normalised_heads, split_heads
 from hybridlab.mixers.parts.short_convolution import ShortConvolution
 from hybridlab.mixers.parts.step_bias import draw_step_bias
 from hybridlab.ops.linear.delta_rule import chunked_delta_rule, l2_normalise
 from hybridlab.ops.precision import accumulation_dtype
 from hybridlab.validate import positive, whole
 
-# Rates between 0 and 16, as in the paper; one of exactly 0 has no logarithm.
+# Rates from 0 to 16, as in the paper, without 0 itself, which has no logarithm.
 SLOWEST_RATE, FASTEST_RATE = 1e-3, 16.0
 
 
 class GatedDeltaState(NamedTuple):
-    """The last inputs of the short convolution, and the state of each head."""
+    """The last l = conv_size-1 inputs of the short convolution, and the state of each head."""
 
-    inputs: Float[Tensor, "b l-1 c"]
+    inputs: Float[Tensor, "b l c"]
     state: Float[Tensor, "b h k v"]
 
 
 class GatedDelta(Mixer):
-    """S_t = α_t (I - β_t k_t k_tᵀ) S_{t-1} + β_t k_t v_tᵀ, o_t = S_tᵀ q_t; then RMS norm ⊙ SiLU(gate) and a linear map.
+    """S_t = α_t (I - β_t k_t k_tᵀ) S_{t-1} + β_t k_t v_tᵀ, o_t = S_tᵀ q_t.
 
-    α_t = exp(-rate · softplus(step_t)) and β_t = σ, or 2σ with `negative_eigenvalues` (2411.12537), depend on the token.
-    Queries, keys and values pass a short convolution and SiLU; then queries and keys have length 1. All keys together
-    are `keys` times as wide as the stack, values `expansion` times as wide as keys: c = (2 + expansion)·keys·d channels.
+    y = W_out (norm(o) ⊙ SiLU(gate)) with an RMS norm of each head. α_t = exp(-rate ·
+    softplus(step_t)) and β_t = σ(·), or 2σ(·) with `negative_eigenvalues` (2411.12537), depend on
+    the token. Queries, keys and values pass through a short convolution and SiLU; queries and keys
+    are then scaled to length 1. All keys together are `expand_k` times as wide as the stack, the
+    values `value_ratio` times as wide as the keys: c = (2 + value_ratio)·expand_k·d channels. (In
+    flash-linear-attention that ratio is called `expand_v`, which here, as in its GLA and RetNet, is
+    relative to the width of the stack.)
     """
 
     kind = "linear"
@@ -55,7 +59,7 @@ class GatedDelta(Mixer):
         whole(heads=heads, value_ratio=value_ratio, conv_size=conv_size, chunk=chunk)
         positive(expand_k=expand_k)
         if expand_k * width % heads:
-            raise ConfigError(f"heads={heads}: must divide the width {width} times expand_k, {expand_k}")
+            raise ConfigError(f"heads={heads}: must divide the width, {width}, times expand_k, {expand_k}")
         self.key_width = int(expand_k * width) // heads
         self.value_width, self.chunk = value_ratio * self.key_width, chunk
         self.strongest = 2 if negative_eigenvalues else 1
@@ -72,11 +76,11 @@ class GatedDelta(Mixer):
         self.out = nn.Linear(self.sizes[2], width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Mix a whole row in chunks."""
+        """Mix whole sequences in chunks."""
         return self._mix(x, None, None)[0]
 
     def initial_state(self, batch: int, like: Tensor) -> GatedDeltaState:
-        """Return inputs and states of zero."""
+        """Return zero inputs and states."""
         shape = (batch, self.strength.out_features, self.key_width, self.value_width)
         return GatedDeltaState(
             self.convolution.empty_past(batch, like), like.new_zeros(shape, dtype=accumulation_dtype(like))
@@ -85,21 +89,19 @@ class GatedDelta(Mixer):
     def extend(
         self, x: Float[Tensor, "b n d"], state: GatedDeltaState
     ) -> tuple[Float[Tensor, "b n d"], GatedDeltaState]:
-        """Carry the recurrence on through the piece."""
+        """Continue the recurrence through the chunk."""
         y, inputs, last = self._mix(x, state.inputs, state.state)
         return y, GatedDeltaState(inputs, last)
 
     def _mix(self, x: Tensor, past: Tensor | None, state: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        mixed, inputs = self.convolution(self.in_projection(x), past)
-        # Contiguous: a convolution's output may lie channels first, and SiLU's gradient is slow across two layouts.
-        query, key, value = F.silu(mixed.contiguous()).split(self.sizes, dim=-1)
+        mixed, inputs = self.convolution.with_silu(self.in_projection(x), past)
+        query, key, value = mixed.split(self.sizes, dim=-1)
         q, k = (l2_normalise(split_heads(each, self.key_width)) for each in (query, key))
-        # Decay and β in float32: in bfloat16 those near 1 would be rounded to it.
+        # Decays and β in float32: bfloat16 would round those near 1 to 1.
         dtype = accumulation_dtype(x)
         strength = self.strength(x).to(dtype).sigmoid().mT * self.strongest  # b h t
         step = F.softplus(self.step(x).to(dtype) + self.step_bias.to(dtype)).mT
         log_decay = -step * self.log_rate.to(dtype).exp()[:, None]
         value = split_heads(value, self.value_width)
         o, state = chunked_delta_rule(q, k, value, strength, log_decay, state, self.chunk)
-        y = join_heads(F.rms_norm(o, o.shape[-1:], eps=1e-5) * self.norm)
-        return self.out(y * F.silu(self.gate(x))), inputs, state
+        return self.out(join_normalised_heads(o, self.norm) * F.silu(self.gate(x))), inputs, state

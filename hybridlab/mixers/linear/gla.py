@@ -1,4 +1,4 @@
-"""Gated linear attention: a decay per channel of the key, from the token."""
+"""Gated linear attention: a decay for each channel of the key, computed from the token."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from hybridlab.errors import ConfigError
 from hybridlab.mixers.base import Mixer, tag
-from hybridlab.mixers.parts.projections import join_heads, split_heads
+from hybridlab.mixers.parts.projections import join_normalised_heads, split_heads
 from hybridlab.ops.linear.gated_linear_attention import chunked_gated_linear_attention
 from hybridlab.ops.precision import accumulation_dtype
 from hybridlab.validate import positive, power_of_two, whole
@@ -22,10 +22,11 @@ class GLAState(NamedTuple):
 
 
 class GLA(Mixer):
-    """S_t = Diag(α_t) S_{t-1} + k_t v_tᵀ, o_t = S_tᵀ q_t / √k; then RMS norm of each head ⊙ SiLU(gate) and a linear map.
+    """S_t = Diag(α_t) S_{t-1} + k_t v_tᵀ, o_t = S_tᵀ q_t / √k.
 
-    α_t = σ(W x_t + bias)^(1/temperature), with W of low rank: the temperature keeps decays near 1. All keys together are
-    `expand_k` times as wide as the stack, all values `expand_v` times.
+    y = W_out (norm(o) ⊙ SiLU(gate)) with an RMS norm of each head. α_t = σ(W x_t +
+    bias)^(1/temperature) with W of rank `decay_rank`: the temperature keeps decays near 1. All keys
+    together are `expand_k` times as wide as the stack, all values `expand_v` times.
     """
 
     kind = "linear"
@@ -50,7 +51,7 @@ class GLA(Mixer):
         for name, share in (("expand_k", expand_k), ("expand_v", expand_v)):
             if not share > 0 or share * width % heads:
                 raise ConfigError(
-                    f"{name}={share}: times the width {width} must be a multiple of heads, {heads}, above 0"
+                    f"{name}={share}: times the width, {width}, must be a multiple of heads, {heads}, above 0"
                 )
         positive(temperature=temperature)
         keys, values = round(expand_k * width), round(expand_v * width)
@@ -66,26 +67,25 @@ class GLA(Mixer):
         self.out = nn.Linear(values, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Mix a whole row in chunks."""
+        """Mix whole sequences in chunks."""
         return self._mix(x, None)[0]
 
     def initial_state(self, batch: int, like: Tensor) -> GLAState:
-        """Return states of zero."""
+        """Return zero states."""
         shape = (batch, self.key.out_features // self.key_width, self.key_width, self.value_width)
         return GLAState(like.new_zeros(shape, dtype=accumulation_dtype(like)))
 
     def extend(self, x: Float[Tensor, "b n d"], state: GLAState) -> tuple[Float[Tensor, "b n d"], GLAState]:
-        """Carry the recurrence on through the piece."""
+        """Continue the recurrence through the chunk."""
         y, last = self._mix(x, state.state)
         return y, GLAState(last.clone())
 
     def _mix(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         q = split_heads(self.query(x) * self.key_width**-0.5, self.key_width)
         k, v = split_heads(self.key(x), self.key_width), split_heads(self.value(x), self.value_width)
-        # Decays in float32: in bfloat16 those near 1 would be rounded to it.
+        # Decays in float32: bfloat16 would round those near 1 to 1.
         dtype = accumulation_dtype(x)
         log_decay = F.logsigmoid(self.decay(x).to(dtype) + self.decay_bias.to(dtype)) / self.temperature
         log_decay = split_heads(log_decay, self.key_width)
         o, state = chunked_gated_linear_attention(q, k, v, log_decay, state, self.chunk)
-        y = join_heads(F.rms_norm(o, o.shape[-1:], eps=1e-5) * self.norm)
-        return self.out(y * F.silu(self.gate(x))), state
+        return self.out(join_normalised_heads(o, self.norm) * F.silu(self.gate(x))), state

@@ -1,4 +1,4 @@
-"""Kimi Delta Attention: the delta rule with a decay per channel of the key."""
+"""Kimi Delta Attention: the delta rule with a decay for each channel of the key."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hybridlab.mixers.base import Mixer, tag
-from hybridlab.mixers.parts.projections import join_heads, split_heads
+from hybridlab.mixers.parts.projections import join_normalised_heads, split_heads
 from hybridlab.mixers.parts.short_convolution import ShortConvolution
 from hybridlab.mixers.parts.step_bias import draw_step_bias
 from hybridlab.ops.linear.channel_delta_rule import chunked_channel_delta_rule
@@ -18,18 +18,20 @@ from hybridlab.validate import divides, power_of_two, whole
 
 
 class KDAState(NamedTuple):
-    """The last inputs of the short convolution, and the state of each head."""
+    """The last l = conv_size-1 inputs of the short convolution, and the state of each head."""
 
-    inputs: Float[Tensor, "b l-1 3*d"]
+    inputs: Float[Tensor, "b l 3*d"]
     state: Float[Tensor, "b h k k"]
 
 
 class KDA(Mixer):
-    """S_t = (I - β_t k_t k_tᵀ) Diag(α_t) S_{t-1} + β_t k_t v_tᵀ, o_t = S_tᵀ q_t / √k; then RMS norm ⊙ σ(gate), linear map.
+    """S_t = (I - β_t k_t k_tᵀ) Diag(α_t) S_{t-1} + β_t k_t v_tᵀ, o_t = S_tᵀ q_t / √k.
 
-    α_t = exp(-rate · softplus(step_t + bias)), with one rate per head and one step per channel; step and gate are maps
-    of rank `rank` (null: the width of a head). β_t = σ, or 2σ with `negative_eigenvalues` (2411.12537). Queries, keys and
-    values pass a short convolution and SiLU; then queries and keys have length 1.
+    y = W_out (norm(o) ⊙ σ(gate)) with an RMS norm of each head. α_t = exp(-rate · softplus(step_t +
+    bias)), with one rate per head and one step per channel; step and gate are maps of rank
+    `decay_gate_rank` (null: the head width). β_t = σ(·), or 2σ(·) with `negative_eigenvalues`
+    (2411.12537). Queries, keys and values pass through a short convolution and SiLU; queries and
+    keys are then scaled to length 1.
     """
 
     kind = "linear"
@@ -65,29 +67,27 @@ class KDA(Mixer):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Mix a whole row in chunks."""
+        """Mix whole sequences in chunks."""
         return self._mix(x, None, None)[0]
 
     def initial_state(self, batch: int, like: Tensor) -> KDAState:
-        """Return inputs and states of zero."""
+        """Return zero inputs and states."""
         shape = (batch, self.strength.out_features, self.head_width, self.head_width)
         return KDAState(self.convolution.empty_past(batch, like), like.new_zeros(shape, dtype=accumulation_dtype(like)))
 
     def extend(self, x: Float[Tensor, "b n d"], state: KDAState) -> tuple[Float[Tensor, "b n d"], KDAState]:
-        """Carry the recurrence on through the piece."""
+        """Continue the recurrence through the chunk."""
         y, inputs, last = self._mix(x, state.inputs, state.state)
         return y, KDAState(inputs, last.clone())
 
     def _mix(self, x: Tensor, past: Tensor | None, state: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        mixed, inputs = self.convolution(self.in_projection(x), past)
-        # The convolution leaves time innermost. Where that meets gradients laid out otherwise, SiLU is ten times as slow.
-        q, k, v = (split_heads(each, self.head_width) for each in F.silu(mixed.contiguous()).chunk(3, dim=-1))
+        mixed, inputs = self.convolution.with_silu(self.in_projection(x), past)
+        q, k, v = (split_heads(each, self.head_width) for each in mixed.chunk(3, dim=-1))
         q, k = l2_normalise(q) * self.head_width**-0.5, l2_normalise(k)
-        # Decays and β in float32: in bfloat16 those near 1 would be rounded to it.
+        # Decays and β in float32: bfloat16 would round those near 1 to 1.
         dtype = accumulation_dtype(x)
         strength = self.strength(x).to(dtype).sigmoid().mT * self.strongest  # b h t
         step = split_heads(F.softplus(self.step(x).to(dtype) + self.step_bias.to(dtype)), self.head_width)
         log_decay = -step * self.log_rate.to(dtype).exp()[:, None, None]
         o, state = chunked_channel_delta_rule(q, k, v, strength, log_decay, state, self.chunk)
-        y = join_heads(F.rms_norm(o, o.shape[-1:], eps=1e-5) * self.norm)
-        return self.out(y * self.gate(x).sigmoid()), inputs, state
+        return self.out(join_normalised_heads(o, self.norm) * self.gate(x).sigmoid()), inputs, state

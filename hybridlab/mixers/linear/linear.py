@@ -17,16 +17,17 @@ from hybridlab.validate import whole
 
 
 class LinearState(NamedTuple):
-    """Σ φ(k) [v, 1]ᵀ over the past: the numerator of every query, and as the last column its normaliser, if it has one."""
+    """Σ φ(k) [v, 1]ᵀ over the past: numerator and, with `normalise`, denominator (last column)."""
 
     sums: Float[Tensor, "b h f v"]
 
 
 class Linear(Mixer):
-    """o_t = Σ_{j≤t} φ(q_t)·φ(k_j) v_j / Σ_{j≤t} φ(q_t)·φ(k_j), with φ(x) = elu(x) + 1 or another `feature_map`.
+    """o_t = Σ_{j≤t} φ(q_t)·φ(k_j) v_j / Σ_{j≤t} φ(q_t)·φ(k_j).
 
-    With `normalise` false there is no denominator, whose gradient has no bound: each head's output is divided by its root
-    mean square instead (TransNormer, Qin et al. 2022, 2210.10340). The bidirectional form sums over all j.
+    φ(x) is elu(x) + 1 or another `feature_map`. With `normalise` false there is no denominator,
+    whose gradient is unbounded: instead, each head's output is divided by its root mean square
+    (TransNormer, Qin et al. 2022, 2210.10340). The bidirectional form sums over all j.
     """
 
     kind = "linear"
@@ -52,7 +53,7 @@ class Linear(Mixer):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Mix a whole row: in chunks, or in one sum if it is not causal."""
+        """Mix whole sequences: in chunks if causal, else in one sum."""
         if self.causal:
             return self._mix(x, None)[0]
         q, k, v = self._features(x)
@@ -60,13 +61,13 @@ class Linear(Mixer):
         return self._write(attend(q, k, v))
 
     def initial_state(self, batch: int, like: Tensor) -> LinearState:
-        """Return sums of zero."""
+        """Return zero sums."""
         h, k = self.projections.kv_heads, self.projections.head_width
         shape = (batch, h, self.key_features.features, k + 1 if self.normalise else k)
         return LinearState(like.new_zeros(shape, dtype=accumulation_dtype(like)))
 
     def extend(self, x: Float[Tensor, "b n d"], state: LinearState) -> tuple[Float[Tensor, "b n d"], LinearState]:
-        """Add the piece to the sums, and read them at each of its tokens."""
+        """Add the chunk to the sums, and read them at each of its tokens."""
         y, sums = self._mix(x, state.sums)
         return y, LinearState(sums.clone())
 

@@ -1,4 +1,4 @@
-"""Performer: linear attention with random features of the softmax kernel."""
+"""Performer (FAVOR+): linear attention with random features of the softmax kernel."""
 
 import math
 from typing import NamedTuple
@@ -19,17 +19,18 @@ from hybridlab.validate import whole
 
 
 class PerformerState(NamedTuple):
-    """Σ φ(k) [v, 1]ᵀ over the past, divided by the largest feature that a key had so far, and its logarithm."""
+    """Σ φ(k) [v, 1]ᵀ over the past, divided by its largest feature, and the logarithm of that."""
 
     sums: Float[Tensor, "b h f v+1"]
     peak: Float[Tensor, "b h"]
 
 
 class Performer(Mixer):
-    """o_t = Σ_{j≤t} φ(q_t)·φ(k_j) v_j / Σ_{j≤t} φ(q_t)·φ(k_j), with φ_i(x) = exp(w_i·y - ‖y‖²/2) / √f and y = x / k^¼.
+    """o_t = Σ_{j≤t} φ(q_t)·φ(k_j) v_j / Σ_{j≤t} φ(q_t)·φ(k_j).
 
-    φ(q)·φ(k) estimates softmax attention's exp(q·k / √k) without bias. The f directions w_i are Gaussian and orthogonal in
-    blocks; they are drawn once and saved with the weights. The bidirectional form sums over all j.
+    With φ_i(x) = exp(w_i·y - ‖y‖²/2) / √f and y = x / k^¼, φ(q)·φ(k) is an unbiased estimate of
+    softmax attention's exp(q·k / √k). The f directions w_i are Gaussian and orthogonal in blocks;
+    they are drawn once and saved with the weights. The bidirectional form sums over all j.
     """
 
     kind = "linear"
@@ -54,20 +55,20 @@ class Performer(Mixer):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Mix a whole row: in chunks, or in one sum if it is not causal."""
+        """Mix whole sequences: in chunks if causal, else in one sum."""
         q, k, v = self._features(x)
         if self.causal:
             return self._write(chunked_log_feature_attention(q, k, v, None, self.chunk)[0])
         return self._write(bidirectional_log_feature_attention(q, k, v))
 
     def initial_state(self, batch: int, like: Tensor) -> PerformerState:
-        """Return sums of zero, of no scale yet."""
+        """Return zero sums without a scale yet."""
         h, k = self.projections.kv_heads, self.projections.head_width
         sums = like.new_zeros(batch, h, len(self.directions), k + 1, dtype=accumulation_dtype(like))
         return PerformerState(sums, torch.full_like(sums[:, :, 0, 0], -torch.inf))
 
     def extend(self, x: Float[Tensor, "b n d"], state: PerformerState) -> tuple[Float[Tensor, "b n d"], PerformerState]:
-        """Add the piece to the sums, and read them at each of its tokens."""
+        """Add the chunk to the sums, and read them at each of its tokens."""
         q, k, v = self._features(x)
         o, sums, peak = chunked_log_feature_attention(q, k, v, (state.sums, state.peak), self.chunk)
         return self._write(o), PerformerState(sums.clone(), peak.clone())
@@ -81,5 +82,5 @@ class Performer(Mixer):
 
 
 def _recommended(k: int) -> int:
-    """Return about k·log k, as many features as the paper's bound asks for, as a multiple of 16."""
+    """Return about k·log k, the number of features in the paper's bound, as a multiple of 16."""
     return 16 * max(1, round(k * math.log(k) / 16))

@@ -1,4 +1,4 @@
-"""Retention: linear attention in which each head forgets at a fixed rate."""
+"""Retention: linear attention in which each head decays at a fixed rate."""
 
 from typing import NamedTuple
 
@@ -16,17 +16,18 @@ from hybridlab.validate import divides, whole
 
 
 class RetentionState(NamedTuple):
-    """The decayed sums Σ γ^(t-j) k_j v_jᵀ, with keys turned to their positions, and how many tokens there were."""
+    """The decayed sums Σ γ^(t-j) k_j v_jᵀ of rotated keys, and the number of past tokens."""
 
     sums: Float[Tensor, "b h k v"]
     position: Int[Tensor, "b 1"]
 
 
 class Retention(Mixer):
-    """S_t = γ_h S_{t-1} + k_t v_tᵀ, o_t = S_tᵀ q_t / √k, γ_h = 1 - 2^(-5-h); y = out(swish(W_g x) ⊙ norm(o)).
+    """S_t = γ_h S_{t-1} + k_t v_tᵀ, o_t = S_tᵀ q_t / √k, γ_h = 1 - 2^(-5-h).
 
-    Queries and keys are turned by rotary angles (`rope` null: they are not); the values are `expansion` times as wide as
-    the stack; `norm` is a group norm, each head by itself. Its factors would do nothing before a gate and a linear map.
+    y = W_out (SiLU(W_g x) ⊙ norm(o)). Queries and keys have rotary positions, or none (`rope`
+    null). All values together are `expand_v` times as wide as the stack. `norm` is a group norm
+    with one head per group and without a scale, which the gate and the linear map would absorb.
     """
 
     kind = "linear"
@@ -56,11 +57,11 @@ class Retention(Mixer):
         self.out = nn.Linear(expand_v * width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Mix a whole row in chunks."""
+        """Mix whole sequences in chunks."""
         return self._mix(x, None, 0)[0]
 
     def initial_state(self, batch: int, like: Tensor) -> RetentionState:
-        """Return sums of zero, at position 0."""
+        """Return zero sums at position 0."""
         shape = (batch, self.heads, self.head_width, self.expand_v * self.head_width)
         return RetentionState(
             like.new_zeros(shape, dtype=accumulation_dtype(like)),
@@ -68,7 +69,7 @@ class Retention(Mixer):
         )
 
     def extend(self, x: Float[Tensor, "b n d"], state: RetentionState) -> tuple[Float[Tensor, "b n d"], RetentionState]:
-        """Carry the recurrence on through the piece."""
+        """Continue the recurrence through the chunk."""
         y, sums = self._mix(x, state.sums, state.position)
         return y, RetentionState(sums.clone(), state.position + x.shape[1])
 
@@ -86,5 +87,5 @@ class Retention(Mixer):
 
 
 def log_decays(heads: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, " h"]:
-    """Return log γ_h = log(1 - 2^(-5-h)) for h from 0: the last heads remember longest."""
+    """Return log γ_h = log(1 - 2^(-5-h)) for h from 0: later heads remember longer."""
     return torch.log1p(-(2.0 ** (-5 - torch.arange(heads, dtype=dtype, device=device))))

@@ -1,4 +1,4 @@
-"""RWKV-7's time mixing: a decaying state in which one direction per token is replaced."""
+"""RWKV-7's time mixing: a decaying state in which each token overwrites one direction."""
 
 import math
 from typing import NamedTuple
@@ -14,26 +14,28 @@ from hybridlab.ops.linear.diagonal_plus_low_rank import chunked_diagonal_plus_lo
 from hybridlab.ops.precision import accumulation_dtype
 from hybridlab.validate import divides, power_of_two, whole
 
-# The log decay of a token is this at least. Over so many tokens the inverse of a decay is below 10^17.
+# The smallest log decay of a token. Over SAFE_TOKENS tokens an inverse decay stays below 10^17.
 STRONGEST_LOG_DECAY, SAFE_TOKENS = -math.exp(-0.5), 64
-# How much of the token before is mixed in: 1 - (i / width)^power in channel i. Powers for the middle of a stack.
+# Initial share of the previous token in channel i: 1 - (i / width)^power, as mid-stack.
 SHIFT_POWERS = {"receptance": 0.1, "decay": 0.45, "key": 0.35, "value": 0.35, "rate": 0.45, "gate": 0.1}
 
 
 class RWKV7State(NamedTuple):
-    """The last token, and the state of each head."""
+    """The last token's input, and the state of each head."""
 
     token: Float[Tensor, "b 1 d"]
     state: Float[Tensor, "b h k k"]
 
 
 class RWKV7(Mixer):
-    """S_t = (Diag(w_t) - (a_t ⊙ κ_t) κ_tᵀ) S_{t-1} + k_t v_tᵀ, y_t = out(g_t ⊙ (norm(S_tᵀ r_t) + (r_t·(ρ ⊙ k_t)) v_t)).
+    """S_t = (Diag(w_t) - (a_t ⊙ κ_t) κ_tᵀ) S_{t-1} + k_t v_tᵀ.
 
-    r, w, k, v, a and g each depend on an own mixture of the token and the one before it. w = exp(-e^{-1/2} σ(·)) is the
-    decay, a = σ(·) the rate at which what is stored at κ is removed, g the gate: maps of low rank. κ is the key, scaled
-    by channel and divided by its length; k is the key times 1 + α ⊙ (a - 1). `norm` is a group norm of each head. The
-    paper also mixes the first layer's values into those of later ones: a mixer sees one layer alone, and leaves that out.
+    y_t = W_out (g_t ⊙ (norm(S_tᵀ r_t) + (r_t·(ρ ⊙ k_t)) v_t)). r, w, k, v, a and g each depend on
+    their own mixture of the token and the previous one. The decay w = exp(-e^{-1/2} σ(·)), the rate
+    a = σ(·) at which the value stored under κ is removed, and the gate g are maps of low rank. κ is
+    the key, scaled per channel and then to length 1; k is the key times 1 + α ⊙ (a - 1). `norm` is
+    a group norm with one head per group. The paper also mixes the values of the first layer into
+    later ones; a mixer sees only its own layer, so this is left out.
     """
 
     kind = "linear"
@@ -74,17 +76,17 @@ class RWKV7(Mixer):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Mix a whole row in chunks."""
+        """Mix whole sequences in chunks."""
         return self._mix(x, None, None)[0]
 
     def initial_state(self, batch: int, like: Tensor) -> RWKV7State:
-        """Return a token and states of zero."""
+        """Return a zero token and zero states."""
         width = self.key.in_features
         shape = (batch, width // self.head_width, self.head_width, self.head_width)
         return RWKV7State(like.new_zeros(batch, 1, width), like.new_zeros(shape, dtype=accumulation_dtype(like)))
 
     def extend(self, x: Float[Tensor, "b n d"], state: RWKV7State) -> tuple[Float[Tensor, "b n d"], RWKV7State]:
-        """Carry the recurrence on through the piece."""
+        """Continue the recurrence through the chunk."""
         y, last = self._mix(x, state.token, state.state)
         return y, RWKV7State(x[:, -1:].to(state.token.dtype, copy=True), last.clone())
 
@@ -93,7 +95,7 @@ class RWKV7(Mixer):
         change = before - x
         for_r, for_w, for_k, for_v, for_a, for_g = (torch.addcmul(x, change, share.to(x.dtype)) for share in self.shift)
         receptance, key, value = self.receptance(for_r), self.key(for_k), self.value(for_v)
-        # Decay and rate in float32: in bfloat16 those near 1 would be rounded to it.
+        # Decays and rates in float32: bfloat16 would round those near 1 to 1.
         dtype = accumulation_dtype(x)
         log_decay = STRONGEST_LOG_DECAY * (self.decay(for_w).to(dtype) + self.decay_bias.to(dtype)).sigmoid()
         rate = (self.rate(for_a).to(dtype) + self.rate_bias.to(dtype)).sigmoid()
@@ -112,7 +114,7 @@ class RWKV7(Mixer):
 
 
 class LowRank(nn.Module):
-    """up(activation(down(x))), starting from 0 at `down`: what is added to it decides at first."""
+    """up(activation(down(x))), with `down` starting at 0: at first only the caller's bias acts."""
 
     def __init__(self, width: int, rank: int, activation: nn.Module) -> None:
         super().__init__()
@@ -138,5 +140,5 @@ def _kept_linear(inputs: int, outputs: int) -> nn.Linear:
 
 
 def _usual_rank(width: int, factor: float) -> int:
-    """Return the multiple of 32 next to factor · √width, as the authors choose it."""
+    """Return the multiple of 32 nearest to factor · √width, the authors' rule."""
     return max(32, 32 * round(factor * math.sqrt(width) / 32))

@@ -1,4 +1,4 @@
-"""Linformer: attention to a fixed number of sums over the row."""
+"""Linformer: attention to a fixed number of sums over the sequence."""
 
 from jaxtyping import Float
 from torch import Tensor, empty, nn
@@ -11,11 +11,12 @@ from hybridlab.validate import divides, whole
 
 
 class Linformer(Mixer):
-    """o = softmax(Q (EᵀK)ᵀ / √k) FᵀV: `rank` learned sums over the keys and values of the row take their place.
+    """o = softmax(Q (EᵀK)ᵀ / √k) FᵀV: `rank` learned sums replace the keys and values.
 
-    Bidirectional: every sum contains the whole row. E and F, of `max_length` positions and shared by the heads, are the
-    only thing that knows positions. A shorter row uses their first positions, as in the paper. For a longer one, which
-    the paper does not have, they are stretched: interpolated linearly to its length, and scaled to keep their integral.
+    Bidirectional only: every sum contains the whole sequence. Positions enter through E and F
+    alone, which have `max_length` positions and are shared by the heads. A shorter sequence uses
+    their first positions, as in the paper. For a longer one, which the paper does not consider,
+    they are interpolated linearly to its length and scaled to keep their integral.
     """
 
     kind = "low-rank"
@@ -39,7 +40,7 @@ class Linformer(Mixer):
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         """Attend from each token to the sums."""
-        # Eᵀ(xW) = (Eᵀx)W: the row is summed up before the maps to keys and values, which then see `rank` tokens, not t.
+        # Eᵀ(xW) = (Eᵀx)W: summed first, only `rank` tokens need mapping to keys and values.
         k = split_heads(self.key(_sums(self.key_sums, x)), self.head_width)
         v = split_heads(self.value(_sums(self.value_sums, x)), self.head_width)
         q = split_heads(self.query(x), self.head_width)
@@ -48,5 +49,5 @@ class Linformer(Mixer):
 
 def _sums(table: Float[Tensor, "l r"], x: Float[Tensor, "b t d"]) -> Float[Tensor, "b r d"]:
     rows = position_rows(table, x.shape[1]).to(x.dtype)
-    # One view of the table for each row: for one table and many rows PyTorch would copy the rows, turned.
+    # A view of the table for each sequence: PyTorch would copy x, transposed, for a broadcast one.
     return rows.mT.expand(len(x), -1, -1) @ x

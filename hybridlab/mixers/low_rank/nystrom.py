@@ -13,11 +13,13 @@ from hybridlab.validate import whole
 
 
 class Nystrom(Mixer):
-    """o = softmax(q k̃ᵀ) softmax(q̃ k̃ᵀ)⁺ softmax(q̃ kᵀ) v + conv(v), scores over √k; q̃ and k̃ are means of segments.
+    """o = softmax(q k̃ᵀ) softmax(q̃ k̃ᵀ)⁺ softmax(q̃ kᵀ) v + conv(v), with scores divided by √k.
 
-    Bidirectional: every landmark and the convolution see tokens on both sides. The inverse is approached by a few
-    iterations; a row of no more tokens than landmarks is attended to exactly. Positions are known to the convolution
-    alone, one filter of `conv` taps per head: a mean of turned keys would be no landmark.
+    The landmarks q̃ and k̃ are means of segments. Bidirectional only: the landmarks and the
+    convolution see tokens on both sides. The pseudo-inverse is approximated in a few iterations; a
+    sequence with no more tokens than landmarks is attended to exactly. Positions enter through the
+    convolution alone, one filter of `conv_size` taps per head: a mean of rotated keys would be no
+    landmark.
     """
 
     kind = "low-rank"
@@ -40,7 +42,7 @@ class Nystrom(Mixer):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Attend from each token to the landmarks, and to its neighbours by the convolution."""
+        """Attend from each token through the landmarks, and convolve the values."""
         q, k, v = self.projections(x)
         o = nystrom_attention(q, k, v, self.landmarks, self.iterations)
         return self.out(join_heads(o + centred_conv(v, self.conv)))

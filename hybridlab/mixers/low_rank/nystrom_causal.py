@@ -11,22 +11,24 @@ from hybridlab.ops.attention.streaming_nystrom_attention import NystromPast, ext
 from hybridlab.ops.precision import accumulation_dtype
 from hybridlab.validate import number, whole
 
-# In float32 a smaller one would be lost in the rounding of the kernel that it is added to.
+# In float32 a smaller ridge would be lost to rounding when it is added to the kernel matrix.
 SMALLEST_RIDGE = 1e-5
 
 
 class NystromCausal(Mixer):
-    """Softmax attention, exact over a token's own and previous block, approximated by Nyström's method before these.
+    """Softmax attention, exact in a token's own and previous block, by Nyström's method before.
 
-    With κ(a, b) = exp(a·b / √k), keys j of blocks up to n-2, and L_j the mean keys of the first blocks up to that of j
-    (at most `landmarks` of them, where the block's own may be one):
+    With κ(a, b) = exp(a·b / √k), far keys j in blocks up to n-2 for a query i in block n, and L_j
+    the mean keys of the first blocks up to and including that of j, at most `landmarks` of them:
     o_i = (Σ_near κ(q_i, k_j) v_j + Σ_far w_ij v_j) / (Σ_near κ(q_i, k_j) + Σ_far w_ij),
     w_ij = κ(q_i, L_j) (κ(L_j, L_j) + ridge·I)⁻¹ κ(L_j, k_j).
 
-    No paper has this form. The kernel is not normalised by rows, as the paper's is, because each row of its third
-    factor depends on all keys. Queries and keys are scaled to a root mean square of 1, which bounds every exponent by √k
-    without a maximum that looks ahead. There are no positions: a mean of turned keys would be no landmark. The landmarks
-    come from the first `landmarks` blocks and then stay: what is unlike all of them later is seen only while it is near.
+    This form is in no paper. Nyströmformer normalises the rows of each factor, but a row of its
+    third factor depends on all keys, so the kernel is left unnormalised here. Queries and keys are
+    scaled to a root mean square of 1, which bounds every exponent by √k without a maximum over
+    later tokens. There are no positions: a mean of rotated keys would be no landmark. The landmarks
+    are those of the first `landmarks` blocks and do not change: later tokens unlike all of them are
+    seen only while they are near.
     """
 
     kind = "low-rank"
@@ -45,12 +47,12 @@ class NystromCausal(Mixer):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Attend from each token to its window and to the landmarks' sums of what is before it."""
+        """Attend from each token to its window, and through the landmarks to all before it."""
         o = streaming_nystrom(*self._project(x), self.block, self.landmarks, self.ridge)
         return self.out(join_heads(o))
 
     def initial_state(self, batch: int, like: Tensor) -> NystromPast:
-        """Return a window, landmarks and sums of zero, at position 0."""
+        """Return a zero window, landmarks and sums at position 0."""
         heads, width, dtype = self.projections.kv_heads, self.projections.head_width, accumulation_dtype(like)
         window = like.new_zeros(batch, heads, 2 * self.block - 1, width)
         return NystromPast(
@@ -62,7 +64,7 @@ class NystromCausal(Mixer):
         )
 
     def extend(self, x: Float[Tensor, "b n d"], state: NystromPast) -> tuple[Float[Tensor, "b n d"], NystromPast]:
-        """Attend from each new token, and sum up the blocks that leave the window."""
+        """Attend from each new token, and add the blocks that leave the window to the sums."""
         o, state = extend_streaming_nystrom(*self._project(x), state, self.ridge)
         return self.out(join_heads(o)), state
 

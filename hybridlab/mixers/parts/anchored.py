@@ -1,4 +1,4 @@
-"""Parameters in which a small relative error is a large one in what they make: frequencies and time steps."""
+"""Parameters whose small relative errors grow with time: frequencies and time steps."""
 
 import torch
 from jaxtyping import Float
@@ -8,11 +8,11 @@ from hybridlab.mixers.base import tag
 
 
 class Anchored(nn.Module):
-    """A learned number kept as a coarse anchor, a buffer, and a fine offset from it, the parameter.
+    """A learned tensor stored as a coarse anchor (a buffer) and a fine offset (the parameter).
 
-    An angle e^{iωΔt} is off by the error of ωΔ times t: numbers near 100 rounded to bfloat16 leave no phase after a few
-    steps. bfloat16 holds the anchor exactly, and the offset to 2⁻⁹ of the little that it is. No weight decay: it would
-    pull towards the anchor.
+    The error of an angle ωΔt is t times that of ωΔ: if values near 100 are rounded to bfloat16, the
+    phase is lost after a few steps. bfloat16 holds the anchor exactly, and the small offset to a
+    relative error of 2⁻⁹. The offset takes no weight decay, which would pull towards the anchor.
     """
 
     anchor: Tensor
@@ -23,5 +23,5 @@ class Anchored(nn.Module):
         self.offset = tag(nn.Parameter(value - self.anchor), decay=False, initialise=False)
 
     def forward(self, dtype: torch.dtype) -> Float[Tensor, "*shape"]:
-        """Return the number in a dtype that is wide enough for the sum."""
+        """Return the sum of anchor and offset in `dtype`, which must be wide enough for it."""
         return self.anchor.to(dtype) + self.offset.to(dtype)

@@ -1,4 +1,4 @@
-"""Feature maps φ of linear attention: what stands for exp(q·k) is φ(q)·φ(k)."""
+"""Feature maps φ of linear attention, in which φ(q)·φ(k) replaces exp(q·k)."""
 
 import torch
 from jaxtyping import Float
@@ -9,22 +9,23 @@ from hybridlab.validate import choice
 
 
 class Elu(nn.Module):
-    """φ(x) = elu(x) + 1 (Katharopoulos et al. 2020, 2006.16236): positive, so that a sum of weights is never zero."""
+    """φ(x) = elu(x) + 1 > 0 (Katharopoulos et al. 2020, 2006.16236): weights never sum to zero."""
 
     def __init__(self, *, heads: int, width: int) -> None:
         super().__init__()
         self.features = width
 
     def forward(self, x: Float[Tensor, "b h t k"]) -> Float[Tensor, "b h t k"]:
-        """Return elu(x) + 1 without the rounding of a sum that ends near zero."""
-        # Autocast takes exponentials in float32.
+        """Return elu(x) + 1 without adding 1 to values near -1, which would round."""
+        # Autocast computes exponentials in float32.
         return (torch.relu(x) + x.clamp(max=0).exp()).to(x.dtype)
 
 
 class Relu(nn.Module):
-    """φ(x) = max(x, 0) + 1/1000: the generalised kernel of Performer (Choromanski et al. 2020, 2009.14794).
+    """φ(x) = max(x, 0) + 1/1000: the generalised kernel of Performer (2009.14794).
 
-    Without the floor a query that no key of the past answers has weights that sum to zero. With it, it sees the mean.
+    Without the floor, weights can sum to zero; with it, a query that matches no past key reads the
+    mean of the values.
     """
 
     floor = 1e-3
@@ -34,22 +35,23 @@ class Relu(nn.Module):
         self.features = width
 
     def forward(self, x: Float[Tensor, "b h t k"]) -> Float[Tensor, "b h t k"]:
-        """Cut off what is negative."""
+        """Clip negative values, and add the floor."""
         return torch.relu(x) + self.floor
 
 
 class SquaredRelu(Relu):
-    """φ(x) = max(x, 0)² + 1/1000: sharper weights than without the square (the activation of Primer, 2109.08668)."""
+    """φ(x) = max(x, 0)² + 1/1000, Primer's activation (2109.08668): sharper weights than `Relu`."""
 
     def forward(self, x: Float[Tensor, "b h t k"]) -> Float[Tensor, "b h t k"]:
-        """Cut off what is negative and square the rest."""
+        """Clip negative values, square the rest, and add the floor."""
         return torch.relu(x).square() + self.floor
 
 
 class Hedgehog(nn.Module):
-    """φ(x) = softmax([y, -y]) with y = W x + b, learned for each head from the identity (Zhang et al. 2024, 2402.04347).
+    """φ(x) = softmax([y, -y]), y = W x + b, learned per head (Zhang et al. 2024, 2402.04347).
 
-    These are the paper's exponentials [exp(y), exp(-y)], divided by their sum so that no input makes them overflow.
+    W starts as the identity. These are the paper's exponentials [exp(y), exp(-y)], divided by their
+    sum to prevent overflow.
     """
 
     def __init__(self, *, heads: int, width: int) -> None:
@@ -59,7 +61,7 @@ class Hedgehog(nn.Module):
         self.bias = tag(nn.Parameter(torch.zeros(heads, 1, width)), decay=False, initialise=False)
 
     def forward(self, x: Float[Tensor, "b h t k"]) -> Float[Tensor, "b h t 2*k"]:
-        """Map each head by its own matrix."""
+        """Map each head with its own matrix."""
         y = x @ self.weight.mT + self.bias
         return torch.cat([y, -y], dim=-1).softmax(-1).to(x.dtype)
 
@@ -68,6 +70,6 @@ FEATURE_MAPS = {"elu": Elu, "relu": Relu, "squared_relu": SquaredRelu, "hedgehog
 
 
 def build_feature_map(name: str, *, heads: int, width: int) -> Elu | Relu | Hedgehog:
-    """Build the map of that name for heads of that width; `features` is the width of what it returns."""
+    """Build the feature map `name` for heads of this width; its `features` is the width of φ(x)."""
     choice(FEATURE_MAPS, feature_map=name)
     return FEATURE_MAPS[name](heads=heads, width=width)

@@ -1,4 +1,4 @@
-"""Filters that are a function of the distance, computed by a small network."""
+"""Convolution filters computed from the distance by a small network."""
 
 import math
 
@@ -11,19 +11,18 @@ from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.ssm.flush_to_zero import flushed_exp
 from hybridlab.validate import positive, whole
 
-SLOWEST, FASTEST = (
-    math.log(100) / 1.5,
-    math.log(100) / 0.3,
-)  # decay over one horizon: down to 1/100 after 1.5 or 0.3 of it
+# Decay over one horizon: the window falls to 1/100 after 1.5 or after 0.3 horizons.
+SLOWEST, FASTEST = math.log(100) / 1.5, math.log(100) / 0.3
 
 
 class ImplicitFilter(nn.Module):
-    """h(l) = window(l) · FFN(features(l)), sine activations, for any distance l (Hyena, 2302.10866, section 3.3).
+    """h(l) = window(l) · FFN(features(l)) for any distance l (Hyena, 2302.10866, section 3.3).
 
-    Features of the distance are l / horizon, and sines and cosines of `bands` multiples of 2π l / horizon. The original
-    divides by the longest row; a fixed `horizon` instead makes a distance mean the same in every row, and the filter goes on
-    beyond it. The window decays exponentially, at another rate in each channel; dividing by its norm keeps outputs at the
-    scale of inputs.
+    The FFN has sine activations. The features of a distance are l / horizon and the sines and
+    cosines of the first `bands` multiples of 2π l / horizon. The paper divides by the length of the
+    longest sequence; with a fixed `horizon` a distance has the same features in every sequence, and
+    the filter continues beyond it. The window decays exponentially, at a different rate in each
+    channel; dividing it by its norm keeps outputs at the scale of inputs.
     """
 
     def __init__(self, *, width: int, hidden: int, bands: int, horizon: int, sine_frequency: float) -> None:
@@ -39,7 +38,7 @@ class ImplicitFilter(nn.Module):
             tag(layer.bias, decay=False)
 
     def forward(self, length: int, like: Tensor) -> Float[Tensor, "d l"]:
-        """Return the first `length` taps, in float32 at least: half precision knows no distances above 256."""
+        """Return the first `length` taps, in float32 at least: bfloat16 rounds large distances."""
         dtype = accumulation_dtype(like)
         with autocast_off(like):
             share = torch.arange(length, device=like.device, dtype=dtype)[:, None] / self.horizon

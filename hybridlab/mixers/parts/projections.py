@@ -1,4 +1,4 @@
-"""What mixers with heads share: the way from the stream to queries, keys and values, and back."""
+"""The maps from the residual stream to heads of queries, keys and values, and back."""
 
 import torch
 from jaxtyping import Float, Int
@@ -14,10 +14,12 @@ from hybridlab.validate import divides, positive, whole
 
 
 class QueryKeyValue(nn.Module):
-    """Linear maps to `heads` queries and `kv_heads` keys and values, turned to their positions if `rope` gives a base.
+    """Linear maps to `heads` queries and `kv_heads` keys and values.
 
-    Fewer `kv_heads` than `heads`: each key and value serves several queries (GQA, 2305.13245). `qk_norm` divides each query
-    and each key by its root mean square, times a learned scale that all heads share (after 2302.05442).
+    Queries and keys have rotary positions of base `rope`, or none. With fewer `kv_heads` than
+    `heads`, each key and value serves several queries (GQA, 2305.13245). `qk_norm` divides each
+    query and key by its root mean square and multiplies it by a learned scale that all heads share
+    (after 2302.05442).
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class QueryKeyValue(nn.Module):
     def forward(
         self, x: Float[Tensor, "b t d"], past: int | Int[Tensor, "b 1"] = 0
     ) -> tuple[Float[Tensor, "b h t k"], Float[Tensor, "b g t k"], Float[Tensor, "b g t k"]]:
-        """Return queries, keys and values of a piece that `past` tokens go before."""
+        """Return queries, keys and values of a chunk that follows `past` tokens."""
         q, k, v = (split_heads(project(x), self.head_width) for project in (self.query, self.key, self.value))
         q, k = self.query_norm(q), self.key_norm(k)
         if self.rope is not None:
@@ -56,7 +58,7 @@ class QueryKeyValue(nn.Module):
         return q, k, v
 
     def no_past(self, batch: int, like: Tensor) -> KeyValues:
-        """Return no keys and no values."""
+        """Return empty keys and values."""
         empty = like.new_empty(batch, self.kv_heads, 0, self.head_width)
         return KeyValues(empty, empty)
 
@@ -69,7 +71,7 @@ def check_rope(rope: float | None, head_width: int) -> None:
 
 
 class HeadNorm(nn.Module):
-    """Divide each head by its root mean square, times a learned scale that all heads share."""
+    """RMS norm of each head, with a learned scale that all heads share."""
 
     def __init__(self, head_width: int) -> None:
         super().__init__()
@@ -81,11 +83,16 @@ class HeadNorm(nn.Module):
         return (F.rms_norm(wide, wide.shape[-1:], eps=1e-6) * self.scale).to(x.dtype)
 
 
-def split_heads(x: Float[Tensor, "b t h*k"], head_width: int) -> Float[Tensor, "b h t k"]:
-    """Cut the last dimension into heads, and put them before time."""
+def split_heads(x: Float[Tensor, "b t c"], head_width: int) -> Float[Tensor, "b h t k"]:
+    """Split the last dimension, c = h·k, into heads, and move them before time."""
     return x.unflatten(-1, (-1, head_width)).transpose(1, 2)
 
 
 def join_heads(x: Float[Tensor, "b h t k"]) -> Float[Tensor, "b t h*k"]:
     """Undo `split_heads`."""
     return x.transpose(1, 2).flatten(2)
+
+
+def join_normalised_heads(x: Float[Tensor, "b h t k"], scale: Float[Tensor, " k"]) -> Float[Tensor, "b t h*k"]:
+    """Apply an RMS norm with one scale for all heads to each head, and join the heads."""
+    return join_heads(F.rms_norm(x, x.shape[-1:], eps=1e-5) * scale)

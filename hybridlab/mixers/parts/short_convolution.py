@@ -1,4 +1,4 @@
-"""Short depthwise convolution, a part of several mixers."""
+"""The short depthwise convolution of several mixers."""
 
 import torch
 from jaxtyping import Float
@@ -10,7 +10,7 @@ from hybridlab.ops.conv.causal_conv import causal_conv
 
 
 class ShortConvolution(nn.Module):
-    """One filter of `length` taps per channel, drawn as PyTorch draws its convolutions: uniform within ±1/√length."""
+    """A filter of `conv_size` taps per channel, uniform in ±1/√conv_size as in PyTorch."""
 
     def __init__(self, *, width: int, conv_size: int, bias: bool) -> None:
         super().__init__()
@@ -19,17 +19,26 @@ class ShortConvolution(nn.Module):
         self.bias = tag(nn.Parameter(torch.zeros(width)), decay=False, initialise=False) if bias else None
 
     def forward(
-        self, x: Float[Tensor, "b t d"], past: Float[Tensor, "b l-1 d"] | None = None
-    ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b l-1 d"]]:
-        """Return the filtered piece, and the inputs that the next piece will need as its `past`."""
+        self, x: Float[Tensor, "b t d"], past: Float[Tensor, "b l d"] | None = None
+    ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b l d"]]:
+        """Return the filtered chunk, and its last l = conv_size-1 inputs: the next `past`."""
         return causal_conv(x, self.weight, self.bias, past)
 
+    def with_silu(
+        self, x: Float[Tensor, "b t d"], past: Float[Tensor, "b l d"] | None = None
+    ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b l d"]]:
+        """Return the SiLU of the filtered chunk, contiguous, and the `past` of the next chunk."""
+        y, inputs = self(x, past)
+        # The convolution may leave time innermost. Where that meets gradients in another layout,
+        # SiLU is ten times as slow.
+        return F.silu(y.contiguous()), inputs
+
     def centred(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Return the row filtered from both sides: the taps reach as far ahead as back (of an even number, one less back)."""
+        """Return the sequence filtered with centred taps, one more ahead if their number is even."""
         ahead = self.weight.shape[1] // 2
         return causal_conv(F.pad(x, (0, 0, 0, ahead)), self.weight, self.bias)[0][:, ahead:]
 
-    def empty_past(self, batch: int, like: Tensor) -> Float[Tensor, "b l-1 d"]:
-        """Return the past of a row's first token: zeros."""
+    def empty_past(self, batch: int, like: Tensor) -> Float[Tensor, "b l d"]:
+        """Return the past of the first token: zeros."""
         width, conv_size = self.weight.shape
         return like.new_zeros(batch, conv_size - 1, width)

@@ -1,4 +1,4 @@
-"""The bias from which time steps start."""
+"""The initial bias of time steps."""
 
 import math
 
@@ -10,6 +10,6 @@ SHORTEST_STEP, LONGEST_STEP = 1e-3, 1e-1
 
 
 def draw_step_bias(count: int) -> Float[Tensor, " n"]:
-    """Return the inverse softplus of steps that are log-uniform between the shortest and the longest (Mamba, 2312.00752)."""
+    """Return the inverse softplus of log-uniform time steps (Mamba, 2312.00752)."""
     step = torch.empty(count).uniform_(math.log(SHORTEST_STEP), math.log(LONGEST_STEP)).exp()
     return step + torch.log(-torch.expm1(-step))

@@ -1,36 +1,33 @@
 """Softmax attention to a window with gaps."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
-from hybridlab.mixers.base import Mixer
 from hybridlab.mixers.parts.key_values import KeyValues
-from hybridlab.mixers.parts.projections import QueryKeyValue, join_heads
-from hybridlab.ops.attention.attention_weights import attention_weights
+from hybridlab.mixers.parts.softmax_attention import SharedSettings, SoftmaxAttention
 from hybridlab.ops.attention.dilated_attention import dilated_attention, dilated_mask
 from hybridlab.validate import whole
 
 
 class DilatedState(NamedTuple):
-    """The keys (turned to their positions) and values of the last dilation·(window-1) tokens; how many tokens there were.
+    """Rotated keys and values of the last l = dilation·(window-1) tokens; the past length.
 
-    It always has its full length: before there were so many tokens, it begins with zeros that nobody sees.
+    Its length is fixed: before there are l past tokens, it starts with zeros, which no token sees.
     """
 
-    keys: Float[Tensor, "b g dilation*(window-1) k"]
-    values: Float[Tensor, "b g dilation*(window-1) k"]
+    keys: Float[Tensor, "b g l k"]
+    values: Float[Tensor, "b g l k"]
     position: Int[Tensor, "b 1"]
 
 
-class Dilated(Mixer):
-    """o_t = Σ_j softmax_j(q_t·k_j / √k) v_j over j = t, t - dilation, t - 2·dilation, …: `window` tokens in all.
+class Dilated(SoftmaxAttention):
+    """o_t = Σ_j softmax_j(q_t·k_j / √k) v_j over the `window` tokens j = t, t - dilation, ….
 
-    Tokens whose positions differ by no multiple of `dilation` never meet in this layer. Bidirectional: the window reaches
-    as far ahead as behind, |t-j| < dilation·window. Keys and values may be shared by groups of heads (`kv_heads`);
-    positions are rotary, or none (`rope` null).
+    Tokens whose distance is no multiple of `dilation` never see each other in this layer.
+    Bidirectional: the window reaches as far ahead as back, |t-j| < dilation·window.
     """
 
     kind = "sparse"
@@ -38,45 +35,19 @@ class Dilated(Mixer):
     bounded_state = True
     free_sizes = ("window",)
 
-    def __init__(
-        self,
-        *,
-        width: int,
-        causal: bool = True,
-        heads: int = 4,
-        kv_heads: int | None = None,
-        window: int = 128,
-        dilation: int = 4,
-        rope: float | None = 10000.0,
-        qk_norm: bool = False,
-    ) -> None:
-        super().__init__()
+    def __init__(self, *, window: int = 128, dilation: int = 4, **shared: Unpack[SharedSettings]) -> None:
+        super().__init__(**shared)
         whole(window=window, dilation=dilation)
-        self.causal, self.window, self.dilation = causal, window, dilation
-        self.projections = QueryKeyValue(width=width, heads=heads, kv_heads=kv_heads, rope=rope, qk_norm=qk_norm)
-        self.out = nn.Linear(width, width, bias=False)
-
-    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Attend from each token to every `dilation`-th of its window."""
-        q, k, v = self.projections(x)
-        return self.out(join_heads(dilated_attention(q, k, v, self.window, self.dilation, causal=self.causal)))
-
-    def attention(self, x: Float[Tensor, "b t d"], at: Int[Tensor, " n"]) -> Float[Tensor, "b h n t"]:
-        """Return how much the tokens at some positions read of each token."""
-        q, k, _ = self.projections(x)
-        visible = dilated_mask(
-            at, torch.arange(x.shape[1], device=x.device), self.window, self.dilation, causal=self.causal
-        )
-        return attention_weights(q[:, :, at], k, visible)
+        self.window, self.dilation = window, dilation
 
     def initial_state(self, batch: int, like: Tensor) -> DilatedState:
-        """Return keys and values of zero, at position 0."""
+        """Return zero keys and values at position 0."""
         length = self.dilation * (self.window - 1)
         zeros = like.new_zeros(batch, self.projections.kv_heads, length, self.projections.head_width)
         return DilatedState(zeros, zeros, torch.zeros(batch, 1, dtype=torch.long, device=like.device))
 
     def extend(self, x: Float[Tensor, "b n d"], state: DilatedState) -> tuple[Float[Tensor, "b n d"], DilatedState]:
-        """Attend from each new token to its window, which may begin before the piece."""
+        """Attend from each new token to its window, which may start before the chunk."""
         length, n = state.keys.shape[2], x.shape[1]
         q, k, v = self.projections(x, state.position)
         past = KeyValues(state.keys, state.values).and_then(k, v)
@@ -84,4 +55,12 @@ class Dilated(Mixer):
         missing = (length - state.position[:, 0]).clamp(min=0)
         o = dilated_attention(q, k, v, self.window, self.dilation, missing=missing)
         keys, values = (each[:, :, n:].clone() for each in past)
-        return self.out(join_heads(o)), DilatedState(keys, values, state.position + n)
+        return self._write(o), DilatedState(keys, values, state.position + n)
+
+    def _attend(
+        self, q: Float[Tensor, "b h t k"], k: Float[Tensor, "b g t k"], v: Float[Tensor, "b g t k"]
+    ) -> Float[Tensor, "b t d"]:
+        return self._write(dilated_attention(q, k, v, self.window, self.dilation, causal=self.causal))
+
+    def _visible(self, at: Int[Tensor, " n"], keys: Int[Tensor, " t"]) -> Bool[Tensor, "n t"]:
+        return dilated_mask(at, keys, self.window, self.dilation, causal=self.causal)

@@ -17,13 +17,17 @@ from hybridlab.ops.attention.sliding_attention import sliding_attention, sliding
 from hybridlab.ops.attention.strided_pool import strided_pool
 from hybridlab.validate import divides, whole
 
-# Blocks that are selected whatever their importance: the first and the latest two, of which one is the token's own.
+# Blocks that are always selected: the first and the latest two, including the token's own.
 LATEST = 2
 FIXED = 1 + LATEST
 
 
 class NsaState(NamedTuple):
-    """What each branch keeps: all compressed blocks and the tokens of those to come; all tokens; the last window-1."""
+    """The cache of each branch.
+
+    compressed: all m compressed blocks, and the l tokens that later blocks start from (`coming`);
+    selected: all past tokens; window: the last window-1 tokens.
+    """
 
     compressed_keys: Float[Tensor, "b g m k"]
     compressed_values: Float[Tensor, "b g m k"]
@@ -36,15 +40,19 @@ class NsaState(NamedTuple):
 
 
 class Nsa(Mixer):
-    """o_t = Σ_c g_t^c Attention(q_t, K^c, V^c) over three branches c, with g_t = σ(W x_t), one gate per head and branch.
+    """o_t = Σ_c g_t^c Attention(q_t, K^c, V^c) over three branches c.
 
-    compressed: blocks of `compress_block` tokens, one every `compress_stride`, that a learned map makes one key and one
-    value of; those that end at t or before. selected: the `top_k` blocks of `select_block` tokens to which the
-    compressed branch gives most weight, summed over the heads that share keys, so that they also share the selection; the
-    first block and the latest two are always among them. window: the last `window` tokens.
+    The gates g_t = σ(W x_t) are one per head and branch. The branches:
 
-    Each branch has keys and values of its own. Queries and keys of the compressed branch have no positions (a sum over
-    turned keys would wipe them out); those of the others are rotary (`rope`).
+    - compressed: a learned map makes one key and one value of each block of `compress_block`
+      tokens; a block starts every `compress_stride` tokens and is seen once it has ended.
+    - selected: the `top_k` blocks of `select_block` tokens with the largest weights in the
+      compressed branch, summed over the heads that share keys, which therefore share the selection.
+      The first block and the latest two are always selected.
+    - window: the last `window` tokens.
+
+    Each branch has its own keys and values. The compressed branch has no positions, which a sum
+    over rotated keys would wipe out; those of the other branches are rotary (`rope`).
     """
 
     kind = "sparse"
@@ -76,7 +84,7 @@ class Nsa(Mixer):
         self.select_block, self.chosen, self.window = select_block, top_k - FIXED, window
         self.projections = QueryKeyValue(width=width, heads=heads, kv_heads=kv_heads, rope=rope)
         each = self.projections.head_width
-        # Keys and values, selected and window.
+        # Keys and values of the selected branch, then of the window branch.
         self.branches = nn.Linear(width, 4 * self.projections.kv_heads * each, bias=False)
         self.key_compression = Compression(width=each, length=compress_block, stride=compress_stride)
         self.value_compression = Compression(width=each, length=compress_block, stride=compress_stride)
@@ -88,9 +96,9 @@ class Nsa(Mixer):
         return self._mix(x, None)[0]
 
     def attention(self, x: Float[Tensor, "b t d"], at: Int[Tensor, " n"]) -> Float[Tensor, "b h n t"]:
-        """Return how much the tokens at some positions read of each token: the branches' weights, times their gates.
+        """Return the weights of all tokens for the queries at some positions, averaged by gate.
 
-        What a compressed block weighs is shared out evenly among its tokens.
+        The weight of a compressed block is divided evenly among its tokens.
         """
         t, length, stride = x.shape[1], self.compress_block, self.compress_stride
         q, turned, *_ = self._project(x, 0)
@@ -99,7 +107,7 @@ class Nsa(Mixer):
         inside = (positions >= starts[:, None]) & (positions < starts[:, None] + length)
         finished = starts + length <= at[:, None] + 1
         compressed = attention_weights(q[:, :, at], seen.compressed_keys, finished)
-        compressed = compressed.nan_to_num()  # where no block is finished
+        compressed = compressed.nan_to_num()  # before any block is finished
         chosen = self._choose(q, seen.compressed_keys, 0)[:, :, at]
         visible = block_mask(at, positions, chosen, self.select_block, LATEST, first=True)
         visible = visible.repeat_interleave(q.shape[1] // chosen.shape[1], dim=1)
@@ -113,14 +121,14 @@ class Nsa(Mixer):
         return read / read.sum(-1, keepdim=True)
 
     def initial_state(self, batch: int, like: Tensor) -> NsaState:
-        """Return no keys and no values."""
+        """Return empty keys and values."""
         empty = like.new_empty(batch, self.projections.kv_heads, 0, self.projections.head_width)
         return NsaState(*[empty] * len(NsaState._fields))
 
     def extend(self, x: Float[Tensor, "b n d"], state: NsaState) -> tuple[Float[Tensor, "b n d"], NsaState]:
-        """Add the piece to the past of each branch, and attend from it."""
+        """Append the chunk to the past of each branch, and attend from it."""
         y, seen = self._mix(x, state)
-        # The compressed blocks that the piece finished began with tokens that no later block will need.
+        # The compressed blocks that the chunk finished start with tokens that no later block needs.
         begun = self.compress_stride * (seen.compressed_keys.shape[2] - state.compressed_keys.shape[2])
         forgotten = max(seen.window_keys.shape[2] - self.window + 1, 0)
         return y, seen._replace(
@@ -131,7 +139,7 @@ class Nsa(Mixer):
         )
 
     def _mix(self, x: Tensor, state: NsaState | None) -> tuple[Tensor, NsaState]:
-        """Return the mixed piece, and all that it saw: the past with the piece behind it."""
+        """Return the mixed chunk, and the past followed by the chunk in all branches."""
         past = 0 if state is None else state.selected_keys.shape[2]
         q, turned, *new = self._project(x, past)
         state = self.initial_state(x.shape[0], q) if state is None else state
@@ -149,7 +157,7 @@ class Nsa(Mixer):
         return self.out(join_heads(weighted[0] + weighted[1] + weighted[2])), seen
 
     def _project(self, x: Tensor, past: int) -> tuple[Tensor, ...]:
-        """Return queries, queries turned to their positions, and three times keys and values."""
+        """Return queries, rotated queries, and keys and values of each of the three branches."""
         maps = self.projections
         q, k, v = (split_heads(project(x), maps.head_width) for project in (maps.query, maps.key, maps.value))
         selected_k, selected_v, window_k, window_v = split_heads(self.branches(x), maps.head_width).chunk(4, dim=1)
@@ -178,8 +186,9 @@ class Nsa(Mixer):
 class Compression(nn.Module):
     """φ(x) = z + W₂ GELU(W₁ z), with z_i = Σ_j a_j ⊙ x_{i·stride+j}: a block of tokens becomes one.
 
-    The paper has an MLP with positions within the block and leaves its form open. Here the positions are the weights a,
-    which start as those of a mean, so that the map has k(l + 2k) weights instead of the l·k² of an MLP over the block.
+    The paper uses an MLP with positions within the block and leaves its form open. Here the weights
+    a, which start as those of a mean, carry the positions, so that a map over blocks of l tokens
+    has k(l + 2k) weights; an MLP over the block would have l·k².
     """
 
     def __init__(self, *, width: int, length: int, stride: int) -> None:
@@ -190,7 +199,7 @@ class Compression(nn.Module):
         self.outer = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b g t k"]) -> Float[Tensor, "b g m k"]:
-        """Return one token for each block that is full."""
+        """Return one token for each full block."""
         pooled = strided_pool(x, self.weight, self.stride)
         return pooled + self.outer(F.gelu(self.inner(pooled)))
 

@@ -15,37 +15,38 @@ from hybridlab.ops.attention.routed_attention import routed_attention, routed_ma
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.validate import whole
 
-# How unsure of its cluster a token may be at most, so that its weight has a logarithm.
+# Smallest margin between a token's two nearest clusters, so that its weight has a logarithm.
 LEAST_MARGIN = 1e-6
 
 
 class RoutingState(NamedTuple):
-    """The last window-1 members of each cluster, the latest at the end: no later token sees any other.
+    """The last l = window-1 members of each cluster c, in order: later tokens see no others.
 
-    Keys (turned to their positions), values and logarithms of margins, how many of the places are filled, and how many
-    tokens there were.
+    Rotated keys, values and log margins; the number of filled entries; the number of past tokens.
     """
 
-    keys: Float[Tensor, "b h c w-1 k"]
-    values: Float[Tensor, "b h c w-1 k"]
-    log_margins: Float[Tensor, "b h c w-1"]
+    keys: Float[Tensor, "b h c l k"]
+    values: Float[Tensor, "b h c l k"]
+    log_margins: Float[Tensor, "b h c l"]
     filled: Int[Tensor, "b h c"]
     position: Int[Tensor, "b 1"]
 
 
 class Routing(Mixer):
-    """o_t = m_t Σ_j m_j exp(q_t·k_j / √k) v_j / Σ_j m_j exp(q_t·k_j / √k), j over the last members of t's cluster.
+    """o_t = m_t Σ_j m_j exp(q_t·k_j / √k) v_j / Σ_j m_j exp(q_t·k_j / √k), j in t's cluster.
 
-    These are the last `window` tokens j ≤ t with c_j = c_t, t itself among them. c_t = argmax_c s_{t,c} is the cluster
-    of a token, in each head for itself, where s_{t,c} = k cos(μ_c, k_t), with k_t as it is before it is turned to its
-    position. m_t = tanh((s_{t,c} - s_{t,c'}) / 2), with c' the next best cluster, is the margin by which it is in it.
+    The sum is over the last `window` tokens j ≤ t with c_j = c_t, including t. In each head, the
+    cluster of a token is c_t = argmax_c s_{t,c} with s_{t,c} = k cos(μ_c, k_t) and k_t before its
+    rotation. Its margin is m_t = tanh((s_{t,c} - s_{t,c'}) / 2), with c' the second best cluster.
 
-    An honest causal form of the paper's: there, a cluster takes those tokens of the whole row that lie nearest to it, so
-    that later tokens push earlier ones out; here, each token takes its cluster, whatever the others do. There, centroids
-    μ follow the tokens by a moving average over batches; here, they are parameters, whose gradient comes through the
-    margins, as that of a router of experts comes through its gate: forward keeps nothing. A token between two clusters
-    writes and reads nothing, so the output doesn't jump where the cluster does, and is the same in lower precision.
-    And queries are not tied to the keys that choose clusters: tied ones would see mostly themselves.
+    A causal form of the paper's attention. There, each cluster takes the nearest tokens of the
+    whole sequence, so that later tokens displace earlier ones; here, each token takes its own
+    cluster, independently of the others. There, the centroids μ follow the tokens by a moving
+    average over batches; here, they are parameters that receive their gradient through the margins,
+    as an expert router does through its gate, and the forward pass changes no buffers. A token
+    halfway between two clusters neither reads nor is read, so that the output is continuous where
+    the cluster changes, and stable in lower precision. Queries are not tied to the keys that choose
+    clusters: a token with tied ones would mostly see itself.
     """
 
     kind = "sparse"
@@ -61,7 +62,7 @@ class Routing(Mixer):
         whole(window=window)
         self.window = window
         self.projections = QueryKeyValue(width=width, heads=heads, rope=rope)
-        # Only their directions matter: a decay would do nothing to them but make their steps larger.
+        # Only their directions matter: weight decay would only make their steps larger.
         self.centroids = tag(nn.Parameter(torch.randn(heads, clusters, width // heads)), decay=False, initialise=False)
         self.out = nn.Linear(width, width, bias=False)
 
@@ -71,13 +72,13 @@ class Routing(Mixer):
         return self._attend(q, k, v, margins, _log(margins), clusters)
 
     def attention(self, x: Float[Tensor, "b t d"], at: Int[Tensor, " n"]) -> Float[Tensor, "b h n t"]:
-        """Return how much the tokens at some positions read of each token."""
+        """Return the weights with which the tokens at some positions read all tokens."""
         q, k, _, margins, clusters = self._project(x, 0)
         visible = routed_mask(at, clusters, self.window)
         return attention_weights(q[:, :, at], k, visible, _log(margins)[:, :, None])
 
     def initial_state(self, batch: int, like: Tensor) -> RoutingState:
-        """Return clusters without members, at position 0."""
+        """Return clusters without members at position 0."""
         heads, clusters, each = self.centroids.shape
         members = like.new_zeros(batch, heads, clusters, self.window - 1, each)
         log_margins = torch.zeros_like(members[..., 0], dtype=accumulation_dtype(like))
@@ -85,24 +86,24 @@ class Routing(Mixer):
         return RoutingState(members, members.clone(), log_margins, filled, filled.new_zeros(batch, 1))
 
     def extend(self, x: Float[Tensor, "b n d"], state: RoutingState) -> tuple[Float[Tensor, "b n d"], RoutingState]:
-        """Attend from each new token to the members that its cluster has by then."""
+        """Attend from each new token to the latest members of its cluster up to itself."""
         q, k, v, margins, clusters = self._project(x, state.position)
         num_clusters, kept = state.keys.shape[2:4]
         keys, values, log_margins = (
             torch.cat([old.flatten(2, 3), new.to(old.dtype)], dim=2)
             for old, new in zip(state[:3], (k, v, _log(margins)), strict=True)
         )
-        places = torch.arange(kept, device=x.device)
+        entries = torch.arange(kept, device=x.device)
         owners = torch.arange(num_clusters, device=x.device).repeat_interleave(kept)
         owners = torch.cat([owners.expand(*clusters.shape[:2], -1), clusters], dim=2)
-        # A place that is not filled yet belongs to no cluster that a query is in.
-        empty = (places < kept - state.filled[..., None]).flatten(2)
+        # An unfilled entry belongs to cluster -1, which no query is in.
+        empty = (entries < kept - state.filled[..., None]).flatten(2)
         visible = owners.masked_fill(F.pad(empty, (0, x.shape[1])), -1)
         y = self._attend(q, keys.to(q.dtype), values.to(q.dtype), margins, log_margins, visible)
-        # In the order of (cluster, time) those to keep are the last of each cluster.
+        # Sorted by cluster and then by time, the members to keep are the last ones of each cluster.
         counts = F.one_hot(clusters, num_clusters).sum(2)
         ends = (kept + counts).cumsum(-1)[..., None]
-        latest = owners.argsort(dim=-1, stable=True).gather(-1, (ends - kept + places).flatten(2))
+        latest = owners.argsort(dim=-1, stable=True).gather(-1, (ends - kept + entries).flatten(2))
         members = latest[..., None].expand(*latest.shape, k.shape[-1])
         return y, RoutingState(
             keys.gather(2, members).unflatten(2, (num_clusters, kept)),
@@ -113,7 +114,7 @@ class Routing(Mixer):
         )
 
     def _project(self, x: Tensor, past: int | Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Return queries, keys and values, and the margin and the cluster of each token."""
+        """Return queries, keys and values, and the margin and cluster of each token."""
         maps = self.projections
         q, k, v = (split_heads(project(x), maps.head_width) for project in (maps.query, maps.key, maps.value))
         with autocast_off(k):

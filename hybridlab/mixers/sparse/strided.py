@@ -1,63 +1,36 @@
-"""Softmax attention to the latest tokens and to every `stride`-th before them."""
+"""Softmax attention to the latest tokens and to every `stride`-th token before them."""
 
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from typing import Unpack
 
-from hybridlab.mixers.base import Mixer
-from hybridlab.mixers.parts.key_values import KeyValues
-from hybridlab.mixers.parts.projections import QueryKeyValue, join_heads
-from hybridlab.ops.attention.attention_weights import attention_weights
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from hybridlab.mixers.parts.softmax_attention import CachedAttention, SharedSettings
 from hybridlab.ops.attention.strided_attention import strided_attention, strided_mask
 from hybridlab.validate import whole
 
 
-class Strided(Mixer):
-    """o_t = Σ_j softmax_j(q_t·k_j / √k) v_j over the j ≤ t with t-j < stride or (t-j) mod stride = 0.
+class Strided(CachedAttention):
+    """o_t = Σ_j softmax_j(q_t·k_j / √k) v_j over j ≤ t with t-j < stride or (t-j) mod stride = 0.
 
-    The strided pattern of Sparse Transformers, both of its parts in each head: any token reaches any earlier one in two
-    layers. Bidirectional: |t-j| in place of t-j. Keys and values may be shared by groups of heads (`kv_heads`); positions
-    are rotary, or none (`rope` null).
+    The strided pattern of Sparse Transformers, with both of its parts in each head: in two layers
+    any token reaches any earlier one. Bidirectional: |t-j| in place of t-j. Every past token will
+    be seen again, so decoding keeps all of them.
     """
 
     kind = "sparse"
     paper = "Child et al. 2019, 1904.10509"
     bounded_state = False
 
-    def __init__(
-        self,
-        *,
-        width: int,
-        causal: bool = True,
-        heads: int = 4,
-        kv_heads: int | None = None,
-        stride: int = 128,
-        rope: float | None = 10000.0,
-        qk_norm: bool = False,
-    ) -> None:
-        super().__init__()
+    def __init__(self, *, stride: int = 128, **shared: Unpack[SharedSettings]) -> None:
+        super().__init__(**shared)
         whole(stride=stride)
-        self.causal, self.stride = causal, stride
-        self.projections = QueryKeyValue(width=width, heads=heads, kv_heads=kv_heads, rope=rope, qk_norm=qk_norm)
-        self.out = nn.Linear(width, width, bias=False)
+        self.stride = stride
 
-    def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Attend from each token to the latest ones and to its column."""
-        q, k, v = self.projections(x)
-        return self.out(join_heads(strided_attention(q, k, v, self.stride, causal=self.causal)))
+    def _attend(
+        self, q: Float[Tensor, "b h n k"], k: Float[Tensor, "b g t k"], v: Float[Tensor, "b g t k"]
+    ) -> Float[Tensor, "b n d"]:
+        return self._write(strided_attention(q, k, v, self.stride, causal=self.causal))
 
-    def attention(self, x: Float[Tensor, "b t d"], at: Int[Tensor, " n"]) -> Float[Tensor, "b h n t"]:
-        """Return how much the tokens at some positions read of each token."""
-        q, k, _ = self.projections(x)
-        visible = strided_mask(at, torch.arange(x.shape[1], device=x.device), self.stride, causal=self.causal)
-        return attention_weights(q[:, :, at], k, visible)
-
-    def initial_state(self, batch: int, like: Tensor) -> KeyValues:
-        """Return no keys and no values. Each past token will be seen again, so all are kept."""
-        return self.projections.no_past(batch, like)
-
-    def extend(self, x: Float[Tensor, "b n d"], state: KeyValues) -> tuple[Float[Tensor, "b n d"], KeyValues]:
-        """Attend from each new token to the past and to the piece up to itself."""
-        q, k, v = self.projections(x, state.past)
-        state = state.and_then(k, v)
-        return self.out(join_heads(strided_attention(q, *state.like(q), self.stride))), state
+    def _visible(self, at: Int[Tensor, " n"], keys: Int[Tensor, " t"]) -> Bool[Tensor, "n t"]:
+        return strided_mask(at, keys, self.stride, causal=self.causal)

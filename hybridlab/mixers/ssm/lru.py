@@ -9,26 +9,28 @@ from torch.nn import functional as F
 
 from hybridlab.mixers.base import Mixer, tag
 from hybridlab.mixers.parts.anchored import Anchored
+from hybridlab.mixers.parts.state_space import skip_and_glu
 from hybridlab.ops.precision import accumulation_dtype
 from hybridlab.ops.ssm.diagonal_recurrence import chunked_diagonal_recurrence
 from hybridlab.validate import number, positive, whole
 
-# Keeps the draws off a radius of exactly 0 or 1, which have no logarithm here.
+# Keeps the initial radius from being exactly 0 or 1, whose logarithms below are infinite.
 EDGE = 1e-6
 
 
 class LRUState(NamedTuple):
-    """The real and imaginary part of each channel of the recurrence."""
+    """The real and imaginary parts of the state."""
 
     state: Float[Tensor, "b n 2"]
 
 
 class LRU(Mixer):
-    """h_t = λ ⊙ h_{t-1} + γ ⊙ B x_t, y_t = Re(C h_t) + D ⊙ x_t; then GELU, and a linear map with a gate (GLU).
+    """h_t = λ ⊙ h_{t-1} + γ ⊙ B x_t, y_t = Re(C h_t) + D ⊙ x_t; then GELU and GLU.
 
-    λ = exp(-e^ν + i e^θ) starts uniform on the ring r_min ≤ |λ| ≤ r_max, with angles below max_phase. γ starts at
-    √(1 - |λ|²), which gives h the size of the input; it, ν, θ, B and C (dense and complex) and D are learned. The
-    bidirectional form also runs the recurrence from the row's end, and has a second C for it, as in S5 (2208.04933).
+    λ = exp(-e^ν + i e^θ) starts uniform on the ring r_min ≤ |λ| ≤ r_max, with angles below
+    max_phase. γ starts at √(1 - |λ|²), which keeps h at the scale of the input. γ, ν, θ, D and the
+    dense complex B and C are learned. The bidirectional form also runs the recurrence from the end
+    of the sequence, and reads it with a second C, as in S5 (2208.04933).
     """
 
     kind = "recurrence"
@@ -57,8 +59,8 @@ class LRU(Mixer):
         self.log_rate = tag(nn.Parameter((-0.5 * square.log()).log()), decay=False, initialise=False)
         self.log_angle = Anchored((max_phase * torch.rand(state).clamp(min=EDGE)).log())
         self.log_gain = tag(nn.Parameter(0.5 * (1 - square).log()), decay=False, initialise=False)
-        self.drive = nn.Linear(width, 2 * state, bias=False)  # rows: real part, imaginary part, of one channel each
-        self.readout = nn.Linear(2 * state, width, bias=False)  # its columns: Re C, -Im C
+        self.drive = nn.Linear(width, 2 * state, bias=False)  # B; rows alternate real and imaginary parts
+        self.readout = nn.Linear(2 * state, width, bias=False)  # C; columns alternate Re C and -Im C
         drive = torch.randn(2 * state, width) * (2 * width) ** -0.5
         self.drive.weight = tag(nn.Parameter(drive), decay=False, initialise=False)
         _draw(self.readout)
@@ -70,20 +72,20 @@ class LRU(Mixer):
             _draw(self.readout_back)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Mix a whole row in chunks."""
+        """Mix whole sequences in chunks."""
         return self._mix(x, None)[0]
 
     def initial_state(self, batch: int, like: Tensor) -> LRUState:
-        """Return channels of zero."""
+        """Return zero states."""
         return LRUState(like.new_zeros(batch, self.state, 2, dtype=accumulation_dtype(like)))
 
     def extend(self, x: Float[Tensor, "b n d"], state: LRUState) -> tuple[Float[Tensor, "b n d"], LRUState]:
-        """Carry the recurrence on through the piece."""
+        """Continue the recurrence through the chunk."""
         y, last = self._mix(x, state.state)
         return y, LRUState(last.clone())
 
     def _mix(self, x: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:
-        # The gain is taken up by the weights, which are fewer than the tokens' numbers.
+        # The gain scales the weights, which are fewer than the inputs.
         weight = self.drive.weight.unflatten(0, (self.state, 2)) * self.log_gain.exp()[:, None, None]
         driven = F.linear(x, weight.flatten(0, 1)).mT.unflatten(1, (self.state, 2))
         h, last = self._recur(driven, start)
@@ -91,8 +93,7 @@ class LRU(Mixer):
         if self.readout_back is not None:
             h, _ = self._recur(driven.flip(-1), None)
             y = y + self.readout_back(h.flip(-1).flatten(1, 2).mT.to(x.dtype))
-        y = F.gelu(torch.addcmul(y, x, self.skip.to(x.dtype)))
-        return self.out(y) * torch.sigmoid(self.gate(y)), last
+        return skip_and_glu(x, y, skip=self.skip, out=self.out, gate=self.gate), last
 
     def _recur(
         self, driven: Float[Tensor, "b n 2 t"], start: Tensor | None

@@ -1,4 +1,4 @@
-"""Mamba: a selective state space model with a decay for every number that a channel remembers."""
+"""Mamba: a selective state space model with a decay for each element of a channel's state."""
 
 from typing import NamedTuple
 
@@ -16,18 +16,21 @@ from hybridlab.validate import whole
 
 
 class MambaState(NamedTuple):
-    """The last inputs of the short convolution, and what each channel remembers."""
+    """The last l = conv_size-1 inputs of the short convolution, and the state of each channel."""
 
-    inputs: Float[Tensor, "b l-1 e"]
+    inputs: Float[Tensor, "b l e"]
     state: Float[Tensor, "b n e"]
 
 
 class Mamba(Mixer):
-    """S_t = exp(Δ_t A) ⊙ S_{t-1} + B_t (Δ_t ⊙ x_t)ᵀ, y_t = S_tᵀ C_t + D ⊙ x_t; then y ⊙ SiLU(z) and a linear map.
+    """S_t = exp(Δ_t A) ⊙ S_{t-1} + B_t (Δ_t ⊙ x_t)ᵀ, y_t = S_tᵀ C_t + D ⊙ x_t.
 
-    x passes a short convolution and SiLU; Δ (through a map of low `rank`), B and C are functions of it. The bidirectional
-    form adds the y of a second set of those, run over the reversed row, before the gate (Vision Mamba, 2401.09417).
-    Letters: e expanded width, n numbers remembered per channel (`state`), r `rank`.
+    The output is W_out (y ⊙ SiLU(z)) with z a linear map of the input. x passes through a short
+    convolution and SiLU; Δ (through a map of rank `dt_rank`), B and C are functions of the result.
+    Before the gate, the bidirectional form adds the y of a second model, run over the reversed
+    sequence (Vision Mamba, 2401.09417).
+
+    Letters: e inner width (`expand`·d), n state elements per channel (`state`).
     """
 
     kind = "ssm"
@@ -57,7 +60,7 @@ class Mamba(Mixer):
         self.out = nn.Linear(expanded, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Mix a whole row in chunks."""
+        """Mix whole sequences in chunks."""
         mixed, gate = self.in_projection(x).chunk(2, dim=-1)
         y, _ = self.ahead(mixed)
         if self.back is not None:
@@ -65,21 +68,21 @@ class Mamba(Mixer):
         return self.out(y * F.silu(gate))
 
     def initial_state(self, batch: int, like: Tensor) -> MambaState:
-        """Return inputs and states of zero."""
+        """Return zero inputs and states."""
         return MambaState(
             self.ahead.convolution.empty_past(batch, like),
             like.new_zeros(batch, *self.ahead.log_rate.shape, dtype=accumulation_dtype(like)),
         )
 
     def extend(self, x: Float[Tensor, "b n d"], state: MambaState) -> tuple[Float[Tensor, "b n d"], MambaState]:
-        """Carry the recurrence on through the piece."""
+        """Continue the recurrence through the chunk."""
         mixed, gate = self.in_projection(x).chunk(2, dim=-1)
         y, state = self.ahead(mixed, state)
         return self.out(y * F.silu(gate)), state
 
 
 class SelectiveStateSpace(nn.Module):
-    """What Mamba does in one direction: the short convolution, the parameters that depend on the token, the scan."""
+    """Mamba in one direction: short convolution, token-dependent parameters, scan."""
 
     def __init__(self, expanded: int, state: int, conv_size: int, dt_rank: int) -> None:
         super().__init__()
@@ -98,13 +101,13 @@ class SelectiveStateSpace(nn.Module):
     def forward(
         self, x: Float[Tensor, "b t e"], state: MambaState | None = None
     ) -> tuple[Float[Tensor, "b t e"], MambaState]:
-        """Return y of the piece, and the state after it."""
+        """Return y for the chunk, and the state after it."""
         past, start = (None, None) if state is None else state
         x, inputs = self.convolution(x, past)
         x = F.silu(x)
         step, key, query = self.parameter_projection(x).split(self.sizes, dim=-1)
         step = self.step_projection(step)
-        # The step and the rate in float32: in bfloat16 a decay near 1 would be rounded to it.
+        # Steps and rates in float32: bfloat16 would round decays near 1 to 1.
         dtype = accumulation_dtype(step)
         step = F.softplus(step.to(dtype) + self.step_bias.to(dtype))
         rate = -self.log_rate.to(dtype).exp()

@@ -17,20 +17,25 @@ from hybridlab.validate import divides, whole
 
 
 class Mamba2State(NamedTuple):
-    """The last inputs of the short convolution, and the state of each head."""
+    """The last l = conv_size-1 inputs of the short convolution, and the state of each head."""
 
-    inputs: Float[Tensor, "b l-1 c"]
+    inputs: Float[Tensor, "b l c"]
     state: Float[Tensor, "b h n p"]
 
 
 class Mamba2(Mixer):
-    """S_t = exp(Δ_t A) S_{t-1} + B_t (Δ_t x_t)ᵀ, y_t = S_tᵀ C_t + D x_t; then y ⊙ SiLU(z), RMS norm and a linear map.
+    """S_t = exp(Δ_t A) S_{t-1} + B_t (Δ_t x_t)ᵀ, y_t = S_tᵀ C_t + D x_t.
 
-    x, B and C pass a short convolution; Δ, B and C depend on the token; `groups` heads share one B and C.
-    Letters: e expanded width, h heads of width p, g groups, n size of the state (`state`), c = e + 2gn.
+    The output is W_out norm(y ⊙ SiLU(z)) with an RMS norm of each group. x, B and C pass through a
+    short convolution; Δ, B and C depend on the token; the heads are divided into `groups`, each
+    with one B and C.
 
-    The bidirectional form (Hydra, 2407.09941, section 3) has Δ, A, B and C for each direction, and the convolution centred: a
-    token reads what those before it have left, what those after it have left on the way back, and itself by D.
+    Letters: e inner width (`expand`·d), h heads of width p, g groups, n state size (`state`),
+    c = e + 2gn.
+
+    The bidirectional form (Hydra, 2407.09941, section 3) has Δ, A, B and C of its own for each
+    direction, and centres the convolution. A token reads the state of the tokens before it, the
+    state of the tokens after it, and itself through D.
     """
 
     kind = "ssm"
@@ -70,18 +75,18 @@ class Mamba2(Mixer):
         self.out = nn.Linear(expanded, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Mix a whole row in chunks."""
+        """Mix whole sequences in chunks."""
         return self._mix(x, None, None)[0] if self.causal else self._mix_both_ways(x)
 
     def initial_state(self, batch: int, like: Tensor) -> Mamba2State:
-        """Return inputs and states of zero."""
+        """Return zero inputs and states."""
         shape = (batch, self.sizes[2], self.state, self.head_width)
         return Mamba2State(
             self.convolution.empty_past(batch, like), like.new_zeros(shape, dtype=accumulation_dtype(like))
         )
 
     def extend(self, x: Float[Tensor, "b n d"], state: Mamba2State) -> tuple[Float[Tensor, "b n d"], Mamba2State]:
-        """Carry the recurrence on through the piece."""
+        """Continue the recurrence through the chunk."""
         y, inputs, last = self._mix(x, state.inputs, state.state)
         return y, Mamba2State(inputs, last.clone())
 
@@ -101,12 +106,12 @@ class Mamba2(Mixer):
         after, _ = self._scan(value.flip(2), back.flip(1), step_back.flip(2), log_decay_back.flip(2))
         return self._output(_one_later(before) + _one_later(after).flip(2), value, gate)
 
-    def _split(self, mixed: Tensor) -> tuple[Float[Tensor, "b h t p"], Float[Tensor, "b t 2*g*n"]]:
+    def _split(self, mixed: Tensor) -> tuple[Float[Tensor, "b h t p"], Float[Tensor, "b t r"]]:
         value, keys_and_queries = mixed.tensor_split([self.sizes[0]], dim=-1)
         return split_heads(value, self.head_width), keys_and_queries
 
     def _steps(self, step: Tensor) -> tuple[Float[Tensor, "b h t"], Float[Tensor, "b h t"]]:
-        """Return the steps and the log decays, in float32: in bfloat16 a decay near 1 would be rounded to it."""
+        """Return time steps and log decays in float32: bfloat16 would round decays near 1 to 1."""
         dtype = accumulation_dtype(step)
         step = F.softplus(step.to(dtype) + self.step_bias.to(dtype)).mT
         return step, -step * self.log_rate.to(dtype).exp()[:, None]

@@ -1,4 +1,4 @@
-"""Griffin's recurrent block, around its real-gated linear recurrent unit (RG-LRU)."""
+"""Griffin's recurrent block with its real-gated linear recurrent unit (RG-LRU)."""
 
 from typing import NamedTuple
 
@@ -13,26 +13,28 @@ from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.ssm.elementwise_scan import elementwise_scan
 from hybridlab.validate import positive, whole
 
-# The paper's c: a decay is between a^c and 1.
+# The paper's c: decays lie between a^c and 1.
 SHARPNESS = 8.0
-# Where a^c starts.
+# Initial range of a^c.
 STRONGEST_DECAY, WEAKEST_DECAY = 0.9, 0.999
 
 
 class RglruState(NamedTuple):
-    """The last inputs of the short convolution, the state of each channel, and whether there was a token at all."""
+    """The last l = conv_size-1 inputs of the convolution, the state, whether a token was read."""
 
-    inputs: Float[Tensor, "b l-1 e"]
+    inputs: Float[Tensor, "b l e"]
     state: Float[Tensor, "b e"]
     begun: Bool[Tensor, "b 1"]
 
 
 class Rglru(Mixer):
-    """h_t = a_t ⊙ h_{t-1} + √(1 - a_t²) ⊙ i_t ⊙ u_t, a_t = exp(-8 softplus(Λ) ⊙ r_t); then out(h ⊙ GELU(W x)).
+    """h_t = a_t ⊙ h_{t-1} + √(1 - a_t²) ⊙ i_t ⊙ u_t, a_t = exp(-8 softplus(Λ) ⊙ r_t).
 
-    u is a short convolution over a second linear map of x; the gates r and i are sigmoids of maps of u that are block
-    diagonal, one block for each of `heads`. The first token of a row enters whole: √(1 - a²) is 1 there.
-    Letters: e expanded width (about `expansion` · d, whole in 8 · heads), h heads of width k.
+    y = W_out (h ⊙ GELU(W x)). u is a short convolution of a second linear map of x. The gates r and
+    i are sigmoids of block-diagonal maps of u, with one block for each of `heads`. The first token
+    of a sequence is not scaled: √(1 - a²) is replaced by 1.
+
+    Letters: e inner width (`expand`·d, rounded to a multiple of 8·heads), h heads of width k.
     """
 
     kind = "recurrence"
@@ -44,7 +46,7 @@ class Rglru(Mixer):
         super().__init__()
         whole(heads=heads, conv_size=conv_size)
         positive(expand=expand)
-        # Blocks of a multiple of 8 suit matrix products.
+        # Blocks whose width is a multiple of 8 suit matrix products.
         expanded = max(round(expand * width / (8 * heads)), 1) * 8 * heads
         self.in_projection = nn.Linear(width, 2 * expanded, bias=False)
         self.convolution = ShortConvolution(width=expanded, conv_size=conv_size, bias=True)
@@ -52,11 +54,11 @@ class Rglru(Mixer):
         self.out = nn.Linear(expanded, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Mix a whole row in chunks."""
+        """Mix whole sequences in chunks."""
         return self._mix(x, None)[0]
 
     def initial_state(self, batch: int, like: Tensor) -> RglruState:
-        """Return inputs and states of zero, before the first token."""
+        """Return zero inputs and states, before the first token."""
         return RglruState(
             self.convolution.empty_past(batch, like),
             like.new_zeros(batch, self.out.in_features, dtype=accumulation_dtype(like)),
@@ -64,7 +66,7 @@ class Rglru(Mixer):
         )
 
     def extend(self, x: Float[Tensor, "b n d"], state: RglruState) -> tuple[Float[Tensor, "b n d"], RglruState]:
-        """Carry the recurrence on through the piece."""
+        """Continue the recurrence through the chunk."""
         y, inputs, last = self._mix(x, state)
         return y, RglruState(inputs, last.clone(), torch.ones_like(state.begun))
 
@@ -96,12 +98,12 @@ class GatedRecurrence(nn.Module):
     def forward(
         self, u: Float[Tensor, "b t e"], start: Float[Tensor, "b e"] | None, begun: Bool[Tensor, "b 1"] | None
     ) -> tuple[Float[Tensor, "b t e"], Float[Tensor, "b e"]]:
-        """Return all states, and the last in float32 at least; `begun` says which rows are past their first token."""
+        """Return all states, and the last in float32 at least; `begun`: after the first token."""
         blocks = u.unflatten(-1, (self.input_weight.shape[0], -1))
         recurrence_gate = _block_diagonal(blocks, self.recurrence_weight, self.recurrence_bias)
         input_gate = _block_diagonal(blocks, self.input_weight, self.input_bias)
         with autocast_off(u):
-            # In float32: in bfloat16 a decay near 1 would be rounded to it.
+            # Decays in float32: bfloat16 would round those near 1 to 1.
             dtype = accumulation_dtype(u)
             rate = -SHARPNESS * F.softplus(self.rate.to(dtype))
             log_decay = rate * recurrence_gate.to(dtype).sigmoid()
@@ -117,13 +119,14 @@ class GatedRecurrence(nn.Module):
 def _block_diagonal(
     u: Float[Tensor, "b t h k"], weight: Float[Tensor, "h k k"], bias: Float[Tensor, "h k"]
 ) -> Float[Tensor, "b t h*k"]:
-    """Multiply each head by its own matrix, and add the bias."""
+    """Multiply each head by its own matrix, add the bias, and join the heads."""
     return (torch.einsum("bthk,hkj->bthj", u, weight) + bias).flatten(-2)
 
 
 def _bounded_sqrt(x: Tensor) -> Tensor:
-    """Return √x, but a straight line below 1e-12: the slope of the root at 0 is infinite, and infinity · 0 no gradient.
+    """Return √x, but a line through 0 below 1e-12, since the slope of √x at 0 gives NaN gradients.
 
-    The line can be that short because what multiplies the slope vanishes with x: the decay's gate, or its rate.
+    A line this short is enough, as the factor of the slope (the decay's gate or rate) vanishes with
+    x.
     """
     return x * x.clamp(min=1e-12).rsqrt()

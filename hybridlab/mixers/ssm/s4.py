@@ -1,4 +1,4 @@
-"""S4: a state space model with HiPPO's matrix in every channel, as one long convolution."""
+"""S4: a state space model with a HiPPO matrix per channel, computed as one long convolution."""
 
 import math
 from typing import NamedTuple
@@ -6,29 +6,29 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hybridlab.mixers.base import Mixer, tag
 from hybridlab.mixers.parts.anchored import Anchored
-from hybridlab.mixers.parts.state_space import check_state_size, draw_log_steps, draw_readout
+from hybridlab.mixers.parts.state_space import check_state_size, draw_log_steps, draw_readout, skip_and_glu
 from hybridlab.ops.conv.fft_conv import fft_conv
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
-from hybridlab.ops.ssm.dplr_ssm import bilinear_dplr, carry_state, doubled_powers, responses
+from hybridlab.ops.ssm.dplr_ssm import advance_state, bilinear_dplr, repeated_squares, responses
 from hybridlab.ops.ssm.hippo import legs_diagonal_plus_low_rank
 
 
 class S4State(NamedTuple):
-    """The state of each channel: one of each pair of conjugates, real parts before imaginary ones."""
+    """The state of each channel: one of each conjugate pair, real parts before imaginary parts."""
 
     state: Float[Tensor, "b d n"]
 
 
 class S4(Mixer):
-    """h' = A h + B u, y = 2 Re(C h) + D u per channel, A = Λ - P P*; then GELU, and a linear map with a gate (GLU).
+    """h' = A h + B u, y = 2 Re(C h) + D u per channel, A = Λ - P P*; then GELU and GLU.
 
-    A, P and B start as HiPPO-LegS, each channel has its own, and the bilinear rule with a step Δ makes them Ā and B̄:
-    y = K * u + D u, K_l = 2 Re(C Ā^l B̄). P P* and not P Q*: so no Λ with a negative real part makes a state that grows
-    (Goel et al. 2022, 2202.09729; the second C of the bidirectional form, for a kernel that looks ahead, is theirs too).
+    Each channel has its own Λ, P and B, which start as HiPPO-LegS. The bilinear rule with time step
+    Δ turns A and B into Ā and B̄: y = K * u + D u, K_l = 2 Re(C Ā^l B̄). With P P* in place of P Q*
+    the state cannot grow while the real parts of Λ are negative (Goel et al. 2022, 2202.09729). The
+    bidirectional form, also theirs, has a second C for a kernel that looks ahead.
     """
 
     kind = "ssm"
@@ -66,27 +66,27 @@ class S4(Mixer):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Convolve a whole row with the kernel."""
+        """Convolve whole sequences with the kernel."""
         with autocast_off(x):
             transition, drive, readouts = self._discretise(x)
-            powers = doubled_powers(transition, x.shape[1] - 1)
+            powers = repeated_squares(transition, x.shape[1] - 1)
             kernels = responses(powers, drive[..., None], readouts, x.shape[1])[:, :, 0]
         return self._output(x, fft_conv(x, *kernels.unbind(1)))
 
     def initial_state(self, batch: int, like: Tensor) -> S4State:
-        """Return states of zero."""
+        """Return zero states."""
         return S4State(like.new_zeros(batch, len(self.skip), self.state, dtype=accumulation_dtype(like)))
 
     def extend(self, x: Float[Tensor, "b n d"], state: S4State) -> tuple[Float[Tensor, "b n d"], S4State]:
-        """Convolve the piece, and add what is left of the state at each of its tokens."""
+        """Convolve the chunk, and add the decayed state at each of its tokens."""
         with autocast_off(x):
             transition, drive, readouts = self._discretise(x)
-            powers = doubled_powers(transition, x.shape[1])
-            # The kernel is what an input leaves, and what the state leaves starts one step on.
+            powers = repeated_squares(transition, x.shape[1])
+            # The kernel responds to an input; the response to the state starts one step later.
             starts = torch.cat([drive[..., None], transition @ state.state.permute(1, 2, 0)], dim=-1)
             kernel, *left = responses(powers, starts, readouts, x.shape[1])[:, 0].unbind(1)
             y = fft_conv(x, kernel) + torch.stack(left).mT.to(x.dtype)
-            last = carry_state(x, powers, drive, state.state)
+            last = advance_state(x, powers, drive, state.state)
         return self._output(x, y), S4State(last)
 
     def _discretise(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -105,5 +105,4 @@ class S4(Mixer):
         return transition, drive, 2 * torch.cat([real, -imaginary], dim=-1)
 
     def _output(self, x: Tensor, y: Tensor) -> Tensor:
-        y = F.gelu(torch.addcmul(y, x, self.skip.to(x.dtype)))
-        return self.out(y) * torch.sigmoid(self.gate(y))
+        return skip_and_glu(x, y, skip=self.skip, out=self.out, gate=self.gate)

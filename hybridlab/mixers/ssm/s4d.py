@@ -1,4 +1,4 @@
-"""S4D: a diagonal state space model in every channel, as one long convolution."""
+"""S4D: a diagonal state space model in every channel, computed as one long convolution."""
 
 import math
 from typing import NamedTuple
@@ -6,15 +6,14 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hybridlab.mixers.base import Mixer, tag
 from hybridlab.mixers.parts.anchored import Anchored
-from hybridlab.mixers.parts.state_space import check_state_size, draw_log_steps, draw_readout
+from hybridlab.mixers.parts.state_space import check_state_size, draw_log_steps, draw_readout, skip_and_glu
 from hybridlab.ops.conv.fft_conv import fft_conv
 from hybridlab.ops.precision import accumulation_dtype
 from hybridlab.ops.ssm.diagonal_ssm import (
-    carry_diagonal_state,
+    advance_diagonal_state,
     complex_product,
     diagonal_kernel,
     read_diagonal_state,
@@ -27,17 +26,18 @@ INITS = ("lin", "inv", "legs")
 
 
 class S4DState(NamedTuple):
-    """The modes of each channel: one of each pair of conjugates, real parts before imaginary ones."""
+    """The modes of each channel: one of each conjugate pair, real parts before imaginary parts."""
 
     modes: Float[Tensor, "b d n"]
 
 
 class S4D(Mixer):
-    """h' = A h + u, y = 2 Re(C h) + D u per channel, A diagonal and complex; then GELU, and a linear map with a gate (GLU).
+    """h' = A h + u, y = 2 Re(C h) + D u per channel, A diagonal and complex; then GELU and GLU.
 
-    Held constant over a step Δ (ZOH): y = K * u + D u, K_l = 2 Re Σ_n C_n (e^{ΔA_n} - 1) / A_n e^{lΔA_n}. B is 1: only
-    its product with C matters. Half of the `state` numbers are real parts, half imaginary ones. The bidirectional form
-    has a second C, for a kernel that looks ahead (Goel et al. 2022, 2202.09729).
+    With a zero-order hold over the time step Δ: y = K * u + D u,
+    K_l = 2 Re Σ_n C_n (e^{ΔA_n} - 1) / A_n e^{lΔA_n}. B is 1: only its product with C matters.
+    Half of the `state` elements are real parts, half imaginary parts. The bidirectional form has a
+    second C for a kernel that looks ahead (Goel et al. 2022, 2202.09729).
     """
 
     kind = "ssm"
@@ -70,23 +70,23 @@ class S4D(Mixer):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Convolve a whole row with the kernel."""
+        """Convolve whole sequences with the kernel."""
         log_radius, angle, held = self._discretise(x)
         readouts = [self.readout] if self.readout_ahead is None else [self.readout, self.readout_ahead]
         kernels = (diagonal_kernel(log_radius, angle, complex_product(each, held), x.shape[1]) for each in readouts)
         return self._output(x, fft_conv(x, *kernels))
 
     def initial_state(self, batch: int, like: Tensor) -> S4DState:
-        """Return modes of zero."""
+        """Return zero modes."""
         return S4DState(like.new_zeros(batch, len(self.skip), self.state, dtype=accumulation_dtype(like)))
 
     def extend(self, x: Float[Tensor, "b n d"], state: S4DState) -> tuple[Float[Tensor, "b n d"], S4DState]:
-        """Convolve the piece, and add what is left of the state at each of its tokens."""
+        """Convolve the chunk, and add the decayed state at each of its tokens."""
         log_radius, angle, held = self._discretise(x)
         output, n = complex_product(self.readout, held), x.shape[1]
         y = fft_conv(x, diagonal_kernel(log_radius, angle, output, n))
         y = y + read_diagonal_state(state.modes, log_radius, angle, output, n).to(y.dtype)
-        return self._output(x, y), S4DState(carry_diagonal_state(x, log_radius, angle, state.modes))
+        return self._output(x, y), S4DState(advance_diagonal_state(x, log_radius, angle, state.modes))
 
     def _discretise(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         dtype = accumulation_dtype(x)
@@ -94,12 +94,11 @@ class S4D(Mixer):
         return zero_order_hold(self.log_rate.to(dtype).exp(), self.frequency(dtype), step)
 
     def _output(self, x: Tensor, y: Tensor) -> Tensor:
-        y = F.gelu(torch.addcmul(y, x, self.skip.to(x.dtype)))
-        return self.out(y) * torch.sigmoid(self.gate(y))
+        return skip_and_glu(x, y, skip=self.skip, out=self.out, gate=self.gate)
 
 
 def _frequencies(init: str, state: int) -> Float[Tensor, " m"]:
-    """Return the imaginary parts of A: S4's (legs), a formula that comes near them (inv), or Fourier's (lin)."""
+    """Return the imaginary parts of A: S4's (legs), an approximation (inv), or Fourier's (lin)."""
     index = torch.arange(state // 2, dtype=torch.float64, device="cpu")
     if init == "lin":
         return math.pi * index
