@@ -1,1 +1,2 @@
-"""The mathematics: tensors in, tensors out, the obvious form first and the fast one under it."""
+"""The mathematics: tensors in, tensors out; each file has the obvious form first, then the fast
+one."""

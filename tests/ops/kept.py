@@ -1,4 +1,4 @@
-"""What an op keeps for its gradient."""
+"""The memory that an op saves for its backward pass."""
 
 from collections.abc import Callable
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 
-def numbers_kept(run: Callable[[], object]) -> int:
-    """Return how many numbers a forward pass saves, each tensor once."""
+def saved_elements(run: Callable[[], object]) -> int:
+    """Return how many elements a forward pass saves, counting each tensor once."""
     held: dict[int, int] = {}
 
     def pack(x: Tensor) -> Tensor:

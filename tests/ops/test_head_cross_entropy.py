@@ -18,13 +18,13 @@ def inputs(n=11, width=5, vocabulary=7, dtype=torch.float64, scale=1.0):
 
 
 def gradients(nll, *of):
-    """Of a sum in which each row weighs otherwise."""
+    """Return the gradients of a sum in which each target has a different weight."""
     return torch.autograd.grad((nll * torch.arange(1.0, 1 + len(nll))).sum(), of)
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 4, 11, 100])
 @pytest.mark.parametrize("scale", [1.0, 300.0])
-def test_chunks_are_the_definition_with_its_gradients(chunk, scale):
+def test_chunked_loss_and_gradients_match_the_definition(chunk, scale):
     x, weight, targets = inputs(scale=scale)
     expected = naive_head_cross_entropy(x, weight, targets)
     found = chunked_head_cross_entropy(x, weight, targets, chunk)
@@ -34,19 +34,19 @@ def test_chunks_are_the_definition_with_its_gradients(chunk, scale):
     )
 
 
-def test_gradients_are_those_of_finite_differences():
+def test_gradients_match_finite_differences():
     x, weight, targets = inputs(n=6, width=3, vocabulary=4)
     assert torch.autograd.gradcheck(lambda x, weight: chunked_head_cross_entropy(x, weight, targets, 4), (x, weight))
 
 
-def test_no_rows_cost_nothing():
+def test_no_targets_give_an_empty_loss_and_zero_gradients():
     x, weight, targets = inputs(n=0)
     for nll in (chunked_head_cross_entropy(x, weight, targets, 4), naive_head_cross_entropy(x, weight, targets)):
         assert nll.shape == (0,)
         assert all(not gradient.any() for gradient in gradients(nll, x, weight))
 
 
-def test_under_autocast_products_are_in_half_precision_and_sums_in_single():
+def test_under_autocast_products_are_in_half_precision_and_sums_in_float32():
     x, weight, targets = inputs(n=64, width=32, vocabulary=200, dtype=torch.float32)
     exact = naive_head_cross_entropy(x, weight, targets)
     with torch.autocast("cpu", torch.bfloat16):
@@ -61,8 +61,8 @@ def test_under_autocast_products_are_in_half_precision_and_sums_in_single():
             assert (one - other).norm() < 0.01 * other.norm()
 
 
-def test_a_large_vocabulary_is_never_multiplied_by_all_rows(monkeypatch):
-    """The largest tensor that the op makes, forward and backward, is one chunk of logits."""
+def test_a_large_vocabulary_is_never_multiplied_by_all_targets(monkeypatch):
+    """The largest tensor, forward and backward, is one chunk of logits."""
     monkeypatch.setattr(op, "LOGITS", 4 * 50)
     x, weight, targets = inputs(n=33, width=5, vocabulary=50)
     with Largest() as made:
@@ -73,14 +73,15 @@ def test_a_large_vocabulary_is_never_multiplied_by_all_rows(monkeypatch):
     assert made.elements == 50 * 33
 
 
-def test_what_fits_into_one_chunk_is_computed_as_defined(monkeypatch):
+def test_a_small_input_uses_the_direct_form(monkeypatch):
     x, weight, targets = inputs()
     monkeypatch.setattr(op, "chunked_head_cross_entropy", nn.Identity())
     torch.testing.assert_close(head_cross_entropy(x, weight, targets), naive_head_cross_entropy(x, weight, targets))
 
 
 class Largest(torch.utils._python_dispatch.TorchDispatchMode):
-    """The number of elements of the largest tensor that any operation returned."""
+    """A mode that records the number of elements of the largest tensor returned by any
+    operation."""
 
     elements = 0
 

@@ -1,4 +1,5 @@
-"""The linear family against the naive references of flash-linear-attention (heads before time in these)."""
+"""The linear family against the naive references of flash-linear-attention, which put heads before
+time."""
 
 import pytest
 import torch
@@ -36,13 +37,13 @@ def test_based(form: str) -> None:
 
 
 def test_rebased() -> None:
-    """ReBased's features are the squares among Based's."""
+    """The features of ReBased are the squares among those of Based."""
     q, k = torch.randn(2, 2, 4, 100, 6)
     q, k, v = (x.requires_grad_() for x in (q, k, torch.randn(2, 4, 100, 8)))
     expected = reference("rebased/naive.py").naive_parallel_rebased(q, k, v)
     squares = ((x[..., :, None] * x[..., None, :]).flatten(-2) / 6**0.5 for x in (q, k))
     found, _ = chunked_normalised_attention(*squares, v, chunk=48)
-    # One token alone has a weight that may be as small as the reference's 1e-6.
+    # The weight of a single token can be as small as the reference's 1e-6.
     torch.testing.assert_close(found[:, :, 8:], expected[:, :, 8:], rtol=1e-3, atol=1e-3)
     into = torch.randn_like(expected[:, :, 8:])
     found_gradients, wanted = (torch.autograd.grad(o[:, :, 8:], (q, k, v), into) for o in (found, expected))

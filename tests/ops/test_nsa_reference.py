@@ -1,4 +1,5 @@
-"""Our parts of native sparse attention against the naive ones of flash-linear-attention, which are loaded by file."""
+"""Native sparse attention against the naive references of flash-linear-attention, which are loaded
+by file."""
 
 import importlib.util
 import sys
@@ -24,7 +25,7 @@ def naive(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         path = distribution("fla-core").locate_file("fla/ops/nsa/naive.py")
     except PackageNotFoundError:
         pytest.skip("fla-core is not installed: it comes with hybridlab[test]")
-    # It imports two helpers that need Triton; the functions called here do not call them.
+    # The file imports two helpers that need Triton; the functions tested here do not call them.
     for name, helper in (("fla.ops.utils", "prepare_chunk_offsets"), ("fla.ops.utils.pooling", "mean_pooling")):
         stand_in = ModuleType(name)
         setattr(stand_in, helper, None)
@@ -53,11 +54,10 @@ def test_choice(naive: ModuleType, kv_heads: int) -> None:
     chosen = choice_by_importance(q, k, 0, BLOCK, BLOCK, BLOCK, 2, SELECTED - 3)
     for i in range(T):
         fixed = {0, i // BLOCK, max(i // BLOCK - 1, 0)}
-        for row in range(2):
+        for sequence in range(2):
             for group in range(kv_heads):
-                assert fixed | set(chosen[row, group, i].tolist()) - {-1} == set(expected[row, i, group].tolist()) - {
-                    -1
-                }
+                found = fixed | set(chosen[sequence, group, i].tolist()) - {-1}
+                assert found == set(expected[sequence, i, group].tolist()) - {-1}
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2])

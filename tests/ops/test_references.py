@@ -1,4 +1,5 @@
-"""Our ops against the naive references of flash-linear-attention, which are loaded by file: no GPU and no Triton."""
+"""Ops against the naive references of flash-linear-attention, loaded by file, so that no GPU or
+Triton is needed."""
 
 import importlib.util
 from importlib.metadata import PackageNotFoundError, distribution

@@ -1,1 +1,1 @@
-"""Attention in all its forms: tensors in, tensors out."""
+"""Softmax attention in all its forms: tensors in, tensors out."""

@@ -127,6 +127,6 @@ def _visible(
     t: int,
     block: int,
     causal: bool,
-) -> Bool[Tensor, "l #n seen"]:
+) -> Bool[Tensor, " l #n seen"]:
     exists = (seen >= 0).repeat_interleave(block, dim=-1) & (keys < t)
     return exists[:, None] & (keys[:, None] <= queries[..., None]) if causal else exists[:, None]

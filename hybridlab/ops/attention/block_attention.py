@@ -178,8 +178,8 @@ def _list_blocks(
 
 def _number_blocks(blocks: Int[Tensor, "b g r n c"], m: int) -> Int[Tensor, " b*g*r*n*c"]:
     """Number the blocks of all sequences of keys consecutively, m in each; -1 stays."""
-    rows = torch.arange(blocks.shape[0] * blocks.shape[1], device=blocks.device).view(*blocks.shape[:2], 1, 1, 1)
-    return torch.where(blocks < 0, -1, blocks + rows * m).flatten()
+    sequences = torch.arange(blocks.shape[0] * blocks.shape[1], device=blocks.device).view(*blocks.shape[:2], 1, 1, 1)
+    return torch.where(blocks < 0, -1, blocks + sequences * m).flatten()
 
 
 @compiled_at_once

@@ -1,1 +1,1 @@
-"""Triton kernels, and the one place that chooses between them and PyTorch (`dispatch`)."""
+"""Triton kernels, and the one module that chooses between them and PyTorch (`dispatch`)."""

@@ -71,7 +71,8 @@ def _queries_of_chunk(pairs, chunk_index, item, listed, n, t, heads, chunk: tl.c
 
 @triton.jit
 def _partials_kernel(
-    queries, keys, values, pairs, owners, partials, log_sums, m, blocks_per_seq, listed, n, t, heads, width, values_width,
+    queries, keys, values, pairs, owners, partials, log_sums,
+    m, blocks_per_seq, listed, n, t, heads, width, values_width,
     scale: tl.constexpr, chunk: tl.constexpr, shared: tl.constexpr, step: tl.constexpr,
     block: tl.constexpr, key_columns: tl.constexpr, value_columns: tl.constexpr,
 ):  # fmt: skip

@@ -228,13 +228,13 @@ def vectors_gradients_kernel(
     tl.store(tile(d_queries, chunk, 64, k, part), grad.to(d_queries.dtype.element_ty))
     if low_rank:
         d_cum_log_decay, d_end = _store_column_gradients(
-            d_writers, writers, written, d_states, d_query_writer, d_reader_writer, queries, readers, cum_log_decay, chunk, part,
-            width, g, end, diagonal, d_cum_log_decay, d_end, k, half, adds, True,
+            d_writers, writers, written, d_states, d_query_writer, d_reader_writer, queries, readers,
+            cum_log_decay, chunk, part, width, g, end, diagonal, d_cum_log_decay, d_end, k, half, adds, True,
         )  # fmt: skip
     if adds:
         d_cum_log_decay, d_end = _store_column_gradients(
-            d_keys, keys, values, d_states, d_query_key, d_reader_key, queries, readers, cum_log_decay, chunk, part, width,
-            g, end, diagonal, d_cum_log_decay, d_end, k, half, True, low_rank,
+            d_keys, keys, values, d_states, d_query_key, d_reader_key, queries, readers,
+            cum_log_decay, chunk, part, width, g, end, diagonal, d_cum_log_decay, d_end, k, half, True, low_rank,
         )  # fmt: skip
     d_cum_log_decay += tl.where((i == 63)[:, None], d_end[None, :], 0.0)
     if low_rank:

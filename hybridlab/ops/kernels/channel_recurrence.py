@@ -216,9 +216,8 @@ def channel_recurrence(
         _buffer(values, adds, k),
         _buffer(values, adds and low_rank, CHUNK),
     )
-    decayed_query, states, written, o = (
-        _buffer(values, True, k), values.new_empty(seqs, chunks, k, v), _buffer(values, low_rank, v), torch.empty_like(values)
-    )  # fmt: skip
+    decayed_query, states = _buffer(values, True, k), values.new_empty(seqs, chunks, k, v)
+    written, o = _buffer(values, low_rank, v), torch.empty_like(values)
     last = torch.empty_like(start)
     reader_writer = cum_log_decay.new_empty((seqs, t, CHUNK) if low_rank else 0)
     form = {"k": k, "low_rank": low_rank, "adds": adds}
@@ -240,16 +239,17 @@ def channel_recurrence(
         decayed_query, query_writer, query_key, values, written, states, o, v, **form, num_warps=4, num_stages=1
     )
     return (
-        o, last, cum_log_decay, query_writer, query_key, reader_key, inverses, w, decayed_query, writer_to_end, key_to_end,
-        states, written,
+        o, last, cum_log_decay, query_writer, query_key, reader_key, inverses, w, decayed_query, writer_to_end,
+        key_to_end, states, written,
     )  # fmt: skip
 
 
 @triton_op("hybridlab::channel_recurrence_backward", mutates_args={})
 def _gradients(
-    queries: Tensor, readers: Tensor | None, writers: Tensor | None, keys: Tensor | None, values: Tensor, cum_log_decay: Tensor,
-    query_writer: Tensor, query_key: Tensor, reader_key: Tensor, inverses: Tensor, w: Tensor, decayed_query: Tensor,
-    writer_to_end: Tensor, key_to_end: Tensor, states: Tensor, written: Tensor, d_o: Tensor, d_last: Tensor,
+    queries: Tensor, readers: Tensor | None, writers: Tensor | None, keys: Tensor | None, values: Tensor,
+    cum_log_decay: Tensor, query_writer: Tensor, query_key: Tensor, reader_key: Tensor, inverses: Tensor, w: Tensor,
+    decayed_query: Tensor, writer_to_end: Tensor, key_to_end: Tensor, states: Tensor, written: Tensor,
+    d_o: Tensor, d_last: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Return the gradients of queries, readers, writers, keys, values, log_decay and start."""
     queries, values, d_o, d_last = queries.contiguous(), values.contiguous(), d_o.contiguous(), d_last.contiguous()

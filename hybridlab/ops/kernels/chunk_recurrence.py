@@ -4,7 +4,8 @@ registers.
 With g the log decays summed from the chunk's start (G: to its end), the written values are V = U -
 W S, and
 
-    o_i = exp(g_i) Sᵀ q_i + Σ_{j<=i} exp(g_i - g_j) (q_i·k_j) v_j,    S' = exp(G) S + Σ_j exp(G - g_j) k_j v_jᵀ.
+    o_i = exp(g_i) Sᵀ q_i + Σ_{j<=i} exp(g_i - g_j) (q_i·k_j) v_j,
+    S' = exp(G) S + Σ_j exp(G - g_j) k_j v_jᵀ.
 
 Only delta rules have W, and only decaying recurrences have g. Only the states are sequential: one
 kernel steps through the chunks of a sequence with some columns of S in registers, forward from the
@@ -233,7 +234,8 @@ def chunk_recurrence(
     written = torch.empty_like(u) if has_w else u.new_empty(0)
     launcher(_states_kernel)[(seqs, triton.cdiv(width, MIN_COLUMNS))](
         keys, keys if w is None else w.contiguous(), u, cum_log_decay, start, states, last, written,
-        chunks, width, sharing, k=k, part=MIN_COLUMNS, has_decay=has_decay, has_w=has_w, num_warps=4, num_stages=stages(k),
+        chunks, width, sharing, k=k, part=MIN_COLUMNS, has_decay=has_decay, has_w=has_w,
+        num_warps=4, num_stages=stages(k),
     )  # fmt: skip
     part = MIN_COLUMNS if width <= MIN_COLUMNS else 128
     launcher(_outputs_kernel)[(chunks, seqs, triton.cdiv(width, part))](
@@ -276,7 +278,8 @@ def _gradients(
         )  # fmt: skip
     launcher(_backward_states_kernel)[(seqs, triton.cdiv(width, MIN_COLUMNS))](
         queries, keys, w, cum_log_decay, d_o, d_last, d_local, d_states, d_start, d_values,
-        chunks, width, sharing, k=k, part=MIN_COLUMNS, has_decay=has_decay, has_w=has_w, num_warps=4, num_stages=stages(k),
+        chunks, width, sharing, k=k, part=MIN_COLUMNS, has_decay=has_decay, has_w=has_w,
+        num_warps=4, num_stages=stages(k),
     )  # fmt: skip
     launcher(_gradients_kernel)[(chunks, seqs)](
         queries, keys, values, cum_log_decay, states, d_states, d_o, d_values, d_queries, d_keys, d_w, d_cum_log_decay,

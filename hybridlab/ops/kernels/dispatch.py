@@ -1,5 +1,4 @@
-"""Which implementation of an op runs: a GPU kernel if it fits, otherwise PyTorch's form. The only
-place that chooses."""
+"""The choice of an op's implementation: a GPU kernel if it fits, otherwise PyTorch's form."""
 
 import importlib.util
 from collections.abc import Iterator

@@ -33,7 +33,7 @@ def pad_to(x: Float[Tensor, "*b m n"], columns: int, rows: int | None = None) ->
 
 
 def num_splits(width: int) -> int:
-    """Return the number of equal splits of a vector of which none exceeds `MAX_WIDTH`."""
+    """Return how many splits of a vector are needed so that none is wider than `MAX_WIDTH`."""
     return -(-width // MAX_WIDTH)
 
 

@@ -87,7 +87,8 @@ def short_conv(x: Tensor, taps: Tensor, bias: Tensor | None, past: int) -> Tenso
     y = x.new_empty(b, t, d)
     launcher(_forward_kernel)[_grid(b, t, d)](
         x, taps, taps if bias is None else bias.contiguous(), y, t, d, past,
-        length=length, at_once=min(length, AT_ONCE), biased=bias is not None, tokens=TOKENS, channels=CHANNELS, num_warps=2,
+        length=length, at_once=min(length, AT_ONCE), biased=bias is not None, tokens=TOKENS,
+        channels=CHANNELS, num_warps=2,
     )  # fmt: skip
     return y
 

@@ -57,7 +57,8 @@ def _outputs_kernel(
 @triton.jit
 def _queries_kernel(
     queries, keys, values, d_o, d_sums, d_queries, t, d, width,
-    block: tl.constexpr, step: tl.constexpr, key_columns: tl.constexpr, grad_columns: tl.constexpr, value_columns: tl.constexpr,
+    block: tl.constexpr, step: tl.constexpr,
+    key_columns: tl.constexpr, grad_columns: tl.constexpr, value_columns: tl.constexpr,
 ):  # fmt: skip
     """Compute the gradients of a block of queries."""
     first, seq = tl.program_id(0) * block, tl.program_id(1).to(tl.int64)
@@ -77,7 +78,8 @@ def _queries_kernel(
 @triton.jit
 def _keys_kernel(
     queries, keys, values, d_o, d_sums, d_keys, d_values, t, d, width,
-    block: tl.constexpr, step: tl.constexpr, key_columns: tl.constexpr, grad_columns: tl.constexpr, value_columns: tl.constexpr,
+    block: tl.constexpr, step: tl.constexpr,
+    key_columns: tl.constexpr, grad_columns: tl.constexpr, value_columns: tl.constexpr,
 ):  # fmt: skip
     """Compute the gradients of a block of keys and its values."""
     first, seq = tl.program_id(0) * block, tl.program_id(1).to(tl.int64)

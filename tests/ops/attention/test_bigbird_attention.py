@@ -1,4 +1,4 @@
-"""Gathered blocks against one dense mask."""
+"""BigBird attention: gathered blocks against one dense mask."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from tests.ops.attention.test_sliding_attention import LargestTensor, compared, 
 
 
 def choice(heads: int, t: int, start: int, block: int, near: int, first: int, num: int, causal: bool) -> torch.Tensor:
-    """Choose whole blocks at random, one by one."""
+    """Choose whole blocks at random, block by block."""
     rows = []
     for _ in range(heads):
         for own in range(start, -(-t // block)):
@@ -32,7 +32,7 @@ def choice(heads: int, t: int, start: int, block: int, near: int, first: int, nu
     num=st.integers(1, 3),
     sharing=st.integers(1, 3),
 )
-def test_gathered_blocks_are_the_dense_mask(
+def test_gathered_blocks_match_the_dense_mask(
     n: int, past: int, block: int, near: int, first: int, num: int, sharing: int
 ) -> None:
     q, k, v = inputs(n, past, sharing)
@@ -47,10 +47,10 @@ def test_gathered_blocks_are_the_dense_mask(
 @pytest.mark.parametrize("near", [1, 3])
 @pytest.mark.parametrize("first", [1, 3])
 @pytest.mark.parametrize("sharing", [1, 3])
-def test_listed_blocks_are_the_dense_mask(
+def test_listed_blocks_match_the_dense_mask(
     n: int, past: int, near: int, first: int, sharing: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As on a GPU, but that the attention to listed blocks has its PyTorch form.
+    # As on a GPU, except that attention to listed blocks runs in its PyTorch form.
     monkeypatch.setattr(bigbird, "can_use_block_kernel", lambda *_: True)
     torch.manual_seed(0)
     q, k, v = inputs(n, past, sharing)
@@ -68,7 +68,7 @@ def test_listed_blocks_are_the_dense_mask(
     num=st.integers(1, 3),
     sharing=st.integers(1, 3),
 )
-def test_bidirectional_gathered_blocks_are_the_dense_mask(
+def test_bidirectional_gathered_blocks_match_the_dense_mask(
     n: int, block: int, near: int, first: int, num: int, sharing: int
 ) -> None:
     q, k, v = inputs(n, 0, sharing)
@@ -81,7 +81,7 @@ def test_bidirectional_gathered_blocks_are_the_dense_mask(
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_nothing_grows_faster_than_the_row(causal: bool) -> None:
+def test_memory_grows_no_faster_than_the_sequence(causal: bool) -> None:
     largest = {}
     for t in (8192, 32768):
         x = torch.empty(1, 2, t, 16, device="meta", requires_grad=True)

@@ -10,7 +10,7 @@ from hybridlab.ops.attention.block_attention import block_attention, dense_block
 
 
 def chosen_blocks(shape: tuple[int, int, int, int], t: int, block: int, local: int, first: bool) -> Tensor:
-    """Draw blocks that are not seen anyway, each at most once, and -1 where there are too few."""
+    """Draw distinct blocks that are not visible anyway, and -1 if there are too few."""
     n, c = shape[2:]
     own = torch.arange(t - n, t)[:, None] // block
     candidates = torch.arange(max(-(-t // block), c))
@@ -29,7 +29,7 @@ def chosen_blocks(shape: tuple[int, int, int, int], t: int, block: int, local: i
     first=st.booleans(),
     heads=st.sampled_from([(1, 1, 1), (4, 4, 4), (4, 4, 2), (4, 1, 1), (8, 4, 2)]),
 )
-def test_sorted_pairs_are_the_dense_mask(
+def test_sorted_pairs_match_the_dense_mask(
     n: int, past: int, block: int, c: int, local: int, first: bool, heads: tuple[int, int, int]
 ) -> None:
     torch.manual_seed(n)
@@ -62,7 +62,7 @@ def test_extreme_scores_stay_finite(size: float) -> None:
     assert all(x.isfinite().all() for x in (o, *torch.autograd.grad(o.sum(), (q, k, v))))
 
 
-def test_nothing_grows_faster_than_the_row() -> None:
+def test_memory_grows_no_faster_than_the_sequence() -> None:
     def elements(t: int) -> int:
         q = torch.empty(1, 4, t, 16, device="meta", requires_grad=True)
         kept = []

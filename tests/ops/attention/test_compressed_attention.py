@@ -22,14 +22,14 @@ def inputs(past: int, n: int, length: int, stride: int) -> list[Tensor]:
     return [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
 
 
-@pytest.mark.parametrize("piece", [7, 2048])
+@pytest.mark.parametrize("chunk", [7, 2048])
 @pytest.mark.parametrize("past", [0, 3, 40])
 @pytest.mark.parametrize(("length", "stride", "_block"), SIZES)
 @pytest.mark.parametrize("n", [1, 3, 50])
-def test_pieces_give_what_the_whole_gives(
-    monkeypatch: pytest.MonkeyPatch, n: int, length: int, stride: int, _block: int, past: int, piece: int
+def test_chunks_match_the_dense_form(
+    monkeypatch: pytest.MonkeyPatch, n: int, length: int, stride: int, _block: int, past: int, chunk: int
 ) -> None:
-    monkeypatch.setattr(op, "MIN_CHUNK", piece)
+    monkeypatch.setattr(op, "MIN_CHUNK", chunk)
     q, k, v = inputs(past, n, length, stride)
     found = compressed_attention(q, k, v, past, length, stride)
     wanted, weights = dense_compressed_attention(q, k, v, past, length, stride)
@@ -47,14 +47,14 @@ def test_pieces_give_what_the_whole_gives(
         )
 
 
-@pytest.mark.parametrize("piece", [7, 2048])
+@pytest.mark.parametrize("chunk", [7, 2048])
 @pytest.mark.parametrize("past", [0, 3, 40])
 @pytest.mark.parametrize(("length", "stride", "block"), SIZES)
 @pytest.mark.parametrize("count", [0, 1, 3, 20])
-def test_choice_is_by_the_weights(
-    monkeypatch: pytest.MonkeyPatch, count: int, length: int, stride: int, block: int, past: int, piece: int
+def test_blocks_are_chosen_by_the_weights(
+    monkeypatch: pytest.MonkeyPatch, count: int, length: int, stride: int, block: int, past: int, chunk: int
 ) -> None:
-    monkeypatch.setattr(op, "MIN_CHUNK", piece)
+    monkeypatch.setattr(op, "MIN_CHUNK", chunk)
     n = 70
     q, k, v = inputs(past, n, length, stride)
     chosen = choice_by_importance(q, k, past, length, stride, block, 2, count)
@@ -65,7 +65,7 @@ def test_choice_is_by_the_weights(
             for i in range(n):
                 importance = {
                     j: sum(
-                        # The paper's double sum (equation 9), its indices counted from 0.
+                        # The double sum of the paper (equation 9), with indices from 0.
                         weights[row, group, i, at].item()
                         for a in range(block // stride)
                         for b in range(length // stride)

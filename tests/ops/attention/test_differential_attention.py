@@ -11,7 +11,7 @@ from tests.ops.attention.test_sliding_attention import compared
     ("n", "past", "causal"), [(1, 0, True), (40, 0, True), (1, 30, True), (7, 30, True), (40, 0, False)]
 )
 @pytest.mark.parametrize("width", [3, 8])
-def test_difference_is_that_of_the_weights(width: int, n: int, past: int, causal: bool) -> None:
+def test_difference_matches_the_weights(width: int, n: int, past: int, causal: bool) -> None:
     torch.manual_seed(0)
     q = [torch.randn(2, 3, n, width, dtype=torch.float64, requires_grad=True) for _ in range(2)]
     k = [torch.randn(2, 3, past + n, width, dtype=torch.float64, requires_grad=True) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Dilated attention as rows of sliding attention against one dense mask."""
+"""Dilated attention as sliding attention on several sequences, against one dense mask."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from tests.ops.attention.test_sliding_attention import LargestTensor, compared, 
     dilation=st.integers(1, 9),
     sharing=st.integers(1, 3),
 )
-def test_rows_are_the_dense_mask(n: int, steps: int, window: int, dilation: int, sharing: int) -> None:
+def test_sequences_match_the_dense_mask(n: int, steps: int, window: int, dilation: int, sharing: int) -> None:
     q, k, v = inputs(n, steps * dilation, sharing)
     found, wanted = (attend(q, k, v, window, dilation) for attend in (dilated_attention, dense_dilated_attention))
     compared(found, wanted, q, k, v)
@@ -30,7 +30,7 @@ def test_rows_are_the_dense_mask(n: int, steps: int, window: int, dilation: int,
     dilation=st.integers(1, 9),
     sharing=st.integers(1, 3),
 )
-def test_bidirectional_rows_are_the_dense_mask(n: int, window: int, dilation: int, sharing: int) -> None:
+def test_bidirectional_sequences_match_the_dense_mask(n: int, window: int, dilation: int, sharing: int) -> None:
     q, k, v = inputs(n, 0, sharing)
     found, wanted = (
         attend(q, k, v, window, dilation, causal=False) for attend in (dilated_attention, dense_dilated_attention)
@@ -40,7 +40,7 @@ def test_bidirectional_rows_are_the_dense_mask(n: int, window: int, dilation: in
 
 @pytest.mark.parametrize("n", [1, 5, 130])
 @pytest.mark.parametrize(("window", "dilation"), [(1, 3), (2, 5), (40, 3), (7, 1)])
-def test_missing_keys_are_not_seen(window: int, dilation: int, n: int) -> None:
+def test_missing_keys_are_hidden(window: int, dilation: int, n: int) -> None:
     length = dilation * (window - 1)
     q, k, v = inputs(n, length, 2)
     missing = torch.tensor([length, length // 2])
@@ -56,7 +56,7 @@ def test_missing_keys_are_not_seen(window: int, dilation: int, n: int) -> None:
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_dense_mask_is_what_it_says(causal: bool) -> None:
+def test_dense_mask_matches_its_definition(causal: bool) -> None:
     t = 20
     zeros, values = torch.zeros(1, 1, t, t), torch.eye(t)[None, None]
     weights = dense_dilated_attention(zeros, zeros, values, 3, 4, causal=causal)[0, 0]
@@ -66,7 +66,7 @@ def test_dense_mask_is_what_it_says(causal: bool) -> None:
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_nothing_grows_faster_than_the_row(causal: bool) -> None:
+def test_memory_grows_no_faster_than_the_sequence(causal: bool) -> None:
     largest = {}
     for t in (8192, 32768):
         x = torch.empty(1, 2, t, 16, device="meta", requires_grad=True)

@@ -13,7 +13,7 @@ def formula(q: Tensor, k: Tensor, v: Tensor, shown: Tensor, scale: float) -> Ten
 
 
 @pytest.mark.parametrize("kept", [1, 2, 4])
-def test_heads_that_share_keys(kept: int) -> None:
+def test_heads_can_share_keys(kept: int) -> None:
     q = torch.randn(2, 4, 7, 8, dtype=torch.float64)
     k, v = torch.randn(2, 2, kept, 7, 8, dtype=torch.float64)
     seen = torch.ones(7, 7, dtype=torch.bool)
@@ -21,7 +21,7 @@ def test_heads_that_share_keys(kept: int) -> None:
     torch.testing.assert_close(fused_attention(q, k, v, causal=True, scale=3.0), formula(q, k, v, seen.tril(), 3.0))
 
 
-def test_a_mask_shows_or_adds() -> None:
+def test_masks_are_boolean_or_additive() -> None:
     q, k = torch.randn(2, 2, 5, 8, dtype=torch.float64), torch.randn(2, 2, 9, 8, dtype=torch.float64)
     v, shown = torch.randn(2, 2, 9, 3, dtype=torch.float64), torch.rand(2, 1, 5, 9) < 0.5
     shown[..., 4] = True
@@ -31,7 +31,7 @@ def test_a_mask_shows_or_adds() -> None:
         torch.testing.assert_close(fused_attention(q, k, v, mask), expected)
 
 
-def test_what_comes_back_goes_on_in_one_layout() -> None:
+def test_gradients_are_made_contiguous() -> None:
     o, strides = torch.randn(2, 3, 5, 7, requires_grad=True), []
     for d_o in (torch.randn(2, 3, 5, 7), torch.randn(2, 5, 3, 7).transpose(1, 2)):
         inner = o * 1

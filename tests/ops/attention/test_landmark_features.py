@@ -10,7 +10,7 @@ from hybridlab.ops.attention.landmark_features import dense_landmark_products, l
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(t=st.integers(1, 20), landmarks=st.integers(1, 12), ridge=st.sampled_from([1e-3, 1e-2, 1.0]))
-def test_products_are_the_formula(t: int, landmarks: int, ridge: float) -> None:
+def test_products_match_the_formula(t: int, landmarks: int, ridge: float) -> None:
     torch.manual_seed(t)
     x, y = torch.randn(2, 2, 3, t, 6, dtype=torch.float64).requires_grad_().unbind()
     few = torch.randn(2, 3, landmarks, 6, dtype=torch.float64, requires_grad=True)
@@ -33,7 +33,7 @@ def test_landmarks_themselves_have_the_exact_kernel() -> None:
     torch.testing.assert_close(features @ features.mT, (few @ few.mT / 6**0.5).exp(), rtol=1e-5, atol=1e-5)
 
 
-def test_later_landmarks_leave_the_features_of_earlier_ones_alone() -> None:
+def test_later_landmarks_leave_earlier_features_unchanged() -> None:
     x, few = torch.randn(1, 9, 6, dtype=torch.float64), torch.randn(1, 8, 6, dtype=torch.float64)
     whole = landmark_features(x, few, landmark_whitening(few, 1e-3))
     part = landmark_features(x, few[:, :5], landmark_whitening(few[:, :5], 1e-3))
@@ -41,7 +41,7 @@ def test_later_landmarks_leave_the_features_of_earlier_ones_alone() -> None:
 
 
 @pytest.mark.parametrize("spread", [0.0, 1e-7, 1e-3])
-def test_near_duplicates_do_not_explode(spread: float) -> None:
+def test_near_duplicates_keep_the_features_bounded(spread: float) -> None:
     torch.manual_seed(0)
     few = (torch.randn(1, 1, 16) + spread * torch.randn(1, 32, 16)).requires_grad_()
     x = torch.randn(1, 100, 16, requires_grad=True)

@@ -16,7 +16,7 @@ from hybridlab.ops.attention.long_short_attention import block_slots, dense_long
     block=st.integers(1, 30),
     rank=st.integers(1, 3),
 )
-def test_blocks_are_the_dense_mask(n: int, own: int, finished: int, block: int, rank: int) -> None:
+def test_blocks_match_the_dense_mask(n: int, own: int, finished: int, block: int, rank: int) -> None:
     torch.manual_seed(n)
     past = own % block + (block if finished else 0)
     slots = (finished * block + own % block + n) // block * rank

@@ -1,4 +1,4 @@
-"""Nyström attention by few tokens against the t·t matrix written out."""
+"""Nyström attention through landmarks against the full t·t matrix."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from hybridlab.ops.attention.nystrom_attention import dense_nystrom_attention, n
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(t=st.integers(1, 120), landmarks=st.integers(1, 40), iterations=st.integers(1, 6))
-def test_few_tokens_are_the_matrix(t: int, landmarks: int, iterations: int) -> None:
+def test_landmarks_match_the_full_matrix(t: int, landmarks: int, iterations: int) -> None:
     torch.manual_seed(t)
     q, k, v = (torch.randn(2, 3, t, 8, dtype=torch.float64).requires_grad_() for _ in range(3))
     found = nystrom_attention(q, k, v, landmarks, iterations)
@@ -26,7 +26,7 @@ def test_few_tokens_are_the_matrix(t: int, landmarks: int, iterations: int) -> N
     )
 
 
-def test_means_are_those_of_segments_as_equal_as_can_be() -> None:
+def test_segments_are_as_equal_in_length_as_possible() -> None:
     x = torch.randn(1, 2, 23, 3, dtype=torch.float64)
     sizes = [5, 5, 5, 4, 4]
     expected = torch.stack([each.mean(2) for each in x.split(sizes, dim=2)], dim=2)
@@ -34,7 +34,7 @@ def test_means_are_those_of_segments_as_equal_as_can_be() -> None:
 
 
 @pytest.mark.parametrize("t", [1, 7, 16])
-def test_a_row_of_no_more_tokens_than_landmarks_is_exact(t: int) -> None:
+def test_attention_is_exact_if_tokens_do_not_outnumber_landmarks(t: int) -> None:
     q, k, v = torch.randn(3, 2, 2, t, 8, dtype=torch.float64)
     exact = F.scaled_dot_product_attention(q, k, v)
     torch.testing.assert_close(nystrom_attention(q, k, v, 16), exact, rtol=1e-10, atol=1e-10)
@@ -43,7 +43,7 @@ def test_a_row_of_no_more_tokens_than_landmarks_is_exact(t: int) -> None:
 
 def test_it_approximates_softmax_attention() -> None:
     torch.manual_seed(0)
-    # Topics of eight neighbours: what the means of segments can stand for.
+    # Topics of eight neighbours, which segment means can represent.
     topics = torch.randn(32, 16, dtype=torch.float64).repeat_interleave(8, 0)
     q, k, v = (topics + 0.3 * torch.randn(1, 1, 256, 16, dtype=torch.float64) for _ in range(3))
     exact = F.scaled_dot_product_attention(q, k, v)

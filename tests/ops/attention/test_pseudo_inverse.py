@@ -19,7 +19,7 @@ def test_an_easy_matrix_needs_few_iterations() -> None:
     torch.testing.assert_close(iterative_pseudo_inverse(easy, 6), exact_pseudo_inverse(easy), rtol=1e-7, atol=1e-7)
 
 
-def test_matrices_do_not_depend_on_their_batch_mates() -> None:
+def test_matrices_do_not_depend_on_the_rest_of_the_batch() -> None:
     torch.manual_seed(0)
     matrices = torch.randn(4, 16, 16, dtype=torch.float64).mul(3).softmax(-1)
     together = iterative_pseudo_inverse(matrices, 6)
@@ -27,7 +27,7 @@ def test_matrices_do_not_depend_on_their_batch_mates() -> None:
         torch.testing.assert_close(found, iterative_pseudo_inverse(matrix[None], 6)[0], rtol=1e-12, atol=1e-12)
 
 
-def test_equal_rows_have_no_inverse_and_do_no_harm() -> None:
+def test_a_singular_matrix_gives_a_finite_result() -> None:
     matrix = torch.full((1, 16, 16), 1 / 16, requires_grad=True)
     z = iterative_pseudo_inverse(matrix, 6)
     (gradient,) = torch.autograd.grad(z.sum(), matrix)

@@ -1,4 +1,4 @@
-"""Drawn numbers: different ones, each set as likely as any other, by seed, head and block alone."""
+"""Random choices: distinct numbers, all sets equally likely, determined by seed, head and block."""
 
 from itertools import combinations
 
@@ -12,7 +12,7 @@ def draw(seed: int, heads: int, counts: list[int], num: int, first: int = 0) -> 
     return random_choice(torch.tensor(seed), heads, blocks, torch.tensor(counts), num)
 
 
-def test_numbers_are_different_and_below_the_count() -> None:
+def test_numbers_are_distinct_and_below_the_count() -> None:
     drawn = draw(3, 5, list(range(40)), 4)
     assert drawn.shape == (5, 40, 4)
     for count in range(40):
@@ -23,7 +23,7 @@ def test_numbers_are_different_and_below_the_count() -> None:
             assert all(number == -1 for number in numbers if number < 0)
 
 
-def test_every_set_is_as_likely_as_any_other() -> None:
+def test_all_sets_are_equally_likely() -> None:
     drawn = draw(0, 10, [5] * 3000, 2).flatten(0, 1).sort(-1).values.tolist()
     sets = [drawn.count(list(pair)) for pair in combinations(range(5), 2)]
     expected = 30_000 / 10
@@ -38,13 +38,13 @@ def test_seed_head_and_block_each_matter() -> None:
     assert (drawn[:, 0] != drawn[:, 1]).float().mean() > 0.95
 
 
-def test_a_block_does_not_care_which_others_are_drawn_with_it() -> None:
+def test_a_block_does_not_depend_on_the_others_of_the_call() -> None:
     counts = list(range(100))
     assert torch.equal(draw(7, 4, counts, 3)[:, 60:80], draw(7, 4, counts[60:80], 3, first=60))
 
 
-def test_numbers_stay_as_they_are() -> None:
-    # A checkpoint holds the seed: another generator would be another mixer.
+def test_the_generator_never_changes() -> None:
+    # A checkpoint stores only the seed: another generator would be another mixer.
     assert draw(2024, 2, [10, 100, 1000], 2).tolist() == [
         [[4, 2], [81, 32], [452, 958]],
         [[3, 4], [45, 83], [463, 539]],

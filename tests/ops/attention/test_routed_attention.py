@@ -25,7 +25,7 @@ def inputs(n: int, past: int, clusters: int, dtype: torch.dtype = torch.float64)
     clusters=st.sampled_from([1, 2, 5, 50]),
     window=st.sampled_from([1, 2, 9, 64, 65, 100]),
 )
-def test_sorting_gives_the_dense_mask(n: int, past: int, clusters: int, window: int) -> None:
+def test_sorting_matches_the_dense_mask(n: int, past: int, clusters: int, window: int) -> None:
     tensors, numbers = inputs(n, past, clusters)
     numbers[..., : past // 2] = -1
     q, k, v, weights = tensors

@@ -1,4 +1,4 @@
-"""Sliding attention in blocks against one dense mask, and the dense mask against what it says."""
+"""Sliding attention in blocks against one dense mask, and the dense mask against its definition."""
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ def inputs(n: int, past: int, sharing: int) -> tuple[torch.Tensor, torch.Tensor,
     sinks=st.sampled_from([0, 1, 4, 70]),
     sharing=st.integers(1, 3),
 )
-def test_blocks_are_the_dense_mask(n: int, past: int, window: int, sinks: int, sharing: int) -> None:
+def test_blocks_match_the_dense_mask(n: int, past: int, window: int, sinks: int, sharing: int) -> None:
     q, k, v = inputs(n, past, sharing)
     found, wanted = (attend(q, k, v, window, sinks=sinks) for attend in (sliding_attention, dense_sliding_attention))
     compared(found, wanted, q, k, v)
@@ -45,7 +45,7 @@ def test_blocks_are_the_dense_mask(n: int, past: int, window: int, sinks: int, s
     sinks=st.sampled_from([0, 1, 4, 70]),
     sharing=st.integers(1, 3),
 )
-def test_bidirectional_blocks_are_the_dense_mask(n: int, window: int, sinks: int, sharing: int) -> None:
+def test_bidirectional_blocks_match_the_dense_mask(n: int, window: int, sinks: int, sharing: int) -> None:
     q, k, v = inputs(n, 0, sharing)
     found, wanted = (
         attend(q, k, v, window, causal=False, sinks=sinks) for attend in (sliding_attention, dense_sliding_attention)
@@ -55,19 +55,21 @@ def test_bidirectional_blocks_are_the_dense_mask(n: int, window: int, sinks: int
 
 @pytest.mark.parametrize("n", [1, 5, 200])
 @pytest.mark.parametrize("window", [2, 11, 80])
-def test_missing_keys_are_not_seen(window: int, n: int) -> None:
+def test_missing_keys_are_hidden(window: int, n: int) -> None:
     q, k, v = inputs(n, window - 1, 2)
     missing = torch.tensor([window - 1, window // 2])
     found, dense = (attend(q, k, v, window, missing=missing) for attend in (sliding_attention, dense_sliding_attention))
     compared(found, dense, q, k, v)
-    for row, left_out in enumerate(missing.tolist()):
-        alone = dense_sliding_attention(q[row, None], k[row, None, :, left_out:], v[row, None, :, left_out:], window)
-        torch.testing.assert_close(found[row, None], alone, rtol=1e-10, atol=1e-10)
+    for sequence, left_out in enumerate(missing.tolist()):
+        alone = dense_sliding_attention(
+            q[sequence, None], k[sequence, None, :, left_out:], v[sequence, None, :, left_out:], window
+        )
+        torch.testing.assert_close(found[sequence, None], alone, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize(("window", "sinks"), [(3, 0), (3, 2), (1, 4), (1, 0)])
-def test_dense_mask_is_what_it_says(window: int, sinks: int, causal: bool) -> None:
+def test_dense_mask_matches_its_definition(window: int, sinks: int, causal: bool) -> None:
     # Equal scores: each token returns the mean of the one-hot values that it sees.
     t = 12
     zeros, values = torch.zeros(1, 1, t, t), torch.eye(t)[None, None]
@@ -81,19 +83,21 @@ def test_dense_mask_is_what_it_says(window: int, sinks: int, causal: bool) -> No
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("sinks", [0, 4])
-def test_nothing_grows_faster_than_the_row(sinks: int, causal: bool) -> None:
+def test_memory_grows_no_faster_than_the_sequence(sinks: int, causal: bool) -> None:
     largest = {}
     for t in (8192, 32768):
         x = torch.empty(1, 2, t, 16, device="meta", requires_grad=True)
         with LargestTensor() as seen:
-            # On the meta device attention has its scores written out: those of the sinks' own rows, 4·t, are the row's.
+            # On the meta device attention computes all scores: the sinks' own, 4·t, grow with the
+            # sequence.
             sliding_attention(x, x, x, 64, causal=causal, sinks=sinks).sum().backward()
         largest[t] = seen.numel
     assert largest[32768] <= 4.2 * largest[8192]
 
 
 class LargestTensor(TorchDispatchMode):
-    """Remembers the number of elements of the largest tensor that any operation returned."""
+    """A mode that records the number of elements of the largest tensor returned by any
+    operation."""
 
     numel = 0
 

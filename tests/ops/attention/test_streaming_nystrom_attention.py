@@ -1,4 +1,5 @@
-"""Streaming Nyström attention: blocks and pieces against all weights written out, and against softmax attention."""
+"""Streaming Nyström attention: blocks and chunks against all weights, and against softmax
+attention."""
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ RIDGE = 1e-3
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(t=st.integers(1, 80), block=st.integers(1, 20), landmarks=st.integers(1, 12))
-def test_blocks_are_the_written_out_weights(t: int, block: int, landmarks: int) -> None:
+def test_blocks_match_the_dense_weights(t: int, block: int, landmarks: int) -> None:
     q, k, v = draw(t)
     found = streaming_nystrom(q, k, v, block, landmarks, RIDGE)
     wanted = dense_streaming_nystrom(q, k, v, block, landmarks, RIDGE)
@@ -38,11 +39,11 @@ def test_blocks_are_the_written_out_weights(t: int, block: int, landmarks: int) 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(sizes=st.lists(st.integers(1, 30), min_size=1, max_size=5), block=st.integers(1, 9), landmarks=st.integers(1, 9))
-def test_pieces_are_the_whole(sizes: list[int], block: int, landmarks: int) -> None:
+def test_chunks_match_the_whole_sequence(sizes: list[int], block: int, landmarks: int) -> None:
     q, k, v = draw(sum(sizes))
     past, outputs = nothing(2, block, landmarks), []
-    for piece in zip(*(x.split(sizes, dim=2) for x in (q, k, v)), strict=True):
-        o, past = extend_streaming_nystrom(*piece, past, RIDGE)
+    for chunk in zip(*(x.split(sizes, dim=2) for x in (q, k, v)), strict=True):
+        o, past = extend_streaming_nystrom(*chunk, past, RIDGE)
         outputs.append(o)
     found = torch.cat(outputs, dim=2)
     wanted = dense_streaming_nystrom(q, k, v, block, landmarks, RIDGE)
@@ -57,39 +58,39 @@ def test_pieces_are_the_whole(sizes: list[int], block: int, landmarks: int) -> N
 
 
 @torch.no_grad()
-def test_rows_may_stand_at_different_positions() -> None:
+def test_sequences_can_be_at_different_positions() -> None:
     block, landmarks = 4, 5
     lengths, pasts = (3, 14, 25), []
-    rows = [draw(length + 7, batch=1) for length in lengths]
-    for length, row in zip(lengths, rows, strict=True):
-        _, past = extend_streaming_nystrom(*(x[:, :, :length] for x in row), nothing(1, block, landmarks), RIDGE)
+    sequences = [draw(length + 7, batch=1) for length in lengths]
+    for length, sequence in zip(lengths, sequences, strict=True):
+        _, past = extend_streaming_nystrom(*(x[:, :, :length] for x in sequence), nothing(1, block, landmarks), RIDGE)
         pasts.append(past)
     together = NystromPast(*(torch.cat(parts) for parts in zip(*pasts, strict=True)))
     news = (
         torch.cat([x[:, :, length:] for x, length in zip(each, lengths, strict=True)])
-        for each in zip(*rows, strict=True)
+        for each in zip(*sequences, strict=True)
     )
     o, _ = extend_streaming_nystrom(*news, together, RIDGE)
-    for row, found, length in zip(rows, o, lengths, strict=True):
-        expected = dense_streaming_nystrom(*row, block, landmarks, RIDGE)[0, :, length:]
+    for sequence, found, length in zip(sequences, o, lengths, strict=True):
+        expected = dense_streaming_nystrom(*sequence, block, landmarks, RIDGE)[0, :, length:]
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_with_every_key_a_landmark_it_is_softmax_attention() -> None:
+def test_it_is_softmax_attention_if_every_key_is_a_landmark() -> None:
     q, k, v = draw(40)
     found = streaming_nystrom(q, k, v, block=1, landmarks=40, ridge=1e-12)
     exact = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     torch.testing.assert_close(found, exact, rtol=1e-6, atol=1e-6)
 
 
-def test_a_row_of_two_blocks_is_softmax_attention() -> None:
+def test_two_blocks_are_softmax_attention() -> None:
     q, k, v = draw(32)
     exact = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     torch.testing.assert_close(streaming_nystrom(q, k, v, 16, 4, RIDGE), exact, rtol=1e-10, atol=1e-10)
 
 
 @torch.no_grad()
-def test_it_approximates_softmax_attention_better_than_what_it_is_made_of() -> None:
+def test_it_approximates_softmax_attention_better_than_its_parts() -> None:
     t, block, width = 512, 16, 32
     torch.manual_seed(0)
     gaussian = [F.rms_norm(torch.randn(1, 1, t, width, dtype=torch.float64), (width,)) for _ in range(3)]
@@ -101,7 +102,8 @@ def test_it_approximates_softmax_attention_better_than_what_it_is_made_of() -> N
         [error(o, x) for o in (streaming_nystrom(*x, block, 32, RIDGE), means(*x), window(*x, block))]
         for x in (gaussian, clustered)
     ]
-    # Independent keys have means close to zero, and there is little to gain over the mean of all values.
+    # Independent keys have means close to zero, which leaves little to gain over the mean of all
+    # values.
     assert errors[0][0] < errors[0][1] < errors[0][2]
     assert errors[1][0] < 0.1 < errors[1][1] < errors[1][2]
 
@@ -121,8 +123,9 @@ def test_the_largest_value_bounds_the_output(dtype: torch.dtype, alike: bool) ->
 
 
 @torch.no_grad()
-def test_far_mass_that_is_negative_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Two similar landmarks and a hundred keys on one side of them: to a query on the other side, these weigh less than 0.
+def test_negative_far_mass_keeps_the_output_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two similar landmarks and a hundred keys on one side of them: a query on the other side gives
+    # these negative weight.
     torch.manual_seed(0)
     first, second, later, q = torch.randn(4, 400, 1, 1, 4, dtype=torch.float64)
     k = torch.cat([first, first + 0.3 * second, later.expand(-1, -1, 100, -1)], dim=2)
@@ -136,7 +139,7 @@ def test_far_mass_that_is_negative_does_no_harm(monkeypatch: pytest.MonkeyPatch)
     assert 0 < raised.sum() < 100
 
 
-def test_nothing_grows_faster_than_the_row() -> None:
+def test_memory_grows_no_faster_than_the_sequence() -> None:
     largest = {}
     for t in (1024, 4096):
         x = torch.empty(1, 2, t, 16, device="meta", requires_grad=True)
@@ -180,7 +183,7 @@ def window(q: Tensor, k: Tensor, v: Tensor, block: int) -> Tensor:
 
 
 def error(o: Tensor, inputs: list[Tensor]) -> float:
-    """Return the relative error of the row's second half."""
+    """Return the relative error of the second half of the sequence."""
     exact = F.scaled_dot_product_attention(*inputs, is_causal=True)
     half = exact.shape[2] // 2
     return ((o - exact)[:, :, half:].norm() / exact[:, :, half:].norm()).item()

@@ -16,7 +16,7 @@ from tests.ops.attention.test_sliding_attention import LargestTensor, compared, 
     stride=st.one_of(st.integers(1, 12), st.sampled_from([64, 199, 200, 300])),
     sharing=st.integers(1, 3),
 )
-def test_lines_and_columns_are_the_dense_mask(n: int, past: int, stride: int, sharing: int) -> None:
+def test_lines_and_columns_match_the_dense_mask(n: int, past: int, stride: int, sharing: int) -> None:
     q, k, v = inputs(n, past, sharing)
     found, wanted = (attend(q, k, v, stride) for attend in (strided_attention, dense_strided_attention))
     compared(found, wanted, q, k, v)
@@ -28,14 +28,14 @@ def test_lines_and_columns_are_the_dense_mask(n: int, past: int, stride: int, sh
     stride=st.one_of(st.integers(1, 12), st.sampled_from([64, 199, 200, 300])),
     sharing=st.integers(1, 3),
 )
-def test_bidirectional_lines_and_columns_are_the_dense_mask(n: int, stride: int, sharing: int) -> None:
+def test_bidirectional_lines_and_columns_match_the_dense_mask(n: int, stride: int, sharing: int) -> None:
     q, k, v = inputs(n, 0, sharing)
     found, wanted = (attend(q, k, v, stride, causal=False) for attend in (strided_attention, dense_strided_attention))
     compared(found, wanted, q, k, v)
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_dense_mask_is_what_it_says(causal: bool) -> None:
+def test_dense_mask_matches_its_definition(causal: bool) -> None:
     t = 20
     zeros, values = torch.zeros(1, 1, t, t), torch.eye(t)[None, None]
     weights = dense_strided_attention(zeros, zeros, values, 4, causal=causal)[0, 0]
@@ -55,7 +55,7 @@ def test_large_scores_stay_finite(large: float, causal: bool) -> None:
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_memory_grows_with_the_row_and_its_lines(causal: bool) -> None:
+def test_memory_grows_with_the_sequence_and_its_lines(causal: bool) -> None:
     # Each query has scores for two or three lines of keys and for its column.
     largest = {}
     for t in (1024, 4096):

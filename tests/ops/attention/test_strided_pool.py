@@ -8,7 +8,7 @@ from hybridlab.ops.attention.strided_pool import direct_strided_pool, strided_po
 
 @pytest.mark.parametrize(("length", "stride"), [(1, 1), (4, 4), (4, 2), (6, 2), (8, 1)])
 @pytest.mark.parametrize("t", [8, 9, 11, 40])
-def test_strides_give_the_sums(t: int, length: int, stride: int) -> None:
+def test_strides_match_the_definition(t: int, length: int, stride: int) -> None:
     x = torch.randn(2, 3, t, 5, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(length, 5, dtype=torch.float64, requires_grad=True)
     found, wanted = strided_pool(x, weight, stride), direct_strided_pool(x, weight, stride)
@@ -21,5 +21,5 @@ def test_strides_give_the_sums(t: int, length: int, stride: int) -> None:
 
 
 @pytest.mark.parametrize("t", [0, 1, 3])
-def test_no_block_is_full(t: int) -> None:
+def test_there_is_no_sum_without_a_full_block(t: int) -> None:
     assert strided_pool(torch.randn(2, 3, t, 5), torch.randn(4, 5), 2).shape == (2, 3, 0, 5)

@@ -1,4 +1,5 @@
-"""An op on GPU kernels has them all compiled before its first run; shown with kernels that only take notes."""
+"""An op compiles all its GPU kernels before its first run; tested with kernels that only record
+calls."""
 
 import contextlib
 from collections.abc import Callable
@@ -64,7 +65,7 @@ def test_the_first_run_compiles_forward_and_backward_and_launches_only_forward(k
     torch.testing.assert_close(x.grad, torch.full_like(x, 2))
 
 
-def test_another_run_compiles_nothing_and_another_dtype_does(kernels: dict[str, _Kernel]) -> None:
+def test_a_second_run_compiles_nothing_unless_the_dtype_is_new(kernels: dict[str, _Kernel]) -> None:
     op = _op(kernels)
     for dtype in (torch.float32, torch.float32, torch.float64):
         op(torch.randn(3, dtype=dtype, requires_grad=True))
@@ -72,12 +73,12 @@ def test_another_run_compiles_nothing_and_another_dtype_does(kernels: dict[str, 
 
 
 @torch.no_grad()
-def test_a_run_without_gradients_compiles_no_gradient(kernels: dict[str, _Kernel]) -> None:
+def test_a_run_without_gradients_compiles_no_backward_kernel(kernels: dict[str, _Kernel]) -> None:
     _op(kernels)(torch.randn(3))
     assert [len(kernel.compiled) for kernel in kernels.values()] == [1, 0]
 
 
-def test_a_rehearsal_that_fails_leaves_later_launches_as_they_are(kernels: dict[str, _Kernel]) -> None:
+def test_a_failed_rehearsal_does_not_affect_later_launches(kernels: dict[str, _Kernel]) -> None:
     @compiled_at_once
     def fail(x: Tensor) -> Tensor:
         raise RuntimeError("no")

@@ -1,4 +1,5 @@
-"""How kernels are given vectors of any width, with the PyTorch forms in the place of kernels."""
+"""Padding and splitting of vectors for kernels, tested with the PyTorch forms in place of
+kernels."""
 
 import pytest
 import torch
@@ -21,10 +22,10 @@ from hybridlab.ops.linear.linear_attention import chunked_linear_attention
 @pytest.mark.parametrize("decays", ["nothing", "heads", "channels"])
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("width", [16, 128, 129, 300])
-def test_parts_of_keys_give_what_the_whole_gives(width: int, groups: int, decays: str, continued: bool) -> None:
+def test_splitting_keys_does_not_change_the_result(width: int, groups: int, decays: str, continued: bool) -> None:
     torch.manual_seed(0)
     if decays == "channels":
-        groups = 4  # each head has keys of its own
+        groups = 4  # each head has its own keys
     q, k = torch.randn(2, 2, groups, 70, width, dtype=torch.float64)
     v = torch.randn(2, 4, 70, 5, dtype=torch.float64)
     log_decay = {
@@ -48,7 +49,7 @@ def test_parts_of_keys_give_what_the_whole_gives(width: int, groups: int, decays
 @pytest.mark.parametrize("continued", [False, True])
 @pytest.mark.parametrize("decays", [False, True])
 @pytest.mark.parametrize("width", [16, 129, 300])
-def test_parts_of_values_give_what_the_whole_gives(width: int, decays: bool, continued: bool) -> None:
+def test_splitting_values_does_not_change_the_result(width: int, decays: bool, continued: bool) -> None:
     torch.manual_seed(0)
     q, k = l2_normalise(torch.randn(2, 2, 3, 70, 8, dtype=torch.float64))
     v, beta = torch.randn(2, 3, 70, width, dtype=torch.float64), torch.rand(2, 3, 70, dtype=torch.float64)
@@ -68,12 +69,12 @@ def test_parts_of_values_give_what_the_whole_gives(width: int, decays: bool, con
     assert max(widths) <= MAX_WIDTH
 
 
-def test_what_is_cut_can_be_joined() -> None:
+def test_merge_width_undoes_split_width() -> None:
     x = torch.randn(2, 3, 5, 7, 10)
     assert split_width(x, 4).shape == (2, 12, 5, 7, 3)
     assert torch.equal(merge_width(split_width(x, 4), 4, 10), x)
 
 
 @pytest.mark.parametrize(("width", "wanted"), [(1, 16), (16, 16), (17, 32), (48, 64), (96, 128), (128, 128)])
-def test_a_width_is_filled_up_to_a_power_of_two(width: int, wanted: int) -> None:
+def test_a_width_is_padded_to_a_power_of_two(width: int, wanted: int) -> None:
     assert kernel_width(width) == wanted

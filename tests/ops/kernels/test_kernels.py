@@ -1,4 +1,4 @@
-"""The GPU kernels give what the PyTorch forms give, in outputs and gradients. Run by `pytest -m gpu`."""
+"""The GPU kernels match the PyTorch forms in outputs and gradients. Run with `pytest -m gpu`."""
 
 from collections.abc import Callable
 
@@ -21,9 +21,9 @@ from hybridlab.ops.linear.triangular import solve_unit_lower
 from hybridlab.ops.ssm.elementwise_scan import elementwise_scan
 from hybridlab.ops.ssm.selective_scan import selective_scan
 from tests.ops.attention.test_block_attention import chosen_blocks
-from tests.ops.kept import numbers_kept
+from tests.ops.kept import saved_elements
 
-# The warning: PyTorch's, at the first product in its backward thread.
+# PyTorch warns at the first product in its backward thread.
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS:UserWarning")]
 
 
@@ -97,7 +97,7 @@ def test_selective_scan_of_extreme_decays(strength: float) -> None:
 
 
 @pytest.mark.parametrize("read", ["outputs", "state"])
-def test_either_result_of_the_selective_scan_may_go_unused(read: str) -> None:
+def test_either_result_of_the_selective_scan_can_go_unused(read: str) -> None:
     torch.manual_seed(0)
     u, key, query, step = (torch.randn(2, 70, width) for width in (40, 16, 16, 40))
     pick = ["outputs", "state"].index(read)
@@ -105,12 +105,12 @@ def test_either_result_of_the_selective_scan_may_go_unused(read: str) -> None:
     _alike(lambda *x: (selective_scan(*x)[pick],), inputs, 1e-5)
 
 
-def test_what_the_selective_scan_keeps_for_the_gradient_is_a_fraction_of_the_states() -> None:
+def test_the_selective_scan_saves_only_a_fraction_of_the_states() -> None:
     t, d, n = 1024, 64, 16
     u, step = torch.randn(1, t, d, device="cuda", requires_grad=True), torch.rand(1, t, d, device="cuda")
     key, query, rate = *torch.randn(2, 1, t, n, device="cuda"), -torch.rand(n, d, device="cuda")
     inputs = sum(each.numel() for each in (u, step, rate, key, query))
-    assert numbers_kept(lambda: selective_scan(u, step, rate, key, query)) == inputs + t * n * d // 32
+    assert saved_elements(lambda: selective_scan(u, step, rate, key, query)) == inputs + t * n * d // 32
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.1, 20.0, 1000.0])
@@ -137,7 +137,8 @@ def test_channel_recurrence(op: str, width: int, values: int, t: int, strength: 
     _alike(function, [each.cuda() for each in inputs], 0.02)
 
 
-# A first token without a past gets its own value whatever it asks for, so that its query has no gradient to compare.
+# A first token without a past always reads its own value, so that its query has no gradient to
+# compare.
 @pytest.mark.parametrize(("t", "past"), [(1, 50), (64, 0), (64, 50), (300, 0), (2000, 0), (2000, 50)])
 @pytest.mark.parametrize(("width", "values"), [(16, 64), (8, 16), (16, 120)])
 def test_taylor_attention(width: int, values: int, t: int, past: int) -> None:
@@ -149,7 +150,7 @@ def test_taylor_attention(width: int, values: int, t: int, past: int) -> None:
     _alike(chunked_taylor_attention, [each.cuda() for each in inputs], 0.02)
 
 
-# Where a token sees one key alone, what it asks for has no gradient to compare.
+# If a token sees a single key, its query has no gradient to compare.
 @pytest.mark.parametrize(
     ("n", "past", "causal"),
     [(1, 300, True), (70, 3, True), (1000, 0, True), (1000, 200, True), (70, 0, False), (1000, 0, False)],
@@ -164,7 +165,7 @@ def test_sliding_attention(width: int, sharing: int, window: int, n: int, past: 
     _alike(lambda q, k, v: (sliding_attention(q, k, v, window, causal=causal),), inputs, 0.02)
 
 
-# Where a token sees one key alone, what it asks for has no gradient to compare.
+# If a token sees a single key, its query has no gradient to compare.
 @pytest.mark.parametrize(("n", "past"), [(1, 300), (100, 1), (1000, 0), (1000, 200)])
 @pytest.mark.parametrize(("block", "local", "first", "count"), [(64, 2, True, 3), (64, 1, False, 2), (192, 1, True, 1)])
 @pytest.mark.parametrize(("heads", "choosing", "kept"), [(16, 1, 1), (4, 4, 2), (6, 2, 2)])
@@ -208,7 +209,7 @@ def test_all_kernels_are_compiled_at_the_first_run() -> None:
 
 
 def _alike(function: Callable[..., tuple[Tensor, ...]], inputs: list[Tensor], tolerance: float) -> None:
-    """Compare outputs and gradients with those in float64, for which the PyTorch form runs."""
+    """Compare outputs and gradients with those of the PyTorch form, which runs in float64."""
     exact, rounded = [each.double().requires_grad_() for each in inputs], [each.requires_grad_() for each in inputs]
     wanted, found = function(*exact), function(*rounded)
     into = [torch.randn_like(each) for each in wanted]
