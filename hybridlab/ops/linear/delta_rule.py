@@ -83,8 +83,8 @@ def chunked_delta_rule(
         inverse = unit_lower_inverse(beta * (keys @ keys.mT) * decay_matrix)
         wy = (inverse * beta.mT).to(v.dtype) @ torch.cat([_scale_by_exp(k, cum_log_decay), v], dim=-1)
         w, u = wy.split((k.shape[-1], v.shape[-1]), dim=-1)
-        chunk_log_decay = None if cum_log_decay is None else cum_log_decay[..., -1:, :]
         log_decay_to_end = None if cum_log_decay is None else cum_log_decay[..., -1:, :] - cum_log_decay
+        chunk_log_decay = None if cum_log_decay is None else cum_log_decay[..., -1:, :]
         decayed_keys, scores = _scale_by_exp(k, log_decay_to_end).mT, ((q @ k.mT) * decay_matrix).to(v.dtype)
         # A chunk maps its initial state S to the state chunk_decay S - state_erase S + state_write,
         # and to the outputs (decayed queries - output_erase) S + output_write.
