@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from hybridlab.ops.ssm.selective_scan import BLOCK, CHUNK, recurrent_selective_scan, selective_scan
-from tests.ops.kept import numbers_kept
+from tests.ops.kept import saved_elements
 
 D, N = 5, 3
 
@@ -71,7 +71,7 @@ def test_saved_tensors_are_a_fraction_of_the_states() -> None:
     u, step = torch.randn(1, t, d, requires_grad=True), torch.rand(1, t, d)
     rate, key, query = -torch.rand(n, d), torch.randn(1, t, n), torch.randn(1, t, n)
     inputs = sum(each.numel() for each in (u, step, rate, key, query))
-    assert numbers_kept(lambda: selective_scan(u, step, rate, key, query)) == inputs + t * n * d // BLOCK
+    assert saved_elements(lambda: selective_scan(u, step, rate, key, query)) == inputs + t * n * d // BLOCK
 
 
 def test_mixed_inputs_and_autocast() -> None:
