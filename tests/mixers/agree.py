@@ -1,4 +1,4 @@
-"""How a mixer is compared with its slow and obvious form."""
+"""Comparison of a mixer with its slow reference form."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ WIDTH = 32
 
 
 def agree(mixer: Mixer, oracle: Callable[[Any, Tensor], Tensor], t: int) -> None:
-    """Compare outputs and gradients, of the input and of every parameter, in float64 on a row of t tokens."""
+    """Compare outputs, and gradients of the input and all parameters, in float64 on t tokens."""
     torch.manual_seed(t)
     mixer = mixer.double()
     with torch.no_grad():
@@ -23,7 +23,7 @@ def agree(mixer: Mixer, oracle: Callable[[Any, Tensor], Tensor], t: int) -> None
     y, expected = mixer(x), oracle(mixer, x)
     torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-9)
     weights = torch.randn_like(y)
-    # One token alone leaves decays and positions without effect: the oracle's graph may not contain them at all.
+    # On a single token decays and positions have no effect, and need not be in the oracle's graph.
     found, wanted = (
         torch.autograd.grad((each * weights).sum(), sought, materialize_grads=True) for each in (y, expected)
     )

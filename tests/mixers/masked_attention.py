@@ -1,4 +1,4 @@
-"""Softmax attention under a mask that is written out token by token: the slow form of all mixers with a fixed pattern."""
+"""Softmax attention under an explicit mask: the reference of all mixers with a fixed pattern."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ def agrees(mixer: Any, sees: Sees, t: int) -> None:
 
 
 def attention(mixer: Any, x: Tensor, sees: Sees) -> Tensor:
-    """Softmax attention, one head at a time, each with its own copy of its keys, under its own mask."""
+    """Attend one head at a time, each with its own copy of its keys, under its own mask."""
     own, t = mixer.projections, x.shape[1]
     each = own.head_width
     heads = x.shape[2] // each

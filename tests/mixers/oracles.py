@@ -1,4 +1,4 @@
-"""Slow and obvious forms of the mixers, from their own weights: one token, one head, one sum at a time."""
+"""Slow references of mixers, computed from their weights: one token, one head, one sum at a time."""
 
 import math
 
@@ -12,7 +12,7 @@ from hybridlab.mixers.ssm.mamba2 import Mamba2
 
 
 def attention(mixer: torch.nn.Module, x: Tensor, window: int | None = None) -> Tensor:
-    """Softmax attention by a dense mask, each head with its own copy of its keys, positions as complex rotations."""
+    """Attend under a dense mask; each head has its own keys, positions are complex rotations."""
     projections: QueryKeyValue = mixer.projections  # type: ignore[assignment]
     t, width = x.shape[1:]
     heads, each = width // projections.head_width, projections.head_width
@@ -40,7 +40,7 @@ def rotated(x: Tensor, base: float) -> Tensor:
 
 
 def linear(mixer: Linear, x: Tensor) -> Tensor:
-    """Linear attention as attention: a dense matrix of φ(q)·φ(k), its rows divided by their sums."""
+    """Attend with a dense matrix of φ(q)·φ(k), its rows divided by their sums."""
     projections, each = mixer.projections, mixer.projections.head_width
     outputs = []
     for start in range(0, x.shape[-1], each):
@@ -54,7 +54,7 @@ def linear(mixer: Linear, x: Tensor) -> Tensor:
 
 
 def mamba2(mixer: Mamba2, x: Tensor) -> Tensor:
-    """The recurrence of each head, stepped through."""
+    """Step through the recurrence of each head."""
     width, n = mixer.out.weight.shape[1], mixer.state
     gate, mixed, step = (x @ mixer.in_projection.weight.mT).split(
         [width, width + 2 * mixer.groups * n, width // mixer.head_width], dim=-1
@@ -83,7 +83,7 @@ def mamba2(mixer: Mamba2, x: Tensor) -> Tensor:
 
 
 def gated_conv(mixer: GatedConv, x: Tensor) -> Tensor:
-    """Two gates around a sum over taps."""
+    """Apply two gates around a sum over taps."""
     width = x.shape[-1]
     first, second, value = (x @ mixer.in_projection.weight[i * width : (i + 1) * width].mT for i in range(3))
     return (second * convolved(first * value, mixer.convolution.weight)) @ mixer.out.weight.mT

@@ -1,4 +1,4 @@
-"""A parallel layer as one mixer, so that the contract is asked of it too."""
+"""A parallel layer as one mixer, so that the contract is tested on it too."""
 
 from hybridlab.mixers.attention.full import Full
 from hybridlab.mixers.parallel import Parallel

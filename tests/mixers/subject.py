@@ -1,4 +1,4 @@
-"""What the contract asks about one mixer under test."""
+"""One mixer under test, as the contract's tests need it."""
 
 import inspect
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Subject:
 
     @classmethod
     def forms(cls, file: Path) -> list[Self]:
-        """Return the mixer of a YAML once for each form that it has."""
+        """Return the mixer of a YAML once for each of its forms."""
         causal = cls(file, True)
         has_both = "causal" in causal.signature
         return [causal, cls(file, False)] if has_both else [cls(file, causal.cls.causal)]
@@ -38,7 +38,7 @@ class Subject:
 
     @property
     def given(self) -> dict[str, Any]:
-        """What the stack gives to its constructor."""
+        """What the stack passes to the constructor."""
         return {"width": WIDTH, "causal": self.causal} if "causal" in self.signature else {"width": WIDTH}
 
     @cached_property
@@ -46,7 +46,7 @@ class Subject:
         return OmegaConf.to_container(OmegaConf.load(self.file))  # type: ignore[return-value]
 
     @property
-    def hyper_parameters(self) -> dict[str, Any]:
+    def own_settings(self) -> dict[str, Any]:
         return {key: value for key, value in self.settings.items() if key != "_target_"}
 
     @property
@@ -58,7 +58,7 @@ class Subject:
         return dict(inspect.signature(self.cls).parameters)
 
     def build(self, dtype: torch.dtype = torch.float64, seed: int = 0) -> Mixer:
-        """Build it with weights large enough that every path of it matters."""
+        """Build the mixer with weights large enough for every path to matter."""
         torch.manual_seed(seed)
         mixer = instantiate(self.settings, **self.given).to(dtype)
         with torch.no_grad():
@@ -68,18 +68,18 @@ class Subject:
 
     @property
     def counts(self) -> dict[str, int]:
-        """The integer hyper-parameters: windows, block sizes, heads."""
-        return {k: v for k, v in self.hyper_parameters.items() if isinstance(v, int) and not isinstance(v, bool)}
+        """The integer settings: windows, block sizes, heads."""
+        return {k: v for k, v in self.own_settings.items() if isinstance(v, int) and not isinstance(v, bool)}
 
     @property
     def lengths(self) -> list[int]:
-        """Lengths at which something may change: odd ones, and those around every integer hyper-parameter."""
+        """Lengths at which behaviour can change: odd ones, and those around every integer setting."""
         around = {n + d for n in self.counts.values() for d in (-1, 0, 1)} | {2 * n + 1 for n in self.counts.values()}
         return sorted({1, 2, 7, 16, 33} | {n for n in around if 1 <= n <= LONGEST})
 
     @property
     def long(self) -> int:
-        """A length that goes beyond every integer hyper-parameter, as far as the tests go."""
+        """A length beyond every integer setting, up to LONGEST."""
         return min(max([16, *self.counts.values()]) * 2 + 3, LONGEST)
 
 
@@ -88,10 +88,10 @@ def tokens(batch: int, length: int, dtype: torch.dtype = torch.float64, seed: in
     return torch.randn(batch, length, WIDTH, dtype=torch.float64, generator=generator).to(dtype)
 
 
-def in_pieces(mixer: Mixer, x: Tensor, sizes: list[int]) -> tuple[Tensor, Any]:
-    """Mix a row piece by piece."""
+def in_chunks(mixer: Mixer, x: Tensor, sizes: list[int]) -> tuple[Tensor, Any]:
+    """Mix sequences chunk by chunk."""
     state, outputs = mixer.initial_state(x.shape[0], x), []
-    for piece in x.split(sizes, dim=1):
-        y, state = mixer.extend(piece, state)
+    for chunk in x.split(sizes, dim=1):
+        y, state = mixer.extend(chunk, state)
         outputs.append(y)
     return torch.cat(outputs, dim=1), state

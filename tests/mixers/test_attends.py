@@ -1,4 +1,4 @@
-"""Mixers that say how much their tokens read of one another: the promise, and that what they say is what they do."""
+"""Mixers that return attention weights: the contract, and that the outputs follow from the weights."""
 
 from typing import Any
 
@@ -23,10 +23,9 @@ BLOCKS = {"block": 8, "random_blocks": 1, "window_blocks": 1, "global_blocks": 1
 
 
 @torch.no_grad()
-def test_the_weights_of_each_token_add_up_to_1_and_none_lies_ahead_of_a_causal_one(subject: Subject) -> None:
-    mixer = subject.build()
-    if not isinstance(mixer, Attends):
-        return
+def test_weights_of_each_token_sum_to_1_and_a_causal_one_has_none_ahead(attending_subject: Subject) -> None:
+    subject, mixer = attending_subject, attending_subject.build()
+    assert isinstance(mixer, Attends)
     for length in (1, 33, subject.long):
         at = torch.arange(0, length, 5)
         weights = mixer.attention(tokens(2, length), at)
@@ -96,7 +95,7 @@ def test_differential_weights_are_those_of_both_softmaxes_by_their_size(causal: 
 
 @torch.no_grad()
 def read_with_its_weights(mixer: Any, scale: Tensor | float = 1.0) -> None:
-    """Check that the weights, of all tokens or of some, put together the values to what the mixer returns."""
+    """Check that the weights of all or of some tokens, applied to the values, give the mixer's output."""
     mixer = mixer.double()
     x, own = tokens(2, 60), mixer.projections
     weights = mixer.attention(x, torch.arange(x.shape[1]))

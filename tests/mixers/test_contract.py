@@ -1,19 +1,23 @@
-"""What every mixer promises as a class and as a function of a row: see hybridlab/mixers/base.py."""
+"""The contract of a mixer as a class and as a function of sequences: see hybridlab/mixers/base.py."""
 
 import inspect
 import io
+from itertools import product
+from typing import get_args
 
 import pytest
 import torch
 from torch.func import functional_call
 
+from hybridlab.build import build
+from hybridlab.errors import ConfigError
 from hybridlab.mixers.base import Mixer
 from tests.mixers.subject import LONGEST, WIDTH, Subject, tokens
 
 KINDS = {"full", "sparse", "linear", "low-rank", "ssm", "recurrence", "convolution", "parallel", "none"}
 
 
-def test_class_says_what_it_is(subject: Subject) -> None:
+def test_class_declares_its_properties(subject: Subject) -> None:
     assert issubclass(subject.cls, Mixer)
     assert subject.cls.kind in KINDS
     assert isinstance(subject.cls.paper, str)
@@ -27,19 +31,32 @@ def test_class_says_what_it_is(subject: Subject) -> None:
 def test_constructor_is_keyword_only(subject: Subject) -> None:
     assert {p.kind for p in subject.signature.values()} == {inspect.Parameter.KEYWORD_ONLY}
     assert "width" in subject.signature
-    assert set(subject.hyper_parameters) <= set(subject.signature) - set(subject.given)
+    assert set(subject.own_settings) <= set(subject.signature) - set(subject.given)
 
 
 def test_unknown_hyper_parameter_is_refused(subject: Subject) -> None:
     with pytest.raises(TypeError, match="no_such_setting"):
-        subject.cls(**subject.hyper_parameters, **subject.given, no_such_setting=1)
+        subject.cls(**subject.own_settings, **subject.given, no_such_setting=1)
 
 
 def test_sizes_below_one_are_refused(subject: Subject) -> None:
     for key, value in subject.counts.items():
         for bad in (0, -1) if value > 0 else (-1,):
             with pytest.raises(ValueError, match=rf"^{key}={bad}: \w+"):
-                subject.cls(**{**subject.hyper_parameters, key: bad}, **subject.given)
+                subject.cls(**{**subject.own_settings, key: bad}, **subject.given)
+
+
+def test_sizes_of_another_type_are_refused(subject: Subject) -> None:
+    whole = [key for key, each in subject.signature.items() if int in (each.annotation, *get_args(each.annotation))]
+    for key, bad in product(set(whole) - set(subject.given), (2.5, True, "many")):
+        with pytest.raises(ConfigError, match=rf"^`mixers.mine.{key}={bad}`: .*whole number"):
+            build({**subject.settings, key: bad}, "mixers.mine", **subject.given)
+
+
+def test_unknown_settings_are_refused_with_the_near_miss(subject: Subject) -> None:
+    for key in subject.own_settings:
+        with pytest.raises(ConfigError, match=rf"`mixers.mine.{key}x=1`: .* has no such setting"):
+            build({**subject.settings, f"{key}x": 1}, "mixers.mine", **subject.given)
 
 
 def test_shapes_at_any_length(subject: Subject) -> None:
@@ -72,31 +89,29 @@ def test_no_position_depends_on_later_ones(causal_subject: Subject) -> None:
         cuts = sorted(cut for cut in {1, t // 2, t - 1, *subject.counts.values()} if 0 < cut < t)
         x = tokens(1, t).repeat(len(cuts), 1, 1)
         other = x.clone()
-        for row, cut in enumerate(cuts):
-            other[row, cut:] = 3 * tokens(1, t - cut, seed=2)[0]
+        for i, cut in enumerate(cuts):
+            other[i, cut:] = 3 * tokens(1, t - cut, seed=2)[0]
         with torch.no_grad():
             moved = (mixer(other) - mixer(x)).abs().amax(-1)
-        for row, cut in enumerate(cuts):
-            assert moved[row, :cut].max() < 1e-9, f"length {t}: tokens before {cut} see what comes after"
-            sees = bool(moved[row, cut:].max() > 1e-9)
-            assert sees == (subject.cls.kind != "none"), f"length {t}: nothing from {cut} on sees what is there"
+        for i, cut in enumerate(cuts):
+            assert moved[i, :cut].max() < 1e-9, f"length {t}: tokens before {cut} see later ones"
+            sees = bool(moved[i, cut:].max() > 1e-9)
+            assert sees == (subject.cls.kind != "none"), f"length {t}: tokens from {cut} on see none of themselves"
 
 
-def test_bidirectional_forms_see_what_comes_after(subject: Subject) -> None:
-    if subject.causal:
-        return  # the test before this one asks the opposite of them
-    mixer, x = subject.build(), tokens(1, 33)
+def test_bidirectional_forms_see_later_tokens(bidirectional_subject: Subject) -> None:
+    mixer, x = bidirectional_subject.build(), tokens(1, 33)
     other = torch.cat([x[:, :32], 3 * tokens(1, 1, seed=2)], dim=1)
     assert (mixer(other) - mixer(x))[0, :32].abs().max() > 1e-9
 
 
-def test_rows_of_a_batch_are_independent(subject: Subject) -> None:
+def test_sequences_of_a_batch_are_independent(subject: Subject) -> None:
     mixer = subject.build()
     for t in (1, 33, subject.long):
         x = tokens(3, t).requires_grad_()
         y = mixer(x)
-        for row in range(3):
-            torch.testing.assert_close(y[row], mixer(x[row : row + 1])[0], rtol=1e-9, atol=1e-9)
+        for i in range(3):
+            torch.testing.assert_close(y[i], mixer(x[i : i + 1])[0], rtol=1e-9, atol=1e-9)
         (gradient,) = torch.autograd.grad(y[1].square().sum(), x)
         assert (gradient[1].abs().max() > 0) == (subject.cls.kind != "none")
         assert gradient[[0, 2]].abs().max() == 0
@@ -121,7 +136,7 @@ def test_gradients_are_those_of_the_function(subject: Subject, long: bool) -> No
         return functional_call(mixer, dict(zip(names, parameters, strict=True)), (x,))
 
     x = tokens(2, subject.long if long else 5).requires_grad_()
-    # Fast mode checks a random direction: enough, and its time does not grow with the number of parameters.
+    # Fast mode checks a random direction; its time does not grow with the number of parameters.
     assert torch.autograd.gradcheck(function, (x, *values), fast_mode=True)
 
 
@@ -143,7 +158,7 @@ def test_bfloat16_is_close_to_float32(subject: Subject) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-def test_long_rows_stay_finite(subject: Subject, dtype: torch.dtype) -> None:
+def test_long_sequences_stay_finite(subject: Subject, dtype: torch.dtype) -> None:
     mixer = subject.build(dtype)
     x = (3 * tokens(1, 4096, dtype)).requires_grad_()
     y = mixer(x)
@@ -167,7 +182,7 @@ def test_saved_weights_give_the_same_mixer(subject: Subject) -> None:
 
 def test_shapes_on_the_meta_device(subject: Subject) -> None:
     with torch.device("meta"):
-        mixer = subject.cls(**subject.hyper_parameters, **subject.given)
+        mixer = subject.cls(**subject.own_settings, **subject.given)
     assert all(p.is_meta for p in mixer.parameters())
     y = mixer(torch.empty(2, LONGEST, WIDTH, device="meta"))
     assert y.is_meta

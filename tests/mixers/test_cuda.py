@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hybridlab.mixers.base import Mixer
 from hybridlab.training.compiler import compile_soundly
-from tests.mixers.subject import Subject, in_pieces, tokens
+from tests.mixers.subject import Subject, in_chunks, tokens
 
 pytestmark = [
     pytest.mark.gpu,
@@ -47,7 +47,7 @@ def test_gpu_gives_what_the_cpu_gives(subject: Subject) -> None:
 @torch.no_grad()
 def test_pieces_give_what_the_whole_gives(causal_subject: Subject) -> None:
     mixer, x = causal_subject.build().cuda(), tokens(2, causal_subject.long).cuda()
-    y, _ = in_pieces(mixer, x, [5, 1, 1, causal_subject.long - 7])
+    y, _ = in_chunks(mixer, x, [5, 1, 1, causal_subject.long - 7])
     torch.testing.assert_close(y, mixer(x), rtol=1e-8, atol=1e-8)
 
 
@@ -85,5 +85,5 @@ def _in_mixed_precision(function: Callable[[Tensor], Tensor], mixer: Mixer, x: T
 def test_pieces_in_mixed_precision(causal_subject: Subject) -> None:
     mixer, x = causal_subject.build(torch.float32).cuda(), tokens(2, 60, torch.float32).cuda()
     with torch.autocast("cuda", torch.bfloat16):
-        y, _ = in_pieces(mixer, x, [20, 1, 39])
+        y, _ = in_chunks(mixer, x, [20, 1, 39])
     assert (y.float() - mixer(x)).norm() <= 0.05 * mixer(x).norm()

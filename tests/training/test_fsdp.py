@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from hybridlab.config import mixer_files
 from hybridlab.errors import ConfigError
-from hybridlab.records.store import read_all
+from tests.records.reading import read_all
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import expand
 from hybridlab.training.devices import check_shards

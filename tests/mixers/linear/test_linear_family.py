@@ -165,7 +165,6 @@ def visible(t: int, causal: bool) -> Iterator[tuple[int, slice]]:
         (lambda: Performer(width=64, heads=3), "heads=3: must divide the width, 64"),
         (lambda: Based(width=64, feature_width=0), "feature_width=0: must be a whole number of at least 1"),
         (lambda: Based(width=64, heads=3), "heads=3: must divide the width, 64"),
-        (lambda: Retention(width=64, expand_v=1.5), "expand_v=1.5: must be a whole number of at least 1"),  # type: ignore[arg-type]
         (lambda: Retention(width=64, heads=3), "heads=3: must divide the width, 64"),
         (lambda: Retention(width=64, rope=0.0), "rope=0.0: must be a number above 0, or null: no positions"),
         (lambda: Retention(width=12), "rope=10000.0: needs an even head width, not 3, or null: no positions"),

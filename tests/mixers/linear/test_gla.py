@@ -52,7 +52,6 @@ def test_gla(settings: dict[str, Any], t: int) -> None:
     ("settings", "message"),
     [
         ({"heads": 0}, "heads=0: must be a whole number of at least 1"),
-        ({"decay_rank": 1.5}, "decay_rank=1.5: must be a whole number of at least 1"),
         ({"chunk": 48}, "chunk=48: must be a power of two"),
         ({"expand_k": 0.3}, "expand_k=0.3: times the width, 64, must be a multiple of heads, 4, above 0"),
         ({"expand_v": 0.0}, "expand_v=0.0: times the width, 64, must be a multiple of heads, 4, above 0"),

@@ -56,7 +56,6 @@ def test_mixer_is_its_recurrence(settings: dict[str, Any], t: int) -> None:
     ("settings", "message"),
     [
         ({"state": 0}, "state=0: must be a whole number of at least 1"),
-        ({"chunk": 2.0}, "chunk=2.0: must be a whole number of at least 1"),
         ({"r_min": -0.1}, "r_min=-0.1: must be a number of at least 0 and below 1"),
         ({"r_min": 1.0}, "r_min=1.0: must be a number of at least 0 and below 1"),
         ({"r_max": 1.1}, "r_max=1.1: must be a number of at least 0.0 and at most 1"),

@@ -80,8 +80,6 @@ def test_chunks_longer_than_what_is_safe_stay_finite_at_the_strongest_decay() ->
         ({"heads": 5}, "heads=5: must divide the width, 64"),
         ({"heads": -1}, "heads=-1: must be a whole number of at least 1"),
         ({"decay_rank": 0}, "decay_rank=0: must be a whole number of at least 1, or null: from the width"),
-        ({"rate_rank": 2.0}, "rate_rank=2.0: must be a whole number of at least 1, or null: from the width"),
-        ({"gate_rank": True}, "gate_rank=true: must be a whole number of at least 1, or null: from the width"),
         ({"chunk": 12}, "chunk=12: must be a power of two"),
     ],
     ids=str,

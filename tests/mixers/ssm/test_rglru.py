@@ -51,7 +51,6 @@ def test_mixer_is_its_recurrence(settings: dict[str, Any], t: int) -> None:
     ("settings", "message"),
     [
         ({"heads": 0}, "heads=0: must be a whole number of at least 1"),
-        ({"conv_size": 2.5}, "conv_size=2.5: must be a whole number of at least 1"),
         ({"expand": 0}, "expand=0: must be a number above 0"),
         ({"expand": -1.5}, "expand=-1.5: must be a number above 0"),
         ({"expand": math.nan}, "expand=nan: must be a number above 0"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hybridlab.evaluation.cost.live_bytes import HeldBytes
+from hybridlab.evaluation.cost.live_bytes import LiveBytes
 from hybridlab.mixers.ssm.mamba import Mamba, SelectiveStateSpace
 from tests.mixers.agree import WIDTH, agree
 from tests.mixers.oracles import convolved, silu
@@ -53,8 +53,8 @@ def test_mixer_is_its_recurrence(settings: dict[str, Any], t: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["expand", "state", "conv_size", "dt_rank"])
-@pytest.mark.parametrize("value", [0, -1, 1.5])
-def test_bad_values_are_refused_in_words(name: str, value: float) -> None:
+@pytest.mark.parametrize("value", [0, -1])
+def test_bad_values_are_refused_in_words(name: str, value: int) -> None:
     null = ", or null: a sixteenth of the width" if name == "dt_rank" else ""
     message = f"{name}={value}: must be a whole number of at least 1{null}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
@@ -86,7 +86,7 @@ def test_starts_as_the_paper_prescribes() -> None:
 def test_training_holds_no_state_of_every_token() -> None:
     batch, t, width, state = 1, 2048, 32, 128
     mixer, x = Mamba(width=width, state=state), torch.randn(batch, t, width, requires_grad=True)
-    with HeldBytes([x, *mixer.parameters()]) as held:
+    with LiveBytes([x, *mixer.parameters()]) as held:
         mixer(x).sum().backward()
     states = batch * t * 2 * width * state * 4  # bytes
     assert held.largest <= states / 8

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.mixers.subject import Subject, in_pieces, tokens
+from tests.mixers.subject import Subject, in_chunks, tokens
 
 LENGTH, CUT = 2600, 2300
 
@@ -15,5 +15,5 @@ def test_a_long_row_keeps_the_promises_of_a_short_one(causal_subject: Subject) -
     y = mixer(x)
     changed = torch.cat([x[:, :CUT], tokens(1, LENGTH - CUT, seed=2)], dim=1)
     torch.testing.assert_close(mixer(changed)[:, :CUT], y[:, :CUT], rtol=1e-8, atol=1e-8)
-    pieces, _ = in_pieces(mixer, x, [1700, 1, LENGTH - 1701])
+    pieces, _ = in_chunks(mixer, x, [1700, 1, LENGTH - 1701])
     torch.testing.assert_close(pieces, y, rtol=1e-7, atol=1e-7)
