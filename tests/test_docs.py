@@ -2,16 +2,15 @@
 
 import re
 import shlex
-import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from omegaconf import OmegaConf
 
 from hybridlab.build import build
-from hybridlab.records.measures import MEASURES
-from hybridlab.records.slices import SLICES
+from hybridlab.tasks.batch import IGNORED
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -33,19 +32,19 @@ def commands():
 
 
 @pytest.mark.parametrize("words", list(commands()))
-def test_a_command_is_one_that_we_take(words, corpus, tmp_path, monkeypatch, hybridlab):
-    """Every training command is composed, expanded and built, a sweep's first job too; the others are known."""
+def test_a_command_works(words, corpus, tmp_path, monkeypatch, hybridlab):
+    """Every training command is composed and its stack is built, a sweep's first job too."""
     from hydra import compose, initialize_config_dir
 
     from hybridlab.config import conf_dir, register
-    from hybridlab.training.job import prepare
+    from hybridlab.training.spec import prepare
 
     command, *overrides = words
     if command not in ("train", "check"):
-        assert command in ("report", "status", "mixers", "tasks", "bench", "--help")
+        assert command in ("report", "status", "mixers", "tasks", "measures", "bench", "--help")
         return
-    unpack_docs_mixer(tmp_path, monkeypatch)
-    (tmp_path / "mine" / "stack").mkdir()
+    unpack_docs_examples(tmp_path, monkeypatch)
+    (tmp_path / "mine" / "stack").mkdir(exist_ok=True)
     (tmp_path / "mine" / "stack" / "my_stack.yaml").write_text((conf_dir() / "stack" / "hybrid.yaml").read_text())
     search = [f"hydra.searchpath=[file://{tmp_path}/mine]"] if "--config-dir" in overrides else []
     if search:
@@ -70,7 +69,7 @@ def test_the_stack_shown_is_the_one_that_trains():
         assert OmegaConf.load(ROOT / "conf" / "stack" / "hybrid.yaml") in shown
 
 
-def test_a_task_that_is_shown_can_be_built():
+def test_a_task_of_the_docs_is_built():
     shown = [yaml.safe_load(block) for block in blocks(ROOT / "docs" / "tasks.md", "yaml")]
     assert shown
     for settings in shown:
@@ -78,7 +77,7 @@ def test_a_task_that_is_shown_can_be_built():
 
 
 def test_the_mixer_of_the_docs_passes_the_shared_suite(tmp_path, monkeypatch):
-    unpack_docs_mixer(tmp_path, monkeypatch)
+    unpack_docs_examples(tmp_path, monkeypatch)
     code = pytest.main(
         [
             "-q",
@@ -95,19 +94,26 @@ def test_the_mixer_of_the_docs_passes_the_shared_suite(tmp_path, monkeypatch):
     assert code == 0
 
 
-def test_every_measure_is_in_the_docs_as_the_records_define_it():
-    page = (ROOT / "docs" / "report.md").read_text()
-    for name, measure in MEASURES.items():
-        assert f"| `{name}` | {measure.unit} | {measure.definition} | {measure.source} |" in page
-    for name, kind in SLICES.items():
-        assert f"| `{name}` | {kind.buckets} | {kind.definition} |" in page
+def test_the_slice_of_the_docs_is_one_of_its_task(tmp_path, monkeypatch):
+    unpack_docs_examples(tmp_path, monkeypatch)
+    settings = yaml.safe_load((tmp_path / "mine" / "task" / "ordered_mqar.yaml").read_text())
+    batch = build(settings, "task", seed=0).train_batch(0)
+    order, asked = batch.slices["order"], batch.targets != IGNORED
+    assert (order[~asked] == -1).all()
+    assert (order[asked].view(len(order), -1) == torch.tensor([0, 1, 1, 1])).all()
 
 
-def unpack_docs_mixer(folder, monkeypatch):
-    """Write the docs' example mixer and its YAML where a user would."""
-    page = ROOT / "docs" / "mixers.md"
-    (code, *_), (yaml, *_) = blocks(page, "python"), blocks(page, "yaml")
-    (folder / "my_mixers.py").write_text(textwrap.dedent(code))
-    (folder / "mine" / "mixers").mkdir(parents=True)
-    (folder / "mine" / "mixers" / "running_mean.yaml").write_text(yaml)
+def test_the_sweep_of_the_docs_is_the_one_that_runs():
+    assert (ROOT / "sweeps" / "mqar_window.yaml").read_text() in blocks(ROOT / "docs" / "sweeps.md", "yaml")
+
+
+def unpack_docs_examples(folder, monkeypatch):
+    """Write the code and the YAML that the docs show where a user would: their first line says."""
+    for page in PAGES:
+        for kind, place in (("python", r"my_\w+\.py"), ("yaml", r"mine/\S+")):
+            for block in blocks(page, kind):
+                if named := re.match(f"# ({place})\n", block):
+                    file = folder / named[1]
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    file.write_text(block)
     monkeypatch.syspath_prepend(folder)
