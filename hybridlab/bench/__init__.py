@@ -1,4 +1,4 @@
-"""`hybridlab bench`: what the mixers, a training step and the start cost on this machine."""
+"""`hybridlab bench`: the cost of the mixers, of a training step and of start-up on this machine."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,16 +18,19 @@ console = Console()
 
 
 def bench(config: Any) -> None:
-    """Print three tables: mixers beside attention, a training step inside and outside the model, the start."""
-    job = prepare(config)
-    device = _device(job.config)
+    """Print three tables: mixers compared with attention, the training step, and start-up."""
+    spec = prepare(config)
+    device = _device(spec.config)
     console.print(mixer_table(console, resolve(config)["mixers"], Setting.on(device)))
-    console.print(step_table(job, device))
+    console.print(step_table(spec, device))
     console.print(start_table())
 
 
 def bench_mixers(config: Any, names: Sequence[str]) -> None:
-    """Print the table of the named mixers, or of all; on a GPU also their ops beside flash-linear-attention's."""
+    """Print the table of the named mixers, or of all.
+
+    On a GPU, also compare their ops with flash-linear-attention.
+    """
     check_names(names)
     plain = resolve(config)
     device = _device(plain)

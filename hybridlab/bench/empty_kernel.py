@@ -1,4 +1,4 @@
-"""A GPU kernel that does nothing: it makes Triton load what the first kernel of a process needs."""
+"""A GPU kernel that does nothing: it makes Triton load what any first kernel of a process needs."""
 
 import triton  # pyright: ignore[reportMissingImports]
 

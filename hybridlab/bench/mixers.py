@@ -1,4 +1,4 @@
-"""What each mixer costs to train, beside the bare attention operation, at lengths that show how it grows."""
+"""The training cost of each mixer, next to the bare attention op, at several sequence lengths."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -28,117 +28,117 @@ class Setting:
     device: torch.device
     heads: int
     lengths: tuple[int, ...]
-    tokens: int | None  # in all rows together; else `batch` rows of every length
+    tokens: int | None  # per batch; None: `batch` sequences at every length
     batch: int
-    half: bool  # bfloat16 by autocast, compiled
-    growth: tuple[int, int] = (2048, 8192)
+    mixed_precision: bool  # bfloat16 autocast, compiled
+    growth_lengths: tuple[int, int] = (2048, 8192)
 
     @classmethod
     def on(cls, device: torch.device) -> "Setting":
-        """Return the setting of a GPU or of a CPU."""
+        """Return the setting for a GPU or a CPU."""
         if device.type == "cuda":
             return cls(device, 16, (2048, 8192, 32768), 32768, 0, True, (8192, 32768))
         return cls(device, 4, (512, 2048, 8192), None, 2, False)
 
     @property
     def width(self) -> int:
-        """The width of the stream."""
+        """The width of the residual stream."""
         return self.heads * HEAD_WIDTH
 
-    def rows(self, length: int) -> int:
-        """Return how many rows of a length are mixed at once."""
+    def sequences(self, length: int) -> int:
+        """Return the batch size at a length."""
         return self.batch if self.tokens is None else max(self.tokens // length, 1)
 
     def title(self) -> str:
-        """Say what is timed."""
-        rows = f"b {self.batch}" if self.tokens is None else f"{self.tokens:,} tokens"
-        how = "bfloat16 by autocast, compiled" if self.half else "float32"
-        return f"forward + backward, ms ({rows}, width {self.width}: {self.heads} heads of {HEAD_WIDTH}, {how})"
+        """Return the title of a table with this setting."""
+        size = f"batch {self.batch}" if self.tokens is None else f"{self.tokens:,} tokens"
+        precision = "bfloat16 autocast, compiled" if self.mixed_precision else "float32"
+        return f"forward + backward, ms ({size}, width {self.width}: {self.heads} heads of {HEAD_WIDTH}, {precision})"
 
 
 def mixer_table(console: Console, overrides: dict[str, Any], setting: Setting, names: Sequence[str] = ()) -> Table:
-    """Time every named mixer in its causal form, if it has one, beside the attention operation."""
+    """Time every named mixer, in its causal form if it has one, and the attention op."""
     table = empty_table(setting)
-    reference = {length: _attention(setting, length) for length in setting.lengths}
+    reference = {length: _time_attention(setting, length) for length in setting.lengths}
     table.add_row("scaled_dot_product_attention", *cells(reference, None, setting))
-    for name, found in _timings(overrides, setting, names):
-        table.add_row(name, *cells(found, reference, setting))
-        console.print(f"{name}: {found[setting.lengths[-1]].milliseconds:.1f} ms at t {setting.lengths[-1]:,}")
+    for name, timings in _time_mixers(overrides, setting, names):
+        table.add_row(name, *cells(timings, reference, setting))
+        console.print(f"{name}: {timings[setting.lengths[-1]].milliseconds:.1f} ms at t {setting.lengths[-1]:,}")
     return table
 
 
 def empty_table(setting: Setting) -> Table:
-    """Return a table without rows, all of whose columns can be read in 80 columns of a terminal."""
-    title = f"{setting.title()}; × attention in brackets"
+    """Return a table without rows that fits a terminal of 80 columns."""
+    title = f"{setting.title()}; in brackets: relative to attention"
     table = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     table.add_column("mixer", width=16, overflow="fold")  # the longest name
     for length in setting.lengths:
         table.add_column(f"t {length:,}", justify="right", no_wrap=True)
-    few, many = (f"{length // 1024}k" for length in setting.growth)
-    table.add_column(f"grows\n{few} to\n{many}", justify="right", no_wrap=True)
+    short, long = (f"{length // 1024}k" for length in setting.growth_lengths)
+    table.add_column(f"time\n{long} /\n{short}", justify="right", no_wrap=True)
     if setting.device.type == "cuda":
         table.add_column("first\ncall,\ns", justify="right", no_wrap=True)
-    for length in (few, many):
+    for length in (short, long):
         table.add_column(f"peak\nMiB,\n{length}", justify="right", no_wrap=True)
     return table
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Refuse a name that no mixer has."""
+    """Validate that each name is that of a mixer."""
     for name in names:
         check_mixer_name(name, f"--mixers={name}", mixer_files())
 
 
-def _timings(
+def _time_mixers(
     overrides: dict[str, Any], setting: Setting, names: Sequence[str]
 ) -> Iterator[tuple[str, dict[int, Timing]]]:
     for name in names or mixer_files():
         layer = layer_of(name, overrides, setting)
         mixer = build_mixer(layer, setting.width, has_causal_form(layer)).to(setting.device)
         torch.compiler.reset()
-        call = compile_soundly(mixer, dynamic=False) if setting.half else mixer
-        yield name, {length: _mixer(mixer, call, setting, length) for length in setting.lengths}
+        forward = compile_soundly(mixer, dynamic=False) if setting.mixed_precision else mixer
+        yield name, {length: _time_mixer(mixer, forward, setting, length) for length in setting.lengths}
 
 
 def layer_of(name: str, overrides: dict[str, Any], setting: Setting) -> Layer:
-    """Return a mixer as configured, with as many heads as the setting has unless the configuration says how many."""
+    """Return a mixer as configured, with the setting's heads unless `overrides` sets them."""
     layer = single_layer(name, setting.width, overrides, mixer_files())
     if "heads" not in layer.settings or "heads" in overrides.get(name, {}):
         return layer
     return replace(layer, settings={**layer.settings, "heads": setting.heads})
 
 
-def _mixer(mixer: torch.nn.Module, call: Any, setting: Setting, length: int) -> Timing:
-    row = torch.randn(setting.rows(length), length, setting.width, device=setting.device, requires_grad=True)
+def _time_mixer(mixer: torch.nn.Module, forward: Any, setting: Setting, length: int) -> Timing:
+    x = torch.randn(setting.sequences(length), length, setting.width, device=setting.device, requires_grad=True)
 
     def run() -> Tensor:
-        with torch.autocast("cuda", torch.bfloat16) if setting.half else nullcontext():
-            return call(row)
+        with torch.autocast("cuda", torch.bfloat16) if setting.mixed_precision else nullcontext():
+            return forward(x)
 
-    return time_training(run, [row, *mixer.parameters()], setting.device)
+    return time_training(run, [x, *mixer.parameters()], setting.device)
 
 
-def _attention(setting: Setting, length: int) -> Timing:
-    shape = (setting.rows(length), setting.heads, length, HEAD_WIDTH)
-    dtype = torch.bfloat16 if setting.half else torch.float32
+def _time_attention(setting: Setting, length: int) -> Timing:
+    shape = (setting.sequences(length), setting.heads, length, HEAD_WIDTH)
+    dtype = torch.bfloat16 if setting.mixed_precision else torch.float32
     q, k, v = (torch.randn(shape, device=setting.device, dtype=dtype, requires_grad=True) for _ in range(3))
     return time_training(lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True), [q, k, v], setting.device)
 
 
-def cells(found: dict[int, Timing], reference: dict[int, Timing] | None, setting: Setting) -> list[str]:
-    """Return the row of what was found of one mixer at each length; its times are also given as shares of the reference's."""
+def cells(timings: dict[int, Timing], reference: dict[int, Timing] | None, setting: Setting) -> list[str]:
+    """Return the cells of one mixer: times, also relative to the reference, growth and memory."""
     row = []
     for length in setting.lengths:
-        taken = found[length].milliseconds
-        share = "" if reference is None else f" ({_short(taken / reference[length].milliseconds, 2)}×)"
-        row.append(f"{_short(taken, 1)}{share}")
-    few, many = (found[length].milliseconds for length in setting.growth)
-    row.append(f"{many / few:.2f}")
+        milliseconds = timings[length].milliseconds
+        relative = "" if reference is None else f" ({_three_digits(milliseconds / reference[length].milliseconds, 2)}×)"
+        row.append(f"{_three_digits(milliseconds, 1)}{relative}")
+    short, long = (timings[length].milliseconds for length in setting.growth_lengths)
+    row.append(f"{long / short:.2f}")
     if setting.device.type == "cuda":
-        row.append(f"{found[setting.lengths[0]].first:.1f}")
-    return row + [f"{found[length].peak_bytes / 2**20:,.0f}" for length in setting.growth]
+        row.append(f"{timings[setting.lengths[0]].first:.1f}")
+    return row + [f"{timings[length].peak_bytes / 2**20:,.0f}" for length in setting.growth_lengths]
 
 
-def _short(x: float, decimals: int) -> str:
-    """Return a number with three digits, or all of those before the point."""
+def _three_digits(x: float, decimals: int) -> str:
+    """Format a number with three significant digits, or all digits before the decimal point."""
     return f"{x:.{min(max(3 - len(str(int(x))), 0), decimals)}f}"

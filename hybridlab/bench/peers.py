@@ -1,4 +1,4 @@
-"""Our ops, run eagerly and compiled, beside the kernels of flash-linear-attention, where that is installed: same inputs."""
+"""hybridlab's ops, eager and compiled, timed against the kernels of flash-linear-attention."""
 
 import importlib
 import importlib.util
@@ -31,14 +31,19 @@ from hybridlab.training.compiler import compile_soundly
 
 Inputs = dict[str, Tensor]
 WINDOW = 256
-BLOCK, LISTED, LATEST = 64, 16, 2  # of sparse attention: tokens of a block, blocks of a token, its own and before
+# Of sparse attention: tokens per block, blocks per query, and how many of these are the latest
+# ones.
+BLOCK, SELECTED, LOCAL = 64, 16, 2
 
 
 @dataclass(frozen=True)
 class Peer:
-    """One op in both libraries. Inputs are [b, h, t, ...] for ours and [b, t, h, ...] for theirs."""
+    """An op of both libraries.
 
-    mixers: tuple[str, ...]  # what is built on the op
+    Inputs are [b, h, t, ...] for `ours` and [b, t, h, ...] for `theirs`.
+    """
+
+    mixers: tuple[str, ...]  # that use the op
     draw: Callable[["Shape"], Inputs]
     ours: Callable[[Inputs], Tensor]
     module: str
@@ -48,44 +53,44 @@ class Peer:
 
 @dataclass(frozen=True)
 class Shape:
-    """The size of the inputs."""
+    """The shape of the inputs."""
 
-    rows: int
+    batch: int
     heads: int
     length: int
     device: torch.device
 
     def vectors(self) -> Tensor:
-        """Draw one vector per head and token."""
-        shape = (self.rows, self.heads, self.length, HEAD_WIDTH)
+        """Draw a Gaussian vector per head and token."""
+        shape = (self.batch, self.heads, self.length, HEAD_WIDTH)
         return torch.randn(shape, device=self.device, dtype=torch.bfloat16)
 
     def units(self) -> Tensor:
-        """Draw vectors of length 1."""
+        """Draw a unit vector per head and token."""
         return F.normalize(self.vectors(), dim=-1)
 
-    def numbers(self) -> Tensor:
-        """Draw one number between 0 and 1 per head and token."""
-        return torch.rand((self.rows, self.heads, self.length), device=self.device).to(torch.bfloat16)
+    def fractions(self) -> Tensor:
+        """Draw a uniform value between 0 and 1 per head and token."""
+        return torch.rand((self.batch, self.heads, self.length), device=self.device).to(torch.bfloat16)
 
 
 def installed() -> bool:
-    """Say whether there is something to compare with."""
+    """Return whether flash-linear-attention is installed."""
     return importlib.util.find_spec("fla") is not None
 
 
 def peer_table(console: Console, setting: Setting, names: Sequence[str] = ()) -> Table:
-    """Time each op beside its peer; a peer that refuses or fails is shown with its reason."""
-    title = f"ops, forward + backward, ms, ours eager, compiled / flash-linear-attention's ({setting.title()})"
+    """Time each op and its peer; for a peer that does not run, show the reason."""
+    title = f"ops: hybridlab eager, hybridlab compiled / flash-linear-attention; {setting.title()}"
     table = Table(title=title)
-    for column in ("op of", *(f"t {length:,}" for length in setting.lengths), "first call, s", "relative difference"):
+    for column in ("mixers", *(f"t {length:,}" for length in setting.lengths), "first call, s", "relative difference"):
         table.add_column(column)
     _load_libraries(setting)
     for peer in PEERS:
         if names and not set(names) & set(peer.mixers):
             continue
-        cells = [_compare(peer, Shape(setting.rows(t), setting.heads, t, setting.device)) for t in setting.lengths]
-        times = [f"{', '.join(map(_milliseconds, ours))} / {_milliseconds(theirs)}" for ours, theirs, _ in cells]
+        cells = [_compare(peer, Shape(setting.sequences(t), setting.heads, t, setting.device)) for t in setting.lengths]
+        times = [f"{', '.join(map(_format_time, ours))} / {_format_time(theirs)}" for ours, theirs, _ in cells]
         ours, theirs, difference = cells[0]
         first = f"{ours[0].first:.1f} / {theirs.first:.1f}" if isinstance(theirs, Timing) else f"{ours[0].first:.1f}"
         table.add_row(", ".join(peer.mixers), *times, first, difference)
@@ -94,97 +99,103 @@ def peer_table(console: Console, setting: Setting, names: Sequence[str] = ()) ->
 
 
 def _load_libraries(setting: Setting) -> None:
-    """Load what a process loads once: else it would count as the first call of whatever is timed first, which is ours."""
+    """Load what a process loads once, so that it does not count towards the first timed op."""
     x = Shape(1, setting.heads, setting.lengths[0], setting.device).vectors().requires_grad_()
     fused_attention(x @ x.mT @ x, x, x, causal=True).sum().backward()  # cuBLAS and cuDNN
-    importlib.import_module("hybridlab.bench.empty_kernel").empty_kernel[(1,)]()  # Triton, of which both sides are made
+    importlib.import_module("hybridlab.bench.empty_kernel").empty_kernel[(1,)]()  # Triton, used by both
 
 
 def _compare(peer: Peer, shape: Shape) -> tuple[list[Timing], Timing | str, str]:
-    """Time ours (eagerly first, so that its first call is one) and theirs; say why theirs does not run, or how both differ."""
+    """Time both ops on the same inputs.
+
+    Return the times of ours, eager and compiled, then the time of the peer or why it does not run,
+    and the relative difference of the outputs.
+
+    Ours runs eagerly before it is compiled, so that the first call includes all set-up.
+    """
     torch.manual_seed(0)
     inputs = {name: x.requires_grad_() for name, x in peer.draw(shape).items()}
-    turned = {name: x.detach().transpose(1, 2).contiguous().requires_grad_() for name, x in inputs.items()}
+    peer_inputs = {name: x.detach().transpose(1, 2).contiguous().requires_grad_() for name, x in inputs.items()}
     torch.compiler.reset()
     compiled = compile_soundly(peer.ours, dynamic=False)
     forms = (peer.ours, compiled)
     ours = [time_training(lambda form=form: form(inputs), list(inputs.values()), shape.device) for form in forms]
     try:
         function = getattr(importlib.import_module(peer.module), peer.function)
-        theirs = time_training(lambda: peer.theirs(function, turned), list(turned.values()), shape.device)
-        expected, found = peer.theirs(function, turned).transpose(1, 2).float(), compiled(inputs).float()
+        theirs = time_training(lambda: peer.theirs(function, peer_inputs), list(peer_inputs.values()), shape.device)
+        expected, found = peer.theirs(function, peer_inputs).transpose(1, 2).float(), compiled(inputs).float()
         return ours, theirs, f"{(found - expected).norm() / expected.norm():.1e}"
-    except Exception as error:  # a kernel library may refuse this machine, or fail on it, in any way
-        return ours, (str(error).strip().splitlines() or [type(error).__name__])[0][:60], ""
+    except Exception as reason:  # a kernel library can reject this machine, or fail on it, in any way
+        return ours, (str(reason).strip().splitlines() or [type(reason).__name__])[0][:60], ""
 
 
-def _native_sparse(x: Inputs) -> Tensor:
-    """Attend to blocks compressed to their means and to those that these choose, as the peer does."""
+def _native_sparse_attention(x: Inputs) -> Tensor:
+    """Attend to block means and to the blocks with the largest weights, as the peer does."""
     q, k, v = x["q"], x["k"], x["v"]
     mean_keys, mean_values = (each.unflatten(2, (-1, BLOCK)).mean(3) for each in (k, v))
-    chosen = choice_by_importance(q, mean_keys, 0, BLOCK, BLOCK, BLOCK, LATEST, LISTED - LATEST - 1)
+    chosen = choice_by_importance(q, mean_keys, 0, BLOCK, BLOCK, BLOCK, LOCAL, SELECTED - LOCAL - 1)
     compressed = compressed_attention(q, mean_keys, mean_values, 0, BLOCK, BLOCK)
-    selected = block_attention(q, k, v, chosen, BLOCK, local=LATEST, first=True)
+    selected = block_attention(q, k, v, chosen, BLOCK, local=LOCAL, first=True)
     return x["compressed"][..., None] * compressed + x["selected"][..., None] * selected
 
 
-def _retained(v: Tensor) -> Tensor:
+def _retention_log_decay(v: Tensor) -> Tensor:
     log_decay = log_decays(v.shape[1], torch.float32, v.device)
     return log_decay[None, :, None].expand(v.shape[:3])
 
 
-def _milliseconds(timing: Timing | str) -> str:
+def _format_time(timing: Timing | str) -> str:
     return timing if isinstance(timing, str) else f"{timing.milliseconds:.2f}"
 
 
-def _qkv(shape: Shape) -> Inputs:
+def _qkv_inputs(shape: Shape) -> Inputs:
     return {"q": shape.vectors(), "k": shape.vectors(), "v": shape.vectors()}
 
 
-def _decayed(shape: Shape) -> Inputs:
-    return {**_qkv(shape), "g": F.logsigmoid(4 + 4 * shape.numbers())}
+def _decay_inputs(shape: Shape) -> Inputs:
+    return {**_qkv_inputs(shape), "g": F.logsigmoid(4 + 4 * shape.fractions())}
 
 
-def _delta(shape: Shape) -> Inputs:
-    return {"q": shape.units(), "k": shape.units(), "v": shape.vectors(), "beta": shape.numbers()}
+def _delta_inputs(shape: Shape) -> Inputs:
+    return {"q": shape.units(), "k": shape.units(), "v": shape.vectors(), "beta": shape.fractions()}
 
 
-def _gated_delta(shape: Shape) -> Inputs:
-    return {**_delta(shape), "g": F.logsigmoid(4 + 4 * shape.numbers()).float()}
+def _gated_delta_inputs(shape: Shape) -> Inputs:
+    return {**_delta_inputs(shape), "g": F.logsigmoid(4 + 4 * shape.fractions()).float()}
 
 
-def _channel_decayed(shape: Shape) -> Inputs:
-    return {**_qkv(shape), "g": F.logsigmoid(shape.vectors().float()) / 16}
+def _channel_decay_inputs(shape: Shape) -> Inputs:
+    return {**_qkv_inputs(shape), "g": F.logsigmoid(shape.vectors().float()) / 16}
 
 
-def _channel_delta(shape: Shape) -> Inputs:
-    return {**_delta(shape), "g": F.logsigmoid(4 + shape.vectors().float())}
+def _channel_delta_inputs(shape: Shape) -> Inputs:
+    return {**_delta_inputs(shape), "g": F.logsigmoid(4 + shape.vectors().float())}
 
 
-def _rwkv7(shape: Shape) -> Inputs:
+def _rwkv7_inputs(shape: Shape) -> Inputs:
     direction, rate = shape.units(), shape.vectors().sigmoid()
     decay = -math.exp(-0.5) * shape.vectors().sigmoid()
-    return {**_qkv(shape), "a": -direction, "b": direction * rate, "g": decay}
+    return {**_qkv_inputs(shape), "a": -direction, "b": direction * rate, "g": decay}
 
 
-def _taylor(shape: Shape) -> Inputs:
-    qkv = _qkv(shape)
+def _taylor_inputs(shape: Shape) -> Inputs:
+    qkv = _qkv_inputs(shape)
     return {name: x if name == "v" else x[..., :16].contiguous() for name, x in qkv.items()}
 
 
-def _listing(shape: Shape) -> Inputs:
+def _sparse_inputs(shape: Shape) -> Inputs:
     k, v = (shape.vectors()[:, :1].contiguous() for _ in range(2))
-    return {"q": shape.vectors(), "k": k, "v": v, "compressed": shape.numbers(), "selected": shape.numbers()}
+    return {"q": shape.vectors(), "k": k, "v": v, "compressed": shape.fractions(), "selected": shape.fractions()}
 
 
-def _scanned(shape: Shape) -> Inputs:
+def _scan_inputs(shape: Shape) -> Inputs:
     return {"x": shape.vectors().float(), "g": F.logsigmoid(4 + shape.vectors().float())}
 
 
 PEERS = (
     Peer(
         ("linear",),
-        _qkv,
+        _qkv_inputs,
         lambda x: chunked_linear_attention(x["q"], x["k"], x["v"])[0],
         "fla.ops.linear_attn",
         "chunk_linear_attn",
@@ -192,7 +203,7 @@ PEERS = (
     ),
     Peer(
         ("mamba2",),
-        _decayed,
+        _decay_inputs,
         lambda x: chunked_linear_attention(x["q"], x["k"], x["v"], x["g"])[0],
         "fla.ops.simple_gla",
         "chunk_simple_gla",
@@ -200,15 +211,15 @@ PEERS = (
     ),
     Peer(
         ("retention",),
-        _qkv,
-        lambda x: chunked_linear_attention(x["q"], x["k"], x["v"], _retained(x["v"]))[0],
+        _qkv_inputs,
+        lambda x: chunked_linear_attention(x["q"], x["k"], x["v"], _retention_log_decay(x["v"]))[0],
         "fla.ops.retention",
         "chunk_retention",
         lambda f, x: f(x["q"], x["k"], x["v"], scale=1.0)[0],
     ),
     Peer(
         ("gla",),
-        _channel_decayed,
+        _channel_decay_inputs,
         lambda x: chunked_gated_linear_attention(x["q"], x["k"], x["v"], x["g"])[0],
         "fla.ops.gla",
         "chunk_gla",
@@ -216,7 +227,7 @@ PEERS = (
     ),
     Peer(
         ("based",),
-        _taylor,
+        _taylor_inputs,
         lambda x: chunked_taylor_attention(x["q"], x["k"], x["v"])[0],
         "fla.ops.based",
         "parallel_based",
@@ -224,7 +235,7 @@ PEERS = (
     ),
     Peer(
         ("delta",),
-        _delta,
+        _delta_inputs,
         lambda x: chunked_delta_rule(x["q"], x["k"], x["v"], x["beta"])[0],
         "fla.ops.delta_rule",
         "chunk_delta_rule",
@@ -232,7 +243,7 @@ PEERS = (
     ),
     Peer(
         ("gated_delta",),
-        _gated_delta,
+        _gated_delta_inputs,
         lambda x: chunked_delta_rule(x["q"], x["k"], x["v"], x["beta"], x["g"])[0],
         "fla.ops.gated_delta_rule",
         "chunk_gated_delta_rule",
@@ -240,7 +251,7 @@ PEERS = (
     ),
     Peer(
         ("kda",),
-        _channel_delta,
+        _channel_delta_inputs,
         lambda x: chunked_channel_delta_rule(x["q"], x["k"], x["v"], x["beta"], x["g"])[0],
         "fla.ops.kda",
         "chunk_kda",
@@ -248,7 +259,7 @@ PEERS = (
     ),
     Peer(
         ("rwkv7",),
-        _rwkv7,
+        _rwkv7_inputs,
         lambda x: chunked_diagonal_plus_low_rank(x["q"], x["k"], x["v"], x["a"], x["b"], x["g"], safe_block=64)[0],
         "fla.ops.rwkv7",
         "chunk_rwkv7",
@@ -256,7 +267,7 @@ PEERS = (
     ),
     Peer(
         ("rglru",),
-        _scanned,
+        _scan_inputs,
         lambda x: elementwise_scan(x["x"].flatten(0, 1), x["g"].flatten(0, 1))[0].view_as(x["x"]),
         "fla.ops.hgrn",
         "chunk_hgrn",
@@ -264,7 +275,7 @@ PEERS = (
     ),
     Peer(
         ("full",),
-        _qkv,
+        _qkv_inputs,
         lambda x: fused_attention(x["q"], x["k"], x["v"], causal=True),
         "fla.ops.attn",
         "parallel_attn",
@@ -272,19 +283,19 @@ PEERS = (
     ),
     Peer(
         ("sliding",),
-        _qkv,
+        _qkv_inputs,
         lambda x: sliding_attention(x["q"], x["k"], x["v"], WINDOW),
         "fla.ops.attn",
         "parallel_attn",
         lambda f, x: f(x["q"], x["k"], x["v"], window_size=WINDOW),
     ),
-    # Its window would need flash-attn, which is compared above: it is left out on both sides.
+    # Without its window branch on both sides: that needs flash-attn, which is compared above.
     Peer(
         ("nsa",),
-        _listing,
-        _native_sparse,
+        _sparse_inputs,
+        _native_sparse_attention,
         "fla.ops.nsa",
         "parallel_nsa",
-        lambda f, x: f(x["q"], x["k"], x["v"], x["compressed"], x["selected"], block_counts=LISTED, block_size=BLOCK),
+        lambda f, x: f(x["q"], x["k"], x["v"], x["compressed"], x["selected"], block_counts=SELECTED, block_size=BLOCK),
     ),
 )

@@ -1,4 +1,4 @@
-"""What a training step costs inside the model, and around it."""
+"""The time of a training step: bare, and run by Lightning with its data."""
 
 import statistics
 import time
@@ -22,16 +22,19 @@ STEPS = 20
 
 
 def step_table(spec: RunSpec, device: torch.device) -> Table:
-    """Time a training step bare (forward, backward, clipping, optimiser on a ready batch) and by Lightning, with its data."""
+    """Time a bare training step, and one that Lightning runs with its data.
+
+    The bare step is forward, backward, clipping and optimiser on a batch in memory.
+    """
     bare, whole = [], []
-    for _ in range(3):  # in turn, so that a drift of the machine's speed falls on both
+    for _ in range(3):  # alternating, so that drifts of the machine's speed affect both
         bare.append(_bare_step_ms(spec, device))
         whole.append(_lightning_step_ms(spec))
-    inside, total = statistics.median(bare), statistics.median(whole)
-    table = Table(title=f"a training step of the configured run, median of {STEPS}, ms")
-    for column in ("inside the model", "with data and Lightning", "outside, share"):
+    bare_ms, whole_ms = statistics.median(bare), statistics.median(whole)
+    table = Table(title=f"training step, ms, median of {STEPS}")
+    for column in ("bare", "with data and Lightning", "overhead"):
         table.add_column(column, justify="right")
-    table.add_row(f"{inside:.1f}", f"{total:.1f}", f"{(total - inside) / total:.1%}")
+    table.add_row(f"{bare_ms:.1f}", f"{whole_ms:.1f}", f"{(whole_ms - bare_ms) / whole_ms:.1%}")
     return table
 
 
@@ -40,7 +43,7 @@ def _bare_step_ms(spec: RunSpec, device: torch.device) -> float:
     optimiser = module.configure_optimizers()["optimizer"]
     batch = module.on_before_batch_transfer(spec.task.train_batch(0), 0)
     batch = module.transfer_batch_to_device(batch, device, 0)
-    taken = []
+    seconds = []
     for _ in range(STEPS):
         start = time.perf_counter()
         optimiser.zero_grad()
@@ -48,8 +51,8 @@ def _bare_step_ms(spec: RunSpec, device: torch.device) -> float:
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimiser.step()
         wait(device)
-        taken.append(time.perf_counter() - start)
-    return 1000 * statistics.median(taken)
+        seconds.append(time.perf_counter() - start)
+    return 1000 * statistics.median(seconds)
 
 
 def _lightning_step_ms(spec: RunSpec) -> float:
@@ -60,15 +63,18 @@ def _lightning_step_ms(spec: RunSpec) -> float:
         "enable_checkpointing": False,
         "enable_progress_bar": False,
     }
-    quiet = replace(spec, config={**spec.config, "trainer": {**spec.config["trainer"], **settings}})
+    short_run = replace(spec, config={**spec.config, "trainer": {**spec.config["trainer"], **settings}})
     clock = _Clock()
-    trainer = build_trainer(quiet, Curve(spec.task.tokens_per_step), [clock])
+    trainer = build_trainer(short_run, Curve(spec.task.tokens_per_step), [clock])
     trainer.fit(module, BatchStream(spec.task, STEPS))
-    return 1000 * statistics.median(after - before for before, after in pairwise(clock.ends))
+    return 1000 * statistics.median(end - start for start, end in pairwise(clock.ends))
 
 
 class _Clock(lightning.Callback):
-    """Notes when each training step ends; between two ends lies a whole step, data and callbacks included."""
+    """Records the end of each training step.
+
+    The time between two ends includes data and callbacks.
+    """
 
     def __init__(self) -> None:
         self.ends: list[float] = []

@@ -1,4 +1,4 @@
-"""How a call is timed."""
+"""Time and memory of one call, forward and backward."""
 
 import statistics
 import time
@@ -9,22 +9,22 @@ import torch
 from torch import Tensor
 
 from hybridlab.evaluation.cost.layers import wait
-from hybridlab.evaluation.cost.live_bytes import HeldBytes
+from hybridlab.evaluation.cost.live_bytes import LiveBytes
 
-WARM_UP, REPEATS = 4, 5  # the first rounds fetch memory from the kernel, compile and tune
+WARM_UP, REPEATS = 4, 5  # the first rounds allocate memory, compile and tune
 
 
 class Timing(NamedTuple):
-    """Forward and backward of one call."""
+    """The cost of one call, forward and backward."""
 
-    first: float  # seconds of the first call: compilation and tuning included
-    milliseconds: float  # median, warm
-    peak_bytes: int  # most memory held at once during a call, the inputs included
+    first: float  # seconds of the first call, including compilation and tuning
+    milliseconds: float  # median of the calls after the warm-up
+    peak_bytes: int  # peak memory during a call, including the inputs
 
 
 def time_training(call: Callable[[], Tensor], inputs: list[Tensor], device: torch.device) -> Timing:
-    """Time forward and backward of `call`, with gradients of all `inputs`."""
-    taken = []
+    """Time forward and backward of `call`, with gradients for all `inputs`."""
+    seconds = []
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     for _ in range(WARM_UP + REPEATS):
@@ -33,12 +33,12 @@ def time_training(call: Callable[[], Tensor], inputs: list[Tensor], device: torc
         output = call()
         torch.autograd.grad(output, inputs, torch.ones_like(output))
         wait(device)
-        taken.append(time.perf_counter() - start)
+        seconds.append(time.perf_counter() - start)
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
     else:
-        with HeldBytes(inputs) as held:
+        with LiveBytes(inputs) as held:
             output = call()
             torch.autograd.grad(output, inputs, torch.ones_like(output))
         peak = held.peak
-    return Timing(taken[0], 1000 * statistics.median(taken[WARM_UP:]), peak)
+    return Timing(seconds[0], 1000 * statistics.median(seconds[WARM_UP:]), peak)

@@ -1,4 +1,4 @@
-"""The table of what mixers cost: nothing in it is cut in a terminal of 80 columns, on a CPU or on a GPU."""
+"""The table of the mixers' costs fits a terminal of 80 columns, on a CPU or on a GPU."""
 
 import io
 from typing import Any
@@ -13,17 +13,17 @@ from hybridlab.config import mixer_files
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_all_of_it_can_be_read(device: str) -> None:
+def test_the_table_fits_80_columns(device: str) -> None:
     setting = Setting.on(torch.device(device))
     reference = {length: Timing(0.1, 1.61, 644 << 20) for length in setting.lengths}
-    found = {
-        length: Timing(112.3, taken, 5512 << 20)
-        for length, taken in zip(setting.lengths, (3.2, 26.5, 2059.1), strict=True)
+    timings = {
+        length: Timing(112.3, milliseconds, 5512 << 20)
+        for length, milliseconds in zip(setting.lengths, (3.2, 26.5, 2059.1), strict=True)
     }
     slow = {length: Timing(1.2, 1.61 * 26.5, 644 << 20) for length in setting.lengths}
     table = empty_table(setting)
     for name in mixer_files():
-        table.add_row(name, *cells(found, reference, setting))
+        table.add_row(name, *cells(timings, reference, setting))
     table.add_row("last", *cells(slow, reference, setting))
     console = Console(file=io.StringIO(), width=80)
     console.print(table)
@@ -34,7 +34,9 @@ def test_all_of_it_can_be_read(device: str) -> None:
     assert ("112.3" in shown) == (device == "cuda")
 
 
-@pytest.mark.parametrize(("given", "heads"), [({}, 16), ({"delta": {"heads": 8}}, 8), ({"delta": {"chunk": 32}}, 16)])
-def test_mixers_have_the_heads_that_the_table_names(given: dict[str, Any], heads: int) -> None:
-    assert layer_of("delta", given, Setting.on(torch.device("cuda"))).settings["heads"] == heads
-    assert "heads" not in layer_of("mamba2", given, Setting.on(torch.device("cuda"))).settings
+@pytest.mark.parametrize(
+    ("overrides", "heads"), [({}, 16), ({"delta": {"heads": 8}}, 8), ({"delta": {"chunk": 32}}, 16)]
+)
+def test_mixers_use_the_heads_in_the_title(overrides: dict[str, Any], heads: int) -> None:
+    assert layer_of("delta", overrides, Setting.on(torch.device("cuda"))).settings["heads"] == heads
+    assert "heads" not in layer_of("mamba2", overrides, Setting.on(torch.device("cuda"))).settings
