@@ -15,6 +15,7 @@ hybridlab: ablations of hybrid sequence models, with quality broken down by laye
   hybridlab check [OVERRIDE ...]  run only the leak gate: does a mixer, or the stack, see the future?
   hybridlab mixers [OVERRIDE ...] list the named mixers, with kind, paper, parameters and state
   hybridlab tasks [OVERRIDE ...]  list the named tasks, with what is predicted, the measure, the source
+  hybridlab measures              list the measures: unit, direction, definition, source
   hybridlab bench [OVERRIDE ...]  time each mixer, forward + backward, and a training step
               --mixers[=A,B]      time only the mixers, or some of them; on a GPU beside fla's kernels
   hybridlab status DIR            count the runs under DIR that are done, running, failed, waiting
@@ -28,7 +29,9 @@ prints it.
 
 
 class ReportedError(RuntimeError):
-    """A failed job of a multirun, whose error is already printed: its exit `code`, and the `folder` of the sweep."""
+    """A failed job of a multirun, whose error is already printed: its exit `code`, and the `folder`
+    of the sweep.
+    """
 
     def __init__(self, code: int, folder: str) -> None:
         super().__init__(code, folder)  # both, so that it can be pickled by a launcher's worker
@@ -37,13 +40,17 @@ class ReportedError(RuntimeError):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit; a user's mistake prints one line on stderr and exits with code 2."""
+    """Run one command and exit.
+
+    A user's mistake prints one line on stderr and exits with code 2.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
         "check": _check,
         "mixers": _mixers,
         "tasks": _tasks,
+        "measures": _measures,
         "bench": _bench,
         "status": _status,
         "report": _report,
@@ -93,10 +100,12 @@ def _train(arguments: list[str]) -> int:
 
 def _check(arguments: list[str]) -> int:
     def job(config: Any) -> None:
+        from hybridlab.evaluation.check import check_own
         from hybridlab.evaluation.leak import check_plan
         from hybridlab.training.spec import prepare
 
         spec = prepare(config)
+        check_own(spec.evaluation, spec.task, spec.build_stack)
         for line in spec.matching:
             print(f"match: {line}")
         for line in spec.without_kernels():
@@ -123,6 +132,15 @@ def _tasks(arguments: list[str]) -> int:
         show_tasks()
 
     return _run_jobs(job, arguments, "tasks")
+
+
+def _measures(arguments: list[str]) -> int:
+    def job(config: Any) -> None:
+        from hybridlab.measure_catalogue import show_measures
+
+        show_measures()
+
+    return _run_jobs(job, arguments, "measures")
 
 
 def _bench(arguments: list[str]) -> int:
@@ -182,7 +200,10 @@ def _report(arguments: list[str]) -> int:
 
 
 def _run_jobs(function: Callable[[Any], Any], arguments: list[str], command: str) -> int:
-    """Call `function` on each composed configuration and return the exit code; the jobs of a multirun run even if one fails."""
+    """Call `function` on each composed configuration and return the exit code.
+
+    The jobs of a multirun run even if one fails.
+    """
     from hybridlab.config import run_app
 
     codes: list[int] = []
@@ -218,7 +239,9 @@ def _is_multirun() -> bool:
 
 
 def _print_error(error: Exception) -> int:
-    """Print one line and return the exit code: 1 for a run that failed, 2 for what the user can fix."""
+    """Print one line and return the exit code: 1 for a run that failed, 2 for what the user can
+    fix.
+    """
     if isinstance(error, OSError) and error.filename:  # a folder without permission, a full disk
         _complain(f"{error.filename}: {error.strerror}")
     else:

@@ -1,4 +1,6 @@
-"""The evaluation of a trained stack on held-out data: whole, broken down by layer group, and by slices of the targets."""
+"""The evaluation of a trained stack on held-out data: whole, broken down by layer group, and by
+slices of the targets.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,17 +28,20 @@ GROUPINGS = ("group", "mixer", "layer")
 class Evaluation:
     """Which split is scored, in what windows, by which measures, and what these may cost.
 
-    `window` and `stride` are in tokens: each token is scored once, with at least `window - stride` tokens before it (fewer
-    only at a document's start). `limit` is how much of each document is read, from its start; None reads all of it. A task
-    whose examples are sequences of their own has no windows, and `limit` is the number of examples.
+    `window` and `stride` are in tokens: each token is scored once, with at least `window - stride`
+    tokens before it (fewer only at a document's start). `limit` is how much of each document is
+    read, from its start; None reads all of it. A task whose examples are sequences of their own has
+    no windows, and `limit` is the number of examples.
 
-    `measures` are objects by `_target_`, by any key (the options of the config group `evaluation/measures`); `of_task` are
-    what the task is judged by, and are taken in any case. Those of layer groups are taken of the `groupings`: group (as declared), mixer (all of a
-    kind), layer (each alone). `slices` names what measures are broken down by; None takes all that the task declares, except
-    for a bucket per document.
+    `measures` are objects by `_target_`, by any key (the options of the config group
+    `evaluation/measures`); `of_task` are what the task is judged by, and are taken in any case.
+    Those of layer groups are taken of the `groupings`: group (as declared), mixer (all of a kind),
+    layer (each alone). `slices` names what measures are broken down by; None takes all that the
+    task declares, except for a bucket per document.
 
-    `intervention_budget` is what running changed stacks may cost, in plain evaluations of the same sequences; beyond it, they
-    run on a sample of the sequences, spread over all documents. None runs them on all sequences.
+    `intervention_budget` is what running changed stacks may cost, in plain evaluations of the same
+    sequences; beyond it, they run on a sample of the sequences, spread over all documents. None
+    runs them on all sequences.
     """
 
     split: str
@@ -66,16 +71,18 @@ class Evaluation:
             raise ConfigError(f"slices={self.slices}: must be a list, e.g. [position], or null: all")
         if not isinstance(self.measures, Mapping):
             raise ConfigError(f"measures={self.measures}: must be a mapping from keys to `_target_` and settings")
-        _check_names(self._own)
+        _check_names(self.built)
 
     @cached_property
-    def _own(self) -> dict[str, Measure]:
+    def built(self) -> dict[str, Measure]:
         """The measures of the configuration, by their keys."""
         return {str(key): build_measure(node, f"measures.{key}") for key, node in self.measures.items()}
 
     def measures_of(self, task: Task) -> list[Measure]:
-        """Return what is measured of a task: what it is judged by, and those of the configuration that apply to it."""
-        own = [measure for measure in self._own.values() if measure.applies_to(task)]
+        """Return what is measured of a task: what it is judged by, and those of the configuration
+        that apply to it.
+        """
+        own = [measure for measure in self.built.values() if measure.applies_to(task)]
         named = {measure.name for measure in own}
         return [*(measure for measure in self.of_task.values() if measure.name not in named), *own]
 
@@ -114,7 +121,8 @@ class Evaluation:
         return [found for some in kinds.values() for found in type(some[0]).measure_together(some, context)]
 
     def summary(self, measurements: Sequence[Measurement], task: Task) -> dict[str, Any]:
-        """Return what a reader must know to compare the numbers: what was scored, and how many tokens, with and without changes.
+        """Return what a reader must know to compare the numbers: what was scored, and how many
+        tokens, with and without changes.
 
         Window and stride are None where the task has sequences of its own, which are read whole.
         """

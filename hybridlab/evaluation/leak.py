@@ -1,7 +1,7 @@
-"""The leak gate: does anything at or before position t move when what comes after t changes?
+"""The leak gate: does any output at or before position t change when the inputs after t change?
 
-Perturbation in float64, not gradients: a choice (top-k, argmax, a sort) hides a leak from the gradient, not from a change
-of the input.
+It perturbs inputs in float64 instead of taking gradients: a choice (top-k, argmax, a sort) hides a
+leak from the gradient, but not from a change of the input.
 """
 
 import copy
@@ -17,49 +17,54 @@ from hybridlab.errors import ConfigError
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import Layer, Plan
 
-# A prefix may move by rounding alone: a fast Fourier transform in float64 leaves about 1e-15 of the output's size.
+# Rounding alone changes a prefix: a fast Fourier transform in float64 by about 1e-15 of the
+# output's magnitude.
 TOLERANCE = 1e-9
 LENGTHS = (1, 2, 7, 16, 33, 63, 64, 65, 129)
 LONGEST = 1024
 
-_passed: set[tuple[Any, ...]] = set()  # what this process has probed: the runs of a sweep share most of their mixers
+_passed: set[tuple[Any, ...]] = set()  # by this process: the runs of a sweep share most mixers
 
 
 @dataclass(frozen=True)
 class Leak:
-    """The first sight of the future: in a row of `length`, changing what comes after `cut` moved `position`."""
+    """The first leak found: in a sequence of `length`, changing the inputs after `cut` changed the
+    output at `position`.
+    """
 
     length: int
     cut: int
     position: int
-    moved: float  # largest change at that position, relative to the output's size
+    moved: float  # largest change there, relative to the output's magnitude
 
 
 def mixer_leak(mixer: nn.Module, width: int, lengths: Iterable[int], seed: int = 0) -> Leak | None:
-    """Probe one mixer, [b, t, d] -> [b, t, d], on rows of noise. Its weights are those of a perturbed copy."""
+    """Probe a copy of one mixer, [b, t, d] -> [b, t, d], with perturbed weights, on noise."""
     return _first_leak(mixer, lambda length: torch.randn(1, length, width, dtype=torch.float64), lengths, seed)
 
 
 def stack_leak(stack: Stack, lengths: Iterable[int], seed: int = 0) -> Leak | None:
-    """Probe a whole stack, tokens [b, t] -> residual stream [b, t, d], on rows of random tokens.
+    """Probe a whole stack, tokens [b, t] -> residual stream [b, t, d], on random tokens.
 
-    Reading is left out: it keeps to its own position, or is of whole rows by design.
+    The readout is left out: it uses its own position alone, or the whole sequence by design.
     """
     vocabulary, layers = stack.embedding.num_embeddings, nn.Sequential(stack.embedding, *stack.layers)
     return _first_leak(layers, lambda length: torch.randint(vocabulary, (1, length)), lengths, seed)
 
 
-def probe_lengths(settings: dict[str, Any], row: int) -> list[int]:
-    """Return the lengths to probe: short ones, and those around each size among the hyper-parameters and the row's length.
+def probe_lengths(settings: dict[str, Any], task_length: int) -> list[int]:
+    """Return the lengths to probe: short ones, and those around the task's length and around each
+    whole number among the hyper-parameters.
 
-    A leak may show only where a block begins, ends or is complete, and block sizes are hyper-parameters.
+    A leak may show only at a block's boundary, and block sizes are hyper-parameters.
     """
     around = {near for size in _sizes(settings) for near in (size - 1, size, size + 1, 2 * size + 1)}
-    return sorted(length for length in around | {*LENGTHS, min(row, LONGEST)} if 1 <= length <= LONGEST)
+    return sorted(length for length in around | {*LENGTHS, min(task_length, LONGEST)} if 1 <= length <= LONGEST)
 
 
 def _sizes(settings: Mapping[str, Any]) -> set[int]:
-    """Return the whole numbers above 1 among the hyper-parameters, those of parallel parts too."""
+    """Return the whole numbers above 1 among the hyper-parameters, including those of parallel
+    parts."""
     found = set()
     for value in settings.values():
         if isinstance(value, Mapping):
@@ -69,16 +74,17 @@ def _sizes(settings: Mapping[str, Any]) -> set[int]:
     return found
 
 
-def check_plan(plan: Plan, stack: Stack, row: int) -> list[str]:
-    """Probe every distinct mixer of the plan and the whole stack; return a line for each, or refuse with ConfigError.
+def check_plan(plan: Plan, stack: Stack, task_length: int) -> list[str]:
+    """Probe every distinct mixer of the plan and the whole stack; return a line for each.
 
-    What has passed in this process, with the same settings at the same lengths, is not probed again.
+    A leak raises ConfigError. What has passed in this process with the same settings at the same
+    lengths is not probed again.
     """
     if not plan.causal:
-        return ["not needed: the task lets every position see its whole row"]
+        return ["not needed: in this task every position sees the whole sequence"]
     lines = []
     for layer in plan.distinct_mixers():
-        lengths = probe_lengths(layer.all_settings(), row)
+        lengths = probe_lengths(layer.all_settings(), task_length)
         key = (layer.fingerprint, plan.width, plan.causal, *lengths)
         if key not in _passed:
             refuse(mixer_leak(_mixer_of(stack, layer), plan.width, lengths), f"mixer `{layer.mixer}` ({layer.where})")
@@ -94,11 +100,11 @@ def check_plan(plan: Plan, stack: Stack, row: int) -> list[str]:
 
 
 def refuse(leak: Leak | None, what: str) -> None:
-    """Stop with one line if there is a leak."""
+    """Raise a ConfigError if there is a leak."""
     if leak is not None:
         raise ConfigError(
-            f"{what} sees the future: in a row of {leak.length}, changing what comes after position {leak.cut} "
-            f"moved position {leak.position} (by {leak.moved:.2g} of the output's size)"
+            f"{what} sees the future: in a sequence of {leak.length}, changing the inputs after position {leak.cut} "
+            f"changed the output at position {leak.position} (by {leak.moved:.2g} of its magnitude)"
         )
 
 
@@ -109,12 +115,12 @@ def _mixer_of(stack: Stack, layer: Layer) -> nn.Module:
 def _first_leak(module: nn.Module, draw: Callable[[int], Tensor], lengths: Iterable[int], seed: int) -> Leak | None:
     with _probe(module, seed) as probe:
         for length in lengths:
-            row = draw(length)
-            reference = probe(row)
+            x = draw(length)
+            reference = probe(x)
             for cut in _cuts(length):
-                changed = row.clone()
+                changed = x.clone()
                 changed[:, cut + 1 :] = (
-                    draw(length)[:, cut + 1 :] * 3 if row.is_floating_point() else draw(length)[:, cut + 1 :]
+                    draw(length)[:, cut + 1 :] * 3 if x.is_floating_point() else draw(length)[:, cut + 1 :]
                 )
                 moved = _moved(reference, probe(changed))[: cut + 1]
                 if (position := _first_above(moved)) is not None:
@@ -123,12 +129,14 @@ def _first_leak(module: nn.Module, draw: Callable[[int], Tensor], lengths: Itera
 
 
 def _cuts(length: int) -> list[int]:
-    """Return the last unchanged position of each trial: near both ends, and spread between them."""
+    """Return the last unchanged position of each trial: near both ends, and between them."""
     return sorted({cut for cut in (0, 1, length // 3, length // 2, length - 9, length - 2) if 0 <= cut <= length - 2})
 
 
 def _moved(before: Tensor, after: Tensor) -> Tensor:
-    """Return by how much each position of the (only) row moved, relative to the output's size; what is not finite moved."""
+    """Return how much each position of the only sequence changed, relative to the output's
+    magnitude; a value that is not finite counts as changed.
+    """
     scale = before.abs().amax().clamp(min=1e-30)
     moved = ((after - before).abs().amax(dim=-1) / scale)[0]
     return torch.where(moved.isfinite(), moved, torch.inf)
@@ -141,9 +149,11 @@ def _first_above(moved: Tensor) -> int | None:
 
 @contextmanager
 def _probe(module: nn.Module, seed: int) -> Iterator[Callable[[Tensor], Tensor]]:
-    """Give a float64 copy to call on the CPU, in training mode, with the same random numbers at every call.
+    """Yield a float64 copy to call on the CPU, in training mode, with the same random numbers at
+    every call.
 
-    Training is where a leak does harm. Noise on the weights opens paths that an initialisation by zeros would hide.
+    A leak does harm in training. Noise on the weights opens paths that an initialisation by zeros
+    would hide.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
@@ -151,9 +161,9 @@ def _probe(module: nn.Module, seed: int) -> Iterator[Callable[[Tensor], Tensor]]
         for parameter in probe.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
 
-        def call(row: Tensor) -> Tensor:
+        def call(x: Tensor) -> Tensor:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                return probe(row)
+                return probe(x)
 
         yield call

@@ -1,6 +1,7 @@
 """The processes of a run on several devices: the first one keeps the record, the others follow.
 
-`python -m hybridlab.training.followers` is such a process; it reads its configuration from standard input.
+`python -m hybridlab.training.followers` is such a process; it reads its configuration from standard
+input.
 """
 
 import os
@@ -24,10 +25,13 @@ from hybridlab.training.spec import RunSpec
 
 @contextmanager
 def followers(spec: RunSpec, trainer: Any) -> Iterator[None]:
-    """Start a process of this run for each further device of this machine; stop them all at the end.
+    """Start a process of this run for each further device of this machine.
 
-    Nothing is started for one device, by a process that is itself a follower, or where srun or torchrun started the
-    processes. Lightning would repeat the command line of this process, which may be a whole sweep, a worker or a notebook.
+    Stop them all at the end.
+
+    Nothing is started for one device, by a process that is itself a follower, or where srun or
+    torchrun started the processes. Lightning would repeat the command line of this process, which
+    may be a whole sweep, a worker or a notebook.
     """
     environment = getattr(trainer.strategy, "cluster_environment", None)
     if environment is None or environment.creates_processes_externally:
@@ -51,7 +55,10 @@ def followers(spec: RunSpec, trainer: Any) -> Iterator[None]:
 
 
 def follow(spec: RunSpec, trainer: Any, curve: Curve) -> None:
-    """Take part in the training of a run whose record another process keeps; return at once if the run has finished."""
+    """Take part in the training of a run whose record another process keeps.
+
+    Return at once if the run has finished.
+    """
     if (spec.directory / FILE).exists() and read(spec.directory).status == "finished":
         return
     try:
@@ -65,19 +72,11 @@ def follow(spec: RunSpec, trainer: Any, curve: Curve) -> None:
         raise
 
 
-def main() -> None:
-    """Train as a follower, by the configuration on standard input."""
-    from hybridlab.training.run import train
-    from hybridlab.training.spec import prepare
-
-    train(prepare(OmegaConf.create(sys.stdin.read())))
-
-
 def _start(spec: RunSpec, rank: int) -> "subprocess.Popen[str]":
     package = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
     process = subprocess.Popen(
-        [sys.executable, "-m", "hybridlab.training.followers"],
+        [sys.executable, "-m", "hybridlab.training.follower"],
         env={**os.environ, "LOCAL_RANK": str(rank), "PYTHONPATH": path},
         stdin=subprocess.PIPE,
         text=True,
@@ -92,7 +91,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""How the cost of a mixer grows with the length of a row: measured on the meta device, where nothing is computed."""
+"""How the cost of a mixer grows with the sequence length, counted on the meta device."""
 
 import math
 from dataclasses import dataclass
@@ -17,31 +17,32 @@ SHORT, LONG = 1024, 16384
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one row of a length: a training step's forward and backward, and the state after it."""
+    """The cost of one sequence: forward and backward of a training step, and the state after it."""
 
     flops: int  # by PyTorch's counter: matrix products, attention, convolutions
-    written: int  # bytes of the results of all operations: what element-wise work, scans and transforms cost
+    written: int  # bytes that all operations write: the cost of element-wise work, scans, transforms
     state: int | None  # bytes; None for a mixer that is not decoded
 
 
 def training_cost(mixer: Mixer, width: int, length: int) -> Cost:
-    """Count forward and backward of one row by a mixer that is on the meta device."""
-    row = torch.empty(1, length, width, device="meta", requires_grad=True)
+    """Count forward and backward of a mixer on the meta device, for one sequence."""
+    x = torch.empty(1, length, width, device="meta", requires_grad=True)
     corrected = {torch.ops.aten.convolution_backward: _convolution_gradients}
     with FlopCounterMode(display=False, custom_mapping=corrected) as flops, _Written() as written:
-        y = mixer(row)
+        y = mixer(x)
         y.backward(torch.ones_like(y))  # not `torch.autograd.grad`, which PyTorch's counter cannot follow
     state = state_after(mixer, width, length) if mixer.causal else None
     return Cost(flops.get_total_flops(), written.bytes, state)
 
 
 def exponent(short: float | None, long: float | None) -> float:
-    """Return p where a cost grows as t^p from the short row to the long one: 0 constant, 1 linear, 2 quadratic."""
+    """Return the exponent p with which a cost grows as t^p: 0 constant, 1 linear, 2 quadratic."""
     return math.log(long / short) / math.log(LONG / SHORT) if short and long else 0.0
 
 
 def _convolution_gradients(into: torch.Size, x: torch.Size, weight: torch.Size, *settings: Any, **others: Any) -> int:
-    """Count each gradient as the convolution itself: PyTorch counts d times as many for the weight of d groups."""
+    """Count each gradient like the convolution itself; PyTorch counts the weight of d groups d
+    times."""
     transposed, (for_input, for_weight, _) = settings[4], settings[-1]
     return (for_input + for_weight) * 2 * (x if transposed else into).numel() * weight[1:].numel()
 

@@ -1,4 +1,4 @@
-"""Whose fused kernels serve a mixer on a GPU: found by watching which ops it calls, wherever it runs."""
+"""Which fused kernels a mixer uses on a GPU, found from the ops that it calls on any device."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,10 @@ from hybridlab.stack.plan import Plan
 
 @contextmanager
 def kernels_of() -> Iterator[list[str]]:
-    """Give a list that holds, after the block, whose kernels its ops have on a GPU: Triton (ours), PyTorch (attention)."""
+    """Yield a list that names, after the block, the kernels that its ops have on a GPU.
+
+    `Triton` stands for ours, `PyTorch` for its attention.
+    """
     kernels: list[str] = []
     with record_kernel_use() as ours, _Attention() as attention:
         yield kernels
@@ -24,7 +27,7 @@ def kernels_of() -> Iterator[list[str]]:
 
 
 def without_kernels(plan: Plan, length: int) -> list[str]:
-    """Say which mixers of a stack have kernels of ours that do not take their sizes, and why."""
+    """Return a line for each mixer whose sizes are too large for its kernel."""
     mixers = {part.fingerprint: part for layer in plan.layers for part in layer.parts or (layer,)}
     lines = []
     for layer in mixers.values():
@@ -32,14 +35,14 @@ def without_kernels(plan: Plan, length: int) -> list[str]:
             build_mixer(layer, plan.width, plan.causal)(torch.empty(1, length, plan.width))
         if too_large := ", ".join(dict.fromkeys(chain.from_iterable(noted))):
             lines.append(
-                f"{layer.mixer}: not for the sizes of `{layer.where}` ({too_large}): PyTorch's operations run in their "
-                "place, several times as slowly"
+                f"{layer.mixer}: no kernel takes the sizes of `{layer.where}` ({too_large}); PyTorch's operations run "
+                "instead, several times slower"
             )
     return lines
 
 
 class _Attention(TorchFunctionMode):
-    """Sees whether PyTorch's attention is called: its other ops are there on every device."""
+    """Records whether PyTorch's attention is called."""
 
     called = False
 

@@ -1,4 +1,4 @@
-"""What each layer costs, measured on the layer itself: parameters, FLOPs, decode state, time."""
+"""The cost of each layer, measured on the layer itself: parameters, FLOPs, decoding state, time."""
 
 import copy
 import statistics
@@ -20,15 +20,18 @@ _measured: dict[tuple[Any, ...], "LayerCost"] = {}  # the runs of a sweep share 
 
 @dataclass(frozen=True)
 class LayerCost:
-    """The cost of one layer for one row of `length` tokens."""
+    """The cost of one layer for one sequence of `length` tokens."""
 
     parameters: int
-    flops: int  # forward, by PyTorch's counter: products, attention (causal counts whole), convolutions
-    state_bytes: int  # of its mixer, after `length` tokens, as held in the weights' dtype
+    flops: int  # forward, by PyTorch's counter; causal attention counts as full
+    state_bytes: int  # of its mixer after `length` tokens, in the weights' dtype
 
 
 def layer_costs(stack: Stack, length: int) -> list[LayerCost]:
-    """Measure every distinct layer on the meta device, once in a process; a layer that looks both ways has no state."""
+    """Measure every distinct layer on the meta device, once per process.
+
+    A bidirectional layer has no state.
+    """
     costs = []
     for planned, layer in zip(stack.plan.layers, stack.layers, strict=True):
         key = (planned.fingerprint, str(stack.plan.channel), stack.plan.width, stack.plan.causal, length)
@@ -47,7 +50,7 @@ def layer_costs(stack: Stack, length: int) -> list[LayerCost]:
 
 
 def plan_rows(stack: Stack, length: int) -> list[dict[str, Any]]:
-    """Return the expanded plan as data: one entry per layer, with its mixer, hyper-parameters and cost."""
+    """Return the expanded plan as data: mixer, hyper-parameters and cost of each layer."""
     return [
         {
             "layer": layer.index,
@@ -62,19 +65,19 @@ def plan_rows(stack: Stack, length: int) -> list[dict[str, Any]]:
 
 
 def layer_milliseconds(layer: nn.Module, width: int, length: int, device: torch.device) -> float:
-    """Return the median time of one forward and backward of a layer on one row, in milliseconds."""
-    row = torch.randn(1, length, width, device=device, requires_grad=True)
+    """Return the median milliseconds of forward and backward of a layer for one sequence."""
+    x = torch.randn(1, length, width, device=device, requires_grad=True)
     taken = []
     for _ in range(1 + REPEATS):
         wait(device)
         start = time.perf_counter()
-        torch.autograd.grad(layer(row).sum(), [row, *layer.parameters()])
+        torch.autograd.grad(layer(x).sum(), [x, *layer.parameters()])
         wait(device)
         taken.append(time.perf_counter() - start)
     return 1000 * statistics.median(taken[1:])
 
 
 def wait(device: torch.device) -> None:
-    """Wait until the device has done what was asked of it: a GPU works on while Python goes on."""
+    """Wait until the device has finished: a GPU runs asynchronously."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""How many bytes of tensors a pass holds at once: on a CPU, or on the meta device, where long rows cost nothing."""
+"""How many bytes of tensors are alive at once during a pass, on a CPU or on the meta device."""
 
 import weakref
 from collections.abc import Iterable
@@ -11,17 +11,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class HeldBytes(TorchDispatchMode):
-    """Adds up the storages of the `given` tensors and of every operation's results, each until nothing refers to it.
+class LiveBytes(TorchDispatchMode):
+    """Adds up the storages of the `given` tensors and of every operation's results, each until it
+    is freed.
 
-    What is kept for the gradient is among them, and what an operator of ours makes on its way. What an operation of PyTorch
-    takes for itself while it runs is not seen. The meta device runs what a CPU runs, but for PyTorch's attention,
-    which is there made of matrix products and holds all weights.
+    This includes what is saved for the gradient, and the intermediate results of our own operators,
+    but not the scratch memory of PyTorch's operations. The meta device runs what a CPU runs, except
+    PyTorch's attention, which falls to matrix products there and materialises all weights.
     """
 
     def __init__(self, given: Iterable[Tensor] = ()) -> None:
         super().__init__()
-        self.bytes = self.peak = self.largest = 0  # held now; most at once; in the largest storage
+        self.bytes = self.peak = self.largest = 0  # alive now; most at once; of the largest storage
         self._seen: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
         for x in given:
             self._hold(x.untyped_storage())

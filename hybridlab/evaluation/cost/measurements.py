@@ -28,7 +28,9 @@ from hybridlab.tasks.base import Task
 def cost_measurements(
     stack: Stack, plan: list[dict[str, Any]], length: int, device: torch.device
 ) -> Iterator[Measurement]:
-    """Yield the cost of the whole stack, of each layer group and of each kind of mixer, for one sequence of `length`."""
+    """Yield the cost of the whole stack, of each layer group and of each kind of mixer, for one
+    sequence of `length`.
+    """
     times = [layer_milliseconds(layer, stack.plan.width, length, device) for layer in stack.layers]
     everything = tuple(range(len(plan)))
     for (grouping, group), layers in {("stack", ""): everything, **stack.plan.groupings()}.items():
@@ -47,7 +49,9 @@ def training_measurements(tokens_per_second: float, device: torch.device) -> Ite
 
 
 def ngram_measurements(evaluation: Evaluation, task: Task) -> Iterator[Measurement]:
-    """Yield the bits per byte of byte n-gram models on what the evaluation scores, by bytes of context."""
+    """Yield the bits per byte of byte n-gram models on what the evaluation scores, by bytes of
+    context.
+    """
     split = evaluation.split
     for context, bits in task.baselines(split, window=evaluation.window, limit=evaluation.limit).items():
         yield _measurement(NgramBitsPerByte, bits, split=split, slice=CONTEXT.name, bucket=str(context))

@@ -21,12 +21,15 @@ from hybridlab.stack.model import Stack
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionMeasure(SampledMeasure):
-    """A mean of attention weights over heads, over some `positions` of each document, and over the mixers of a group.
+    """A mean of attention weights over heads, over some `positions` of each document, and over the
+    mixers of a group.
 
-    Positions are drawn from those that something is predicted from. Of the mixers, those count that say how they attend
-    (`hybridlab.mixers.base.Attends`); of a parallel one, its parts that do. By layer group, kind of mixer, part and layer.
+    Positions are drawn from those that something is predicted from. Of the mixers, those count that
+    say how they attend (`hybridlab.mixers.base.Attends`); of a parallel one, its parts that do. By
+    layer group, kind of mixer, part and layer.
 
-    The cost, in plain evaluations: `share`, and the scores of `positions` queries per sequence in each layer that attends.
+    The cost, in plain evaluations: `share`, and the scores of `positions` queries per sequence in
+    each layer that attends.
     """
 
     positions: int = 32
@@ -82,7 +85,8 @@ class AttentionFirst(AttentionMeasure):
 
 
 class AttentionSums(Collector):
-    """Sums over positions of distance, entropy and attention on the first token, by mixer and unit."""
+    """Sums over positions of distance, entropy and attention on the first token, by mixer and
+    unit."""
 
     def __init__(self, stack: Stack, units: int, positions: int) -> None:
         self._most = positions
@@ -112,6 +116,8 @@ class AttentionSums(Collector):
 
 
 def _of_weights(weights: Float[Tensor, "h n t"], distance: Tensor) -> Float[Tensor, "n 3"]:
-    """Return distance, entropy and attention on the first token of each position, averaged over heads."""
+    """Return distance, entropy and attention on the first token of each position, averaged over
+    heads.
+    """
     found = (weights * distance).sum(-1), torch.special.entr(weights).sum(-1), weights[..., 0]
     return torch.stack([each.mean(0) for each in found], dim=-1)

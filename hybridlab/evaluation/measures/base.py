@@ -21,9 +21,10 @@ from hybridlab.tasks.slices import Slice
 class Measure:
     """One measure: what it is called, what it means, and how it is taken.
 
-    The settings of a measure are the keywords of its constructor; the object holds nothing else, so that it can be taken
-    of any number of stacks. A measure belongs to a kind (`TargetMeasure`, `SampledMeasure`, `GradientMeasure`, ...), whose
-    `measure_together` takes all measures of the kind in one pass over the data.
+    The settings of a measure are the keywords of its constructor; the object holds nothing else, so
+    that it can be taken of any number of stacks. A measure belongs to a kind (`TargetMeasure`,
+    `SampledMeasure`, `GradientMeasure`, ...), whose `measure_together` takes all measures of the
+    kind in one pass over the data.
     """
 
     name: ClassVar[str]  # lower case, digits and `_`: its name in the record, in W&B and in sweeps
@@ -52,7 +53,9 @@ class Measure:
 
     @classmethod
     def measured(cls, found: Interval, **about: Any) -> Measurement:
-        """Return the measurement of a value with its interval; `about` are further fields of `Measurement`."""
+        """Return the measurement of a value with its interval; `about` are further fields of
+        `Measurement`.
+        """
         return Measurement(
             measure=cls.name,
             value=found.value,
@@ -68,18 +71,22 @@ class Measure:
 class TargetMeasure(Measure):
     """A mean over scored targets, of what is read under interventions: whole and by slice.
 
-    A request is a signed sum of readings; its value is the mean over the targets. Interventions are run on a share of the
-    sequences that the budget pays for, with the intact stack beside them on the same sequences.
+    A request is a signed sum of readings; its value is the mean over the targets. Interventions are
+    run on a share of the sequences that the budget pays for, with the intact stack beside them on
+    the same sequences.
     """
 
     def requests(self, plan: Plan, groupings: Sequence[str], length: int) -> Iterable[Request]:
-        """Return what is asked about a stack; `groupings` name groups of its layers, `length` is the longest sequence."""
+        """Return what is asked about a stack; `groupings` name groups of its layers, `length` is
+        the longest sequence.
+        """
         raise NotImplementedError
 
     def ratio(
         self, total: Float[np.ndarray, "u c"], tokens: Float[np.ndarray, "u c"], bytes: Float[np.ndarray, "u c"]
     ) -> tuple[Float[np.ndarray, "u c"], Float[np.ndarray, "u c"]]:
-        """Return what is summed over units, and what that is divided by; both by unit and bucket."""
+        """Return what is summed over units, and what that is divided by; both by unit and
+        bucket."""
         return total, tokens
 
     def scale(self, mean: float) -> float:

@@ -18,20 +18,31 @@ _DIRECTIONS = ("lower", "higher", "")
 
 
 def build_measure(node: Any, where: str) -> Measure:
-    """Build the measure that a node of `evaluation` declares; `where` is its path below `evaluation`."""
+    """Build the measure that a node of `evaluation` declares; `where` is its path below
+    `evaluation`.
+    """
     if not isinstance(node, Mapping):
         raise ConfigError(f"{where}={node}: must be a `_target_` and its settings")
+    find_measure(node, where)
+    return build(node, f"evaluation.{where}")
+
+
+def find_measure(node: Mapping[str, Any], where: str) -> type[Measure]:
+    """Return the class of the measure that a node declares; refuse one that does not say what it
+    measures.
+    """
     target = find_target(node, f"evaluation.{where}")
     if not (isinstance(target, type) and issubclass(target, Measure)):
         raise ConfigError(f"{where}: {target.__name__} must be a hybridlab.evaluation.measures.base.Measure")
     _check_class(target, where)
-    return build(node, f"evaluation.{where}")
+    return target
 
 
 def task_measures(task: Task, folders: Sequence[Path] | None = None) -> dict[str, Measure]:
     """Build what a task is judged by, NLL included, each with the settings of its YAML.
 
-    The names are options of the config group `evaluation/measures`, in the `folders` of the search path.
+    The names are options of the config group `evaluation/measures`, in the `folders` of the search
+    path.
     """
     files = measure_files(folders)
     found = {}
@@ -44,7 +55,9 @@ def task_measures(task: Task, folders: Sequence[Path] | None = None) -> dict[str
 
 
 def load_measure(file: Path) -> dict[str, Any]:
-    """Read the `_target_` and the settings of a named measure; interpolations stay as they are written."""
+    """Read the `_target_` and the settings of a named measure; interpolations stay as they are
+    written.
+    """
     from omegaconf import OmegaConf
 
     node: Any = OmegaConf.to_container(OmegaConf.load(file))

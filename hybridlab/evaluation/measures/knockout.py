@@ -9,11 +9,13 @@ from hybridlab.stack.plan import Plan
 
 
 class Knockout(TargetMeasure):
-    """Zero ablation: the rise of the NLL when the mixers, or the channel mixers, of a group add nothing."""
+    """Zero ablation: the rise of the NLL when the mixers, or the channel mixers, of a group add
+    nothing.
+    """
 
     name = "knockout"
     unit = "nats/token"
-    definition = "zero ablation: NLL when every mixer (or every channel mixer) of the layer group adds nothing, minus the intact NLL"
+    definition = "NLL when every mixer (or channel mixer) of the group adds nothing, minus the intact NLL"
     source = "lesion study, arXiv:1605.06431"
     title = "Zero\nablation"
 
@@ -27,9 +29,7 @@ class MeanKnockout(TargetMeasure):
 
     name = "mean_knockout"
     unit = "nats/token"
-    definition = (
-        "mean ablation: as `knockout`, but the mixers add their mean output over training positions instead of nothing"
-    )
+    definition = "as `knockout`, but the mixers add their mean output over training positions"
     source = "arXiv:2211.00593"
     title = "Mean\nablation"
 

@@ -10,7 +10,9 @@ from hybridlab.stack.plan import Plan
 
 
 class Lens(TargetMeasure):
-    """The logit lens: the NLL when the residual stream after a group is read by the final norm and head."""
+    """The logit lens: the NLL when the residual stream after a group is read by the final norm and
+    head.
+    """
 
     name = "lens"
     unit = "nats/token"
@@ -20,14 +22,18 @@ class Lens(TargetMeasure):
     reading: ClassVar[type[LensNLL]] = LensNLL
 
     def requests(self, plan: Plan, groupings: Sequence[str], length: int) -> Iterator[Request]:
-        """Ask for the last layer of each group; the layers of one kind of mixer end nowhere in particular."""
+        """Ask for the last layer of each group; the layers of one kind of mixer end nowhere in
+        particular.
+        """
         for group in layer_groups(plan, [grouping for grouping in groupings if grouping != "mixer"]):
             terms = (Term(1, reading=self.reading(group.layers[-1])),)
             yield Request(terms, group.grouping, group.group, sliced=group.grouping != "layer")
 
 
 class TunedLens(Lens):
-    """The same after an affine map to the last residual stream, fitted on the training split by ridge regression."""
+    """The same after an affine map to the last residual stream, fitted on the training split by
+    ridge regression.
+    """
 
     name = "tuned_lens"
     definition = (

@@ -1,4 +1,6 @@
-"""Effective memory: how far back the loss of a position comes from, through each mixer, by gradient."""
+"""Effective memory: how far back the loss of a position comes from, through each mixer, by
+gradient.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,11 +24,13 @@ LAG = Slice("lag", "tokens between a position and the earlier one that it depend
 
 @dataclass(frozen=True, kw_only=True)
 class GradientMeasure(Measure):
-    """What follows from the shares of the loss's gradient by lag, at `positions` of a `share` of the sequences.
+    """What follows from the shares of the loss's gradient by lag, at `positions` of a `share` of
+    the sequences.
 
-    `hybridlab.evaluation.passes.gradients.GradientShares` defines the shares. They are averaged over a sample of the
-    positions that something is predicted from, and over the mixers of a group: by layer group, kind of mixer, part and
-    layer. Not taken for a task with pairs of documents, whose loss is of both while each is looked at alone.
+    `hybridlab.evaluation.passes.gradients.GradientShares` defines the shares. They are averaged
+    over a sample of the positions that something is predicted from, and over the mixers of a group:
+    by layer group, kind of mixer, part and layer. Not taken for a task with pairs of documents,
+    whose loss is of both while each is looked at alone.
     """
 
     share: float = 1 / 16
@@ -90,7 +94,9 @@ class Influence(GradientMeasure):
     def summarise(
         self, shares: GradientShares, mixers: Sequence[MixerRef], about: dict[str, Any]
     ) -> Iterator[Measurement]:
-        """Yield the share of each bucket of lags; nothing for single layers, whose curves would make most of a record."""
+        """Yield the share of each bucket of lags; nothing for single layers, whose curves would
+        make most of a record.
+        """
         sums = shares.total(mixers)
         if about["grouping"] == "layer" or not sums.any():
             return

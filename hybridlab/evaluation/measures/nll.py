@@ -12,7 +12,9 @@ from hybridlab.tasks.base import Task
 
 
 class NLL(TargetMeasure):
-    """The mean negative log-likelihood of the scored targets; what every other measure is compared with."""
+    """The mean negative log-likelihood of the scored targets; what every other measure is compared
+    with.
+    """
 
     name = "nll"
     unit = "nats/token"

@@ -15,13 +15,15 @@ MEASURABLE = 1e-4  # nats/token: less than this is rounding, or nothing that any
 
 
 class Reach(TargetMeasure):
-    """The rise of the NLL when the mixers of a group see a limited number of tokens back, by that number."""
+    """The rise of the NLL when the mixers of a group see a limited number of tokens back, by that
+    number.
+    """
 
     name = "reach"
     unit = "nats/token"
     definition = (
-        "NLL when every mixer of the layer group sees the `block` tokens before each position, and fewer than 2 `block`, "
-        "minus the intact NLL"
+        "NLL when every mixer of the group sees at least the last `block` tokens, and fewer than "
+        "2 `block`, minus the intact NLL"
     )
     title = "Reach\n(nats/token)"
 
@@ -36,8 +38,9 @@ class Reach(TargetMeasure):
 class ReachTokens(Reach):
     """The smallest block from which on no block costs anything measurable.
 
-    A block costs something if the 95 % interval of its loss lies above 10^-4 nats/token (of a single document: if the loss
-    does). Where even the largest block does, the reach is twice that: the first that cuts nothing off.
+    A block costs something if the 95 % interval of its loss lies above 10^-4 nats/token (of a
+    single document: if the loss does). Where even the largest block does, the reach is twice that:
+    the first that cuts nothing off.
     """
 
     name = "reach_tokens"
@@ -68,7 +71,9 @@ class ReachTokens(Reach):
 
 
 def blocks(length: int) -> list[int]:
-    """Return the powers of two from the smallest block on of which more than two fit into a sequence: others cut nothing."""
+    """Return the powers of two from the smallest block on of which more than two fit into a
+    sequence: others cut nothing.
+    """
     found = [SMALLEST_BLOCK]
     while 2 * found[-1] < length:
         found.append(2 * found[-1])

@@ -1,4 +1,6 @@
-"""What in a stack may be redundant: layers that turn the residual stream little, groups that add the same."""
+"""What in a stack may be redundant: layers that turn the residual stream little, groups that add
+the same.
+"""
 
 from collections.abc import Iterator
 
@@ -14,9 +16,11 @@ from hybridlab.stack.model import Stack
 
 
 class BlockInfluence(SampledMeasure):
-    """1 - cos(before, after), of the residual stream before and after the layers (ShortGPT, equation 1).
+    """1 - cos(before, after), of the residual stream before and after the layers (ShortGPT,
+    equation 1).
 
-    It is averaged over the positions that something is predicted from, for each layer group and each layer.
+    It is averaged over the positions that something is predicted from, for each layer group and
+    each layer.
     """
 
     name = "block_influence"
@@ -41,8 +45,8 @@ class BlockInfluence(SampledMeasure):
 class Similarity(SampledMeasure):
     """The linear CKA between what two layer groups add to the residual stream.
 
-    It is no mean over documents, and has no interval. A group that adds nothing resembles none. The cost beyond that of the
-    pass: products of [positions, width] matrices in float64.
+    It is no mean over documents, and has no interval. A group that adds nothing resembles none. The
+    cost beyond that of the pass: products of [positions, width] matrices in float64.
     """
 
     name = "similarity"

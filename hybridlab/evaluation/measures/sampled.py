@@ -15,9 +15,11 @@ from hybridlab.stack.model import Stack
 
 @dataclass(frozen=True, kw_only=True)
 class SampledMeasure(Measure):
-    """What is summed up over the documents of a `share` of the sequences, run one at a time by the intact stack.
+    """What is summed up over the documents of a `share` of the sequences, run one at a time by the
+    intact stack.
 
-    Measures that are summarised from equal collectors share them; those with the same share, share the documents' passes.
+    Measures that are summarised from equal collectors share them; those with the same share, share
+    the documents' passes.
     """
 
     share: float = 1 / 16
@@ -26,7 +28,9 @@ class SampledMeasure(Measure):
         validate.share(share=self.share)
 
     def collector(self) -> tuple[Any, ...]:
-        """Return the class of the collector, which is built from stack and number of units, and further arguments of it."""
+        """Return the class of the collector, which is built from stack and number of units, and
+        further arguments of it.
+        """
         raise NotImplementedError
 
     def summarise(self, collector: Any, stack: Stack, split: str) -> Iterator[Measurement]:

@@ -23,12 +23,15 @@ WHOLE_DOCUMENT = 2**40  # tokens of a window: no document is longer
 
 @dataclass(frozen=True, kw_only=True)
 class StreamedNLL(Measure):
-    """The NLL of whole documents, read `chunk` tokens and `batch` documents at a time; and by position.
+    """The NLL of whole documents, read `chunk` tokens and `batch` documents at a time; and by
+    position.
 
-    A state that grows holds at most `cache` tokens (see `hybridlab.evaluation.passes.streaming.stream`). `limit` is how much
-    of each document is read, from its start; None reads all of it. A task that predicts from whole sequences is left out.
+    A state that grows holds at most `cache` tokens (see
+    `hybridlab.evaluation.passes.streaming.stream`). `limit` is how much of each document is read,
+    from its start; None reads all of it. A task that predicts from whole sequences is left out.
 
-    The cost: every token is read once, and once more where some states grow and the document is longer than the cache.
+    The cost: every token is read once, and once more where some states grow and the document is
+    longer than the cache.
     """
 
     name = "streamed_nll"
@@ -62,7 +65,8 @@ class StreamedNLL(Measure):
     def _measure(self, context: Context) -> Iterator[Measurement]:
         whole = {"window": WHOLE_DOCUMENT, "stride": WHOLE_DOCUMENT, "limit": self.limit, "batch": self.batch}
         documents = list(context.task.evaluation_batches(context.split, **whole))
-        slices = [slice for slice in context.task.slices if slice in (POSITION, RELATIVE_POSITION)]
+        wanted = (POSITION, RELATIVE_POSITION)
+        slices = [slice for slice in context.task.slices if slice in wanted]
         breakdown = Breakdown(documents, slices)
         nll, tokens = Sums(breakdown), Sums(breakdown)
         with eval_mode(context.stack), torch.inference_mode():

@@ -9,7 +9,9 @@ from hybridlab.tasks.slices import POWERS_OF_TWO, Slice
 
 
 class Buckets:
-    """The buckets of a slice that hold any of some values, the lowest first. Values below 0 are in none."""
+    """The buckets of a slice that hold any of some values, the lowest first. Values below 0 are in
+    none.
+    """
 
     def __init__(self, slice: Slice, values: Iterable[Int[np.ndarray, " n"]]) -> None:
         self._slice = slice
@@ -21,7 +23,9 @@ class Buckets:
         return len(self.names)
 
     def of(self, values: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        """Return the index of each value's bucket; the number of buckets for a value that is in none."""
+        """Return the index of each value's bucket; the number of buckets for a value that is in
+        none.
+        """
         keys = self._keys_of(values)
         return np.where(keys < 0, len(self), np.searchsorted(self._keys, keys))
 
@@ -39,6 +43,7 @@ class Buckets:
 
 
 def in_order(slice: Slice, names: Iterable[str]) -> tuple[str, ...]:
-    """Return names of buckets of a slice in their order: by its labels, else by their first number."""
+    """Return names of buckets of a slice in their order: by its labels, else by their first
+    number."""
     labels = slice.labels
     return tuple(sorted(names, key=lambda name: labels.index(name) if name in labels else int(name.partition("-")[0])))

@@ -1,7 +1,7 @@
 """What interventions cost, and the share of the sequences that a budget pays for.
 
-Costs are counted, not timed: in layers that one sequence passes through. Applying the head counts as many layers as the
-head, and a perceptron in front of it, have weights, relative to a mean layer.
+Costs are counted, not timed: in layers that one sequence passes through. Applying the head counts
+as many layers as the head, and a perceptron in front of it, have weights, relative to a mean layer.
 """
 
 from collections.abc import Iterable
@@ -21,8 +21,9 @@ def share_of_sequences(
 ) -> float:
     """Return the share of the sequences that every intervention can be run on.
 
-    `budget` is in plain evaluations of all sequences, None for no limit. What is read of the intact stream is read on all
-    sequences; that, and a calibration on `calibrated` times their tokens, come off the budget first.
+    `budget` is in plain evaluations of all sequences, None for no limit. What is read of the intact
+    stream is read on all sequences; that, and a calibration on `calibrated` times their tokens,
+    come off the budget first.
     """
     if budget is None:
         return 1.0

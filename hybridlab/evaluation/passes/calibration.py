@@ -1,4 +1,4 @@
-"""What some probes take from the training split: mean outputs of mixers, and the affine maps of the tuned lens."""
+"""What is taken from the training split: mean outputs of mixers, and the maps of the tuned lens."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,13 +20,15 @@ RIDGE = 1e-3  # times the mean square of what is mapped
 
 @dataclass(frozen=True)
 class Calibration:
-    """Mean outputs of modules, and by layer the affine map from the residual stream after it to that after the last."""
+    """Mean outputs of modules, and for each layer the affine map from the residual stream after it
+    to the one after the last layer.
+    """
 
     means: dict[nn.Module, Float[Tensor, " d"]]
     maps: dict[int, Float[Tensor, "d+1 d"]]
 
     def mapped(self, layer: int, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Map the residual stream after a layer to what it is expected to be after the last."""
+        """Predict the residual stream after the last layer from the one after a layer."""
         weight = self.maps[layer].to(x)
         return x + x @ weight[:-1] + weight[-1]
 
@@ -34,8 +36,9 @@ class Calibration:
 def calibrate(stack: Stack, task: Task, layers: Iterable[int], num_batches: int, device: torch.device) -> Calibration:
     """Run the first training batches of a task through the intact stack, in evaluation mode.
 
-    A map minimises the squared error over the positions that something is predicted from. What is fitted is
-    the change of the stream, by ridge regression: little data leaves the plain lens, and no learning rate is chosen.
+    A map minimises the squared error over the positions that something is predicted from. It is
+    fitted to the change of the stream, by ridge regression: with little data it falls back to the
+    logit lens, and there is no learning rate to choose.
     """
     fits = {layer: _Fit(stack.plan.width) for layer in layers}
     with _watched(stack) as means:
@@ -74,7 +77,7 @@ class _Fit:
 
 
 class _Means:
-    """Sums and counts of what modules put out."""
+    """Sums and counts of the outputs of modules."""
 
     def __init__(self) -> None:
         self.totals: dict[nn.Module, Tensor] = {}
@@ -82,7 +85,8 @@ class _Means:
         self.real: Bool[Tensor, "b t"] = torch.empty(0)
 
     def add(self, module: nn.Module, _inputs: Any, output: Float[Tensor, "n t d"]) -> None:
-        # Packed documents come in rows of their own, padded by repeats of the last token: these count too.
+        # Packed documents are mixed in sequences of their own, padded with repeats of the last
+        # token, which count too.
         taken = output[self.real] if output.shape[:2] == self.real.shape else output.flatten(0, 1)
         self.totals[module] = self.totals.get(module, 0) + taken.double().sum(0)
         self.counts[module] = self.counts.get(module, 0) + len(taken)
@@ -90,7 +94,7 @@ class _Means:
 
 @contextmanager
 def _watched(stack: Stack) -> Iterator[_Means]:
-    """Sum up what every mixer, every part of a parallel mixer and every channel mixer puts out."""
+    """Sum up the outputs of every mixer, every part of a parallel mixer and every channel mixer."""
     means = _Means()
     with ExitStack() as hooks:
         layers: Any = stack.layers
@@ -102,7 +106,8 @@ def _watched(stack: Stack) -> Iterator[_Means]:
 
 
 def _real(stack: Stack, batch: Batch) -> Bool[Tensor, "b t"]:
-    """Say which positions are not padding: a decoder's row is padded after its last target."""
+    """Return which positions are not padding; a decoder's sequence is padded after its last
+    target."""
     if batch.documents is not None:
         return batch.documents >= 0
     if not stack.pooling.by_position:

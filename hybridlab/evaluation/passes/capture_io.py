@@ -14,7 +14,9 @@ Captured = dict[MixerRef, tuple[Tensor, Tensor]]  # input and output
 
 @contextmanager
 def capture_io(stack: Stack, mixers: Sequence[MixerRef]) -> Iterator[Captured]:
-    """Yield a dictionary into which each forward pass of the eager stack puts the input and output of these mixers."""
+    """Yield a dictionary into which each forward pass of the eager stack puts the input and output
+    of these mixers.
+    """
     captured: Captured = {}
 
     def keep(mixer: MixerRef) -> Any:

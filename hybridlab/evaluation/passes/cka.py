@@ -1,4 +1,5 @@
-"""Linear CKA: how alike several descriptions of the same samples are, up to a rotation and a scale."""
+"""Linear CKA: how alike several descriptions of the same samples are, up to a rotation and a
+scale."""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -8,10 +9,12 @@ from torch import Tensor
 
 
 class LinearCKA:
-    """‖XᵀY‖² / (‖XᵀX‖ ‖YᵀY‖) of centred features X and Y, by Frobenius norms (1905.00414, section 3).
+    """‖XᵀY‖² / (‖XᵀX‖ ‖YᵀY‖) of centred features X and Y, by Frobenius norms (1905.00414, section
+    3).
 
-    Summed up over samples in float64, so that nothing of the size samples by samples is needed. With few samples for the
-    width of the features it is too high: noise is alike where everything fits.
+    Summed up over samples in float64, so that nothing of the size samples by samples is needed.
+    With few samples for the width of the features it is too high: noise is alike where everything
+    fits.
     """
 
     def __init__(self) -> None:

@@ -22,12 +22,13 @@ from hybridlab.tasks.slices import Slice
 
 
 class GradientShares:
-    """By mixer and unit: the shares of the gradient's norm by lag, and the sums of share times lag, over positions.
+    """By mixer and unit: the shares of the gradient's norm by lag, and the sums of share times lag,
+    over positions.
 
-    y_t = mixer(x)_t, and u_t = d loss[t] / d y_t through the rest of the stack. The share of lag k at position t is the norm
-    of d(u_t · y_t) / d x_{t-k}, with u_t held fixed, over the sum of these norms for all k: how much of its loss position t
-    owes to x_{t-k} through this mixer alone. Positions ahead count by their distance. Where nothing comes through a mixer,
-    it is left out.
+    y_t = mixer(x)_t, and u_t = d loss[t] / d y_t through the rest of the stack. The share of lag k
+    at position t is the norm of d(u_t · y_t) / d x_{t-k}, with u_t held fixed, over the sum of
+    these norms for all k: how much of its loss position t owes to x_{t-k} through this mixer alone.
+    Positions ahead count by their distance. Where nothing comes through a mixer, it is left out.
     """
 
     def __init__(self, units: int, lags: Buckets, mixers: Sequence[MixerRef]) -> None:
@@ -46,10 +47,11 @@ class GradientShares:
 
 
 def gradient_shares(context: Context, share: float, positions: int, lag: Slice) -> GradientShares:
-    """Take the gradients at some positions of a share of the sequences; `lag` is the slice that lags are put in buckets by.
+    """Take the gradients at some positions of a share of the sequences; `lag` is the slice that
+    lags are put in buckets by.
 
-    The cost, in plain evaluations: a forward and up to two backward passes over what comes before each position, about 2.5
-    times `share` times `positions`.
+    The cost, in plain evaluations: a forward and up to two backward passes over what comes before
+    each position, about 2.5 times `share` times `positions`.
     """
     samples = draw_samples(context, share)
     longest = max((sample.tokens.shape[1] for sample in samples), default=1)
@@ -65,7 +67,9 @@ def gradient_shares(context: Context, share: float, positions: int, lag: Slice) 
 def _shares(
     stack: Stack, sample: Sample, positions: int, mixers: Sequence[MixerRef]
 ) -> Iterator[tuple[MixerRef, Float[np.ndarray, " t"], Float[np.ndarray, " t"]]]:
-    """Yield, for each position and each mixer that its loss comes through, the lags and the shares of the gradient there."""
+    """Yield, for each position and each mixer that its loss comes through, the lags and the shares
+    of the gradient there.
+    """
     for at in sample.some_positions(positions).tolist():
         read = sample.tokens[:, : at + 1] if stack.plan.causal else sample.tokens  # nothing else can have any influence
         with capture_io(stack, mixers) as captured, torch.enable_grad():
@@ -81,7 +85,9 @@ def _shares(
 
 
 def _loss(stack: Stack, tokens: Int[Tensor, "1 t"], targets: Tensor, at: int) -> Float[Tensor, ""]:
-    """Return the loss of one position, or of the whole sequence where targets are predicted from all of it."""
+    """Return the loss of one position, or of the whole sequence where targets are predicted from
+    all of it.
+    """
     x = stack.pooled(stack.run(stack.embedding(tokens)))
     if stack.pooling.by_position:
         x, targets = x[:, at : at + 1], targets[:, at : at + 1]

@@ -29,8 +29,9 @@ class Interval:
 def means(totals: Float[np.ndarray, "u c"], weights: Float[np.ndarray, "u c"]) -> list[Interval | None]:
     """Return the mean of each column: the sum of its totals over that of its weights, both by unit.
 
-    The interval is a percentile bootstrap over units; each resample draws from all units, so that columns and differences
-    are paired. A column with one unit has no interval; one without any weight is `None`.
+    The interval is a percentile bootstrap over units; each resample draws from all units, so that
+    columns and differences are paired. A column with one unit has no interval; one without any
+    weight is `None`.
     """
     present = (weights > 0).sum(0)
     low, high = np.full((2, weights.shape[1]), np.nan)
@@ -57,7 +58,8 @@ def _resampled(columns: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _draws(units: int) -> Int16[np.ndarray, "resamples units"]:
-    """Return how often each unit is drawn in each resample, the same for all measures of a split."""
+    """Return how often each unit is drawn in each resample, the same for all measures of a
+    split."""
     generator = np.random.default_rng(0)
     draws = np.empty((RESAMPLES, units), np.int16)
     for row in draws:

@@ -15,9 +15,11 @@ from hybridlab.stack.model import Stack
 
 @dataclass(frozen=True)
 class Intervention:
-    """A change of the mixers, or of the channel mixers, of some layers; `only` names one part of parallel mixers.
+    """A change of the mixers, or of the channel mixers, of some layers; `only` names one part of
+    parallel mixers.
 
-    The layers are in order: everything in front of the first one stays as it is in the intact stack, and is not run again.
+    The layers are in order: everything in front of the first one stays as it is in the intact
+    stack, and is not run again.
     """
 
     layers: tuple[int, ...]
@@ -84,7 +86,8 @@ class LimitedReach(Intervention):
         return blocked(stack, self.layers, self.block, self.only)
 
     def num_layers_run(self, num_layers: int) -> int:
-        """Return the layers run; a mixer that reads windows of two blocks reads everything twice."""
+        """Return the layers run; a mixer that reads windows of two blocks reads everything
+        twice."""
         return super().num_layers_run(num_layers) + len(self.layers)
 
 

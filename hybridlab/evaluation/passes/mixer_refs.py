@@ -28,7 +28,8 @@ def mixer_refs(plan: Plan) -> list[MixerRef]:
 
 
 def mixers_by_group(plan: Plan) -> dict[tuple[str, str], list[MixerRef]]:
-    """Return the mixers of each layer group, of each kind, of each part of parallel layers, and of each layer.
+    """Return the mixers of each layer group, of each kind, of each part of parallel layers, and of
+    each layer.
 
     Keys are the `grouping` and `group` of a measurement.
     """

@@ -17,7 +17,9 @@ from hybridlab.tasks.batch import IGNORED, Batch
 
 
 class Prediction(NamedTuple):
-    """How the scored targets of a batch are predicted, in the order of a boolean mask over its targets."""
+    """How the scored targets of a batch are predicted, in the order of a boolean mask over its
+    targets.
+    """
 
     nll: Float[np.ndarray, " n"]  # nats
     correct: Float[np.ndarray, " n"]  # 1 where the target is the most likely token or class
@@ -26,7 +28,8 @@ class Prediction(NamedTuple):
 class Outputs:
     """The residual streams of one batch, and what the final norm and the head read off them.
 
-    `batch` is on the device of the streams; everything that is returned per target is in the order of its scored targets.
+    `batch` is on the device of the streams; everything that is returned per target is in the order
+    of its scored targets.
     """
 
     def __init__(
@@ -49,11 +52,14 @@ class Outputs:
         return len(self.stack.layers)
 
     def stream(self, after: int) -> Float[Tensor, "b t d"]:
-        """Return the residual stream after a layer; in front of the first changed layer it is that of the intact stack."""
+        """Return the residual stream after a layer; in front of the first changed layer it is that
+        of the intact stack.
+        """
         return self.streams[after - self.num_layers]
 
     def predict(self, after: int | None = None, *, tuned: bool = False) -> Prediction:
-        """Predict the targets from the residual stream after a layer (by default the last), through the final norm and head.
+        """Predict the targets from the residual stream after a layer (by default the last), through
+        the final norm and head.
 
         `tuned` applies the tuned lens first: an affine map fitted on the training split.
         """
@@ -65,7 +71,9 @@ class Outputs:
         return self._predictions[layer, tuned]
 
     def at_targets(self, x: Float[Tensor, "b t ..."]) -> Float[Tensor, "n ..."]:
-        """Return the values at the scored targets' own positions, of a task that predicts at every position."""
+        """Return the values at the scored targets' own positions, of a task that predicts at every
+        position.
+        """
         return x[self.batch.targets != IGNORED]
 
     def fact(self, name: str) -> Int[np.ndarray, " n"]:
@@ -74,7 +82,9 @@ class Outputs:
 
 
 def predict(stack: Stack, x: Float[Tensor, "b t d"], batch: Batch) -> Prediction:
-    """Predict the targets of a batch, which is on the device of `x`, from the residual stream `x` after some layer."""
+    """Predict the targets of a batch, which is on the device of `x`, from the residual stream `x`
+    after some layer.
+    """
     scored = batch.targets != IGNORED
     pooled, targets = stack.pooled(x, batch.documents)[scored], batch.targets[scored]
     chunk = max(1, LOGITS // stack.head.out_features)

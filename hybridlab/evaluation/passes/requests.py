@@ -46,7 +46,9 @@ class Request(NamedTuple):
 
 
 def layer_groups(plan: Plan, groupings: Sequence[str]) -> Iterator[LayerGroup]:
-    """Yield the declared layer groups, the layers of each kind of mixer, and each single layer, if `groupings` names them."""
+    """Yield the declared layer groups, the layers of each kind of mixer, and each single layer, if
+    `groupings` names them.
+    """
     for (grouping, group), layers in plan.groupings().items():
         if grouping in groupings:
             yield LayerGroup(grouping, group, layers)
@@ -69,7 +71,8 @@ def parts_of_layers(plan: Plan) -> tuple[Part, ...]:
 def ablations(
     plan: Plan, groupings: Sequence[str], change: Callable[[tuple[int, ...], Part, str | None], Intervention]
 ) -> Iterator[Request]:
-    """Yield the NLL of the changed stack minus that of the intact one, for the mixers and channel mixers of each group.
+    """Yield the NLL of the changed stack minus that of the intact one, for the mixers and channel
+    mixers of each group.
 
     `change` makes the intervention from layers, part and the name of a part of parallel mixers.
     """

@@ -41,7 +41,9 @@ class SampleOutputs:
 
 
 class Collector:
-    """Sums over sampled documents, from which measures are summarised; made anew for each evaluation."""
+    """Sums over sampled documents, from which measures are summarised; made anew for each
+    evaluation.
+    """
 
     def captures(self) -> Sequence[MixerRef]:
         """Return the mixers whose input and output it needs."""

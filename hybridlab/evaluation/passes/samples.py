@@ -1,4 +1,6 @@
-"""Documents of a share of a split's sequences, and positions in them, for what looks at one position at a time."""
+"""Documents of a share of a split's sequences, and positions in them, for what looks at one
+position at a time.
+"""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -25,12 +27,14 @@ class Sample(NamedTuple):
     unit: int  # the document or example
 
     def some_positions(self, most: int) -> Int[Tensor, " n"]:
-        """Return at most so many of the positions, drawn at random, in the order of the sequence."""
+        """Return at most so many of the positions, drawn at random, in the order of the
+        sequence."""
         return self.positions[np.sort(self.order[:most])]
 
 
 def draw_samples(context: Context, share: float) -> list[Sample]:
-    """Draw a share of the sequences, as `sample_sequences` does; the same ones are drawn each time."""
+    """Draw a share of the sequences, as `sample_sequences` does; the same ones are drawn each
+    time."""
     generator = np.random.default_rng(0)
     counts = [len(batch.inputs) for batch in context.batches]
     drawn = []
@@ -48,7 +52,9 @@ def num_units(samples: list[Sample]) -> int:
 
 
 def _documents(stack: Stack, batch: Batch, index: int) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
-    """Yield the documents of a sequence in which something is predicted: tokens, targets, positions, and their unit."""
+    """Yield the documents of a sequence in which something is predicted: tokens, targets,
+    positions, and their unit.
+    """
     targets, units = batch.targets[index], batch.slices[DOCUMENT.name][index]
     numbers = torch.zeros_like(batch.inputs[index]) if batch.documents is None else batch.documents[index]
     _, runs = numbers.unique_consecutive(return_inverse=True)

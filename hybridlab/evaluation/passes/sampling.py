@@ -13,11 +13,13 @@ LEAST = 4  # sequences: one alone has no interval
 
 
 def sample_sequences(counts: Sequence[int], share: float) -> list[Bool[np.ndarray, " b"]]:
-    """Choose a share of the sequences of batches, at least `LEAST` or all; `counts` are the batches' numbers of sequences.
+    """Choose a share of the sequences of batches, at least `LEAST` or all; `counts` are the
+    batches' numbers of sequences.
 
-    The sequences are cut into stretches of neighbours, and one of each is drawn. They are in the order of their documents,
-    so each document, and each part of a long one, contributes its share. The same choice is made each time. Where a budget
-    pays for fewer than `LEAST`, the evaluation set is small, and so is the excess.
+    The sequences are cut into stretches of neighbours, and one of each is drawn. They are in the
+    order of their documents, so each document, and each part of a long one, contributes its share.
+    The same choice is made each time. Where a budget pays for fewer than `LEAST`, the evaluation
+    set is small, and so is the excess.
     """
     total = sum(counts)
     ends = np.linspace(0, total, max(min(total, LEAST), int(share * total)) + 1).astype(int)
@@ -27,7 +29,8 @@ def sample_sequences(counts: Sequence[int], share: float) -> list[Bool[np.ndarra
 
 
 def regrouped(batches: Sequence[Batch], share: float, batch_size: int) -> Iterator[Batch]:
-    """Yield a share of the sequences in batches of their own, each of one length and at most `batch_size` sequences.
+    """Yield a share of the sequences in batches of their own, each of one length and at most
+    `batch_size` sequences.
 
     One by one they would leave most of a device idle.
     """
@@ -37,6 +40,11 @@ def regrouped(batches: Sequence[Batch], share: float, batch_size: int) -> Iterat
         whole = _concatenate(list(alike))
         for first in range(0, len(whole.inputs), batch_size):
             yield _take(whole, slice(first, first + batch_size))
+
+
+def first_sequences(batch: Batch, count: int) -> Batch:
+    """Return the first sequences of a batch."""
+    return _take(batch, slice(0, count))
 
 
 def _take(batch: Batch, wanted: Bool[np.ndarray, " b"] | slice) -> Batch:

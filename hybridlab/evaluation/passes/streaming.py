@@ -1,4 +1,6 @@
-"""The pass that reads long documents whole: `extend` carries the state from chunk to chunk, in memory that does not grow."""
+"""The pass that reads long documents whole: `extend` carries the state from chunk to chunk, in
+memory that does not grow.
+"""
 
 from collections.abc import Iterator
 
@@ -25,12 +27,14 @@ def streamed_nll(stack: Stack, batch: Batch, device: torch.device, chunk: int, c
 
 
 def stream(stack: Stack, tokens: Int[Tensor, "b t"], chunk: int, cache: int) -> Iterator[Float[Tensor, "b n v"]]:
-    """Yield the logits of sequences in order, at most `chunk` tokens at a time, each from the state left by those before.
+    """Yield the logits of sequences in order, at most `chunk` tokens at a time, each from the state
+    left by those before.
 
-    Where the state of every mixer is bounded, that is all. States that grow hold at most `cache` tokens: when the cache is
-    full, it is rebuilt from its most recent half, by reading those tokens again from an empty cache. Mixers of bounded state
-    then start from the state that they had in front of those tokens, and so remember the whole document; the others see at
-    least the last cache // 2 tokens, at positions that count from where their cache begins. This doubles the time.
+    Where the state of every mixer is bounded, that is all. States that grow hold at most `cache`
+    tokens: when the cache is full, it is rebuilt from its most recent half, by reading those tokens
+    again from an empty cache. Mixers of bounded state then start from the state that they had in
+    front of those tokens, and so remember the whole document; the others see at least the last
+    cache // 2 tokens, at positions that count from where their cache begins. This doubles the time.
     """
     segments = tokens.split(cache // 2, dim=1) if any(_grows(stack)) else [tokens]
     empty = state = begun = stack.initial_state(len(tokens))

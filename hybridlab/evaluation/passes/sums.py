@@ -16,14 +16,18 @@ WHOLE = Slice("", "all targets in one bucket", labels=("",))
 
 
 class Cells(NamedTuple):
-    """Where the scored targets of a batch are summed up: their units, and the cell of each in every slice's table."""
+    """Where the scored targets of a batch are summed up: their units, and the cell of each in every
+    slice's table.
+    """
 
     units: Int[np.ndarray, " u"]
     cells: dict[str, Int[np.ndarray, " n"]]
 
 
 class Breakdown:
-    """The tables that targets are summed up in: by unit (document or example), and by the buckets of each slice."""
+    """The tables that targets are summed up in: by unit (document or example), and by the buckets
+    of each slice.
+    """
 
     def __init__(self, batches: Sequence[Batch], slices: Sequence[Slice]) -> None:
         last = (int(of_targets(batch.slices[DOCUMENT.name], batch).max(initial=-1)) for batch in batches)
@@ -34,7 +38,9 @@ class Breakdown:
         }
 
     def cells(self, batch: Batch) -> Cells:
-        """Return the cells of the scored targets of a batch, in the order of a boolean mask over its targets."""
+        """Return the cells of the scored targets of a batch, in the order of a boolean mask over
+        its targets.
+        """
         units, unit = np.unique(of_targets(batch.slices[DOCUMENT.name], batch), return_inverse=True)
         cells = {WHOLE.name: 2 * unit}
         for name, buckets in self.buckets.items():
@@ -65,7 +71,8 @@ class Sums:
 
 
 class TargetSums:
-    """What was summed up over some targets: their number, their bytes, and each reading under each intervention.
+    """What was summed up over some targets: their number, their bytes, and each reading under each
+    intervention.
 
     `bytes_of_token` is the task's, or None.
     """

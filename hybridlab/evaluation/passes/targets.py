@@ -1,4 +1,6 @@
-"""The pass over the scored targets: by the intact stack on all sequences, by changed stacks on a share of them."""
+"""The pass over the scored targets: by the intact stack on all sequences, by changed stacks on a
+share of them.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -25,7 +27,9 @@ Asked = dict[Intervention, dict[Reading, None]]  # what to read under each inter
 
 
 class Scored(NamedTuple):
-    """The sums over the targets of all sequences, and over those of the share that changed stacks are run on."""
+    """The sums over the targets of all sequences, and over those of the share that changed stacks
+    are run on.
+    """
 
     whole: TargetSums
     share: TargetSums
@@ -36,7 +40,9 @@ class Scored(NamedTuple):
 
 
 def score(context: Context, requests: Sequence[Request], readings: Iterable[Reading] = ()) -> Scored:
-    """Sum up what the requests ask for; `readings` are further ones of the intact stack, over all sequences."""
+    """Sum up what the requests ask for; `readings` are further ones of the intact stack, over all
+    sequences.
+    """
     intact: Asked = {INTACT: dict.fromkeys(readings)}
     changed: Asked = {INTACT: {}}
     for request in requests:
@@ -77,7 +83,8 @@ def _outputs(
 ) -> Iterator[tuple[Intervention, Outputs]]:
     """Yield the outputs of the intact stack and of each changed one.
 
-    A changed stack starts from the intact residual stream in front of the first layer that is changed.
+    A changed stack starts from the intact residual stream in front of the first layer that is
+    changed.
     """
     stack, packing = context.stack, packing_of(batch.documents)
     streams = list(stack.residuals(batch.inputs, packing))
@@ -91,7 +98,9 @@ def _outputs(
 
 
 def _calibration_steps(context: Context, asked: Sequence[Asked]) -> int:
-    """Return how many training batches calibrate the interventions and readings: none if none needs it."""
+    """Return how many training batches calibrate the interventions and readings: none if none needs
+    it.
+    """
     each = [(intervention, reading) for some in asked for intervention in some for reading in some[intervention]]
     if not any(intervention.calibrated or reading.calibrated for intervention, reading in each):
         return 0
