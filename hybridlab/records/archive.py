@@ -1,4 +1,4 @@
-"""A sweep's records in one compressed file, small enough to be kept beside the sweep: a line of JSON per run."""
+"""A sweep's records in one compressed file beside the sweep: a line of JSON per run."""
 
 import lzma
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ LARGEST = 2_000_000  # bytes
 
 
 def pack(records: Iterable[RunRecord], path: Path) -> Path:
-    """Write the records into an archive, the first made first; the same records give the same bytes."""
+    """Write records into an archive, the first made first; equal records give equal bytes."""
     texts = (record.to_json() for record in first_made_first(records))
     lines = (text.replace("\n", "") for text in texts)  # in JSON, a line break of a text is escaped
     content = lzma.compress("".join(f"{line}\n" for line in lines).encode(), preset=9 | lzma.PRESET_EXTREME)
@@ -25,7 +25,7 @@ def pack(records: Iterable[RunRecord], path: Path) -> Path:
 
 
 def read_archive(path: Path) -> list[RunRecord]:
-    """Read the records that `pack` wrote."""
+    """Read the records of an archive that `pack` wrote."""
     try:
         text = lzma.decompress(path.read_bytes()).decode()
     except OSError as error:

@@ -7,14 +7,15 @@ from hybridlab.errors import ConfigError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Put `text` at `path`, as UTF-8, by `write_bytes`."""
+    """Write `text` to `path` as UTF-8, with `write_bytes`."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Put `content` at `path`, folder included: a reader, or a power cut, finds the old file or the new one.
+    """Write `content` to `path` and create its folder.
 
-    A temporary file of `tempfile` would be readable by its owner alone, and runs are shared.
+    A reader finds the old file or the new one, even after a power cut. A temporary file of
+    `tempfile` would be readable only by its owner, and runs are shared.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

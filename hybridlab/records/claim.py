@@ -1,4 +1,4 @@
-"""Who trains a run: one launcher at a time, whichever process and machine it is on."""
+"""Ownership of runs: one launcher at a time trains a run, across processes and machines."""
 
 import json
 import os
@@ -13,11 +13,11 @@ from hybridlab.errors import ConfigError, RunFailedError
 
 LOCK = ".lock"
 OWNER = "owner.json"
-LEASE = 60.0  # seconds without a sign of life after which an owner on another machine is taken for dead
+LEASE = 60.0  # seconds without a touch after which an owner on another machine counts as dead
 
 
 class Claim:
-    """The right to write into a run's folder, shown by an owner file that is touched several times a lease."""
+    """The right to write into a run's folder: an owner file, touched several times per lease."""
 
     def __init__(self, directory: Path) -> None:
         self.file = directory / OWNER
@@ -26,13 +26,16 @@ class Claim:
         self._lost = False
 
     def check(self) -> None:
-        """Stop with RunFailedError if this process was so long without a sign of life that another took the run over."""
+        """Raise RunFailedError if another launcher took the run over.
+
+        That happens if this process showed no sign of life for a lease.
+        """
         if self._lost:
             raise RunFailedError(f"{self.file.parent}: taken over by another launcher; this one stops")
 
     @contextmanager
     def renewed(self) -> Iterator[None]:
-        """Be the owner while the block runs."""
+        """Own the run while the block runs."""
         owner = {"host": socket.gethostname(), "pid": os.getpid(), "token": self.token}
         self.file.write_text(json.dumps(owner), encoding="utf-8")
         beat = threading.Thread(target=self._renew, name="claim", daemon=True)
@@ -54,16 +57,17 @@ class Claim:
                     return
                 os.utime(self.file)
             except OSError:
-                continue  # a network file system that is away for a moment; the next beat tries again
+                continue  # a network file system may fail for a moment; the next beat tries again
 
 
 @contextmanager
 def claimed(directory: str | Path) -> Iterator[Claim | None]:
-    """Claim a run's directory while the block runs; give None, at once, where another launcher has it.
+    """Claim a run's directory while the block runs; yield None at once if another launcher owns it.
 
-    On one machine a lock of the operating system decides: it dies with its owner. Where machines share the folder and not
-    their locks, the owner file does: it belongs to its host until a lease has passed without a touch. Times are compared
-    as the file system gives them, so clocks may differ. A block that writes nothing leaves no folder.
+    On one machine, a lock of the operating system decides, which is released when its owner dies.
+    Machines that share the folder but not their locks use the owner file: the run belongs to its
+    host until a lease has passed without a touch. Times are compared on the file system's clock, so
+    the machines' clocks may differ. A block that writes nothing leaves no folder.
     """
     from filelock import FileLock, Timeout
 
@@ -91,7 +95,7 @@ def claimed(directory: str | Path) -> Iterator[Claim | None]:
 
 
 def has_living_owner(directory: str | Path) -> bool:
-    """Say whether some launcher is at work in a run's directory, without disturbing it."""
+    """Return whether a launcher is at work in a run's directory, without disturbing it."""
     file = Path(directory) / OWNER
     owner = _read(file)
     if owner is None:
@@ -102,19 +106,19 @@ def has_living_owner(directory: str | Path) -> bool:
 
 
 def _owned_elsewhere(directory: Path) -> bool:
-    """Say whether a living owner on another machine has the folder: ours would still hold the lock."""
+    """Return whether a living owner on another machine has the folder; a local one has the lock."""
     owner = _read(directory / OWNER)
     return owner is not None and owner.get("host") != socket.gethostname() and not _is_stale(directory / OWNER)
 
 
 def _is_stale(file: Path) -> bool:
-    """Compare the file's age with the lease, by the file system's own clock: that of a file touched now."""
+    """Return whether the file is older than the lease, measured against a file touched now."""
     now = file.with_name(f".now.{uuid.uuid4().hex}")
     try:
         now.touch()
         return now.stat().st_mtime - file.stat().st_mtime > LEASE
     except FileNotFoundError:
-        return True  # let go of in the meantime
+        return True  # released in the meantime
     finally:
         now.unlink(missing_ok=True)
 
@@ -130,7 +134,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _read(file: Path) -> dict | None:
-    """Read an owner file; one that is not there, or cut short, names nobody."""
+    """Read an owner file; return None if it is missing or damaged."""
     try:
         owner = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -139,7 +143,7 @@ def _read(file: Path) -> dict | None:
 
 
 def _remove_if_unused(directory: Path, made: list[Path]) -> None:
-    """Take back the folders made for a run that was refused before it wrote anything."""
+    """Remove the folders that were created for a run, if it wrote nothing."""
     if {file.name for file in directory.iterdir()} <= {LOCK}:
         (directory / LOCK).unlink(missing_ok=True)
         for folder in made:

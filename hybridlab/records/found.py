@@ -1,4 +1,4 @@
-"""Runs as they are found: what state each is in, whatever its record last said."""
+"""Runs with their present state, which their records may not know."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +9,11 @@ from hybridlab.records.record import RunRecord
 from hybridlab.records.store import first_made_first, read, run_directories
 
 WAITING = "waiting"  # the state of a run that has no record; every other state is a record's status
-STOPPED = "its launcher is gone; the same command goes on from its last checkpoint"  # why a run is `stopped`
+STOPPED = "its launcher is gone; the same command resumes from its last checkpoint"  # the reason of a `stopped` run
 
 
 def read_found(path: str | Path) -> list[RunRecord]:
-    """Read a folder of runs, each with its state for a status, or an archive, as it was packed; the first made first."""
+    """Read a folder of runs, each with its present state, or an archive; the first made first."""
     path = Path(path)
     if path.is_file():
         return read_archive(path)
@@ -23,8 +23,8 @@ def read_found(path: str | Path) -> list[RunRecord]:
 def state(directory: str | Path, record: RunRecord | None) -> str:
     """Return the state of a run in its directory.
 
-    One that a launcher is at work on is `running`, though it has failed before; a running one that none is at work on is
-    `stopped`. Of a folder that is read-only that cannot be told: what the record says stands.
+    A run with a living launcher is `running`, even if it failed before; a running one without is
+    `stopped`. In a read-only folder this cannot be determined, and the record's status stands.
     """
     status = WAITING if record is None else record.status
     if status == "finished":

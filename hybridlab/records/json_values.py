@@ -1,7 +1,8 @@
-"""JSON that keeps every float: NaN and the infinities are texts, since JSON has no numbers for them.
+"""JSON that keeps every float; JSON has no numbers for NaN and the infinities.
 
-They are written "NaN", "Infinity" and "-Infinity". A text that reads like one of these gets a backslash in front, so
-that nothing is mistaken on the way back. Keys of mappings become texts, and keep their order unless asked otherwise.
+These are written as the texts "NaN", "Infinity" and "-Infinity". A text that reads like one of
+them is escaped by a backslash, so that both are read back exactly. Keys of mappings become texts,
+and keep their order unless they are to be sorted.
 """
 
 import json
@@ -13,12 +14,12 @@ _LOOKS_LIKE_A_NUMBER = re.compile(r"\\*(NaN|Infinity|-Infinity)")
 
 
 def to_text(value: Any, *, sort_keys: bool = False) -> str:
-    """Return one line of JSON."""
+    """Return a value as one line of JSON."""
     return json.dumps(_encode(value), sort_keys=sort_keys, allow_nan=False)
 
 
 def from_text(text: str) -> Any:
-    """Return the value that `to_text` was given."""
+    """Return the value that `to_text` wrote."""
     return _decode(json.loads(text, parse_constant=_refuse))
 
 

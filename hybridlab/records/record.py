@@ -1,6 +1,7 @@
 """Everything that one run found out, as data."""
 
 import dataclasses
+import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -17,7 +18,9 @@ STATUSES = ("running", "finished", "failed", "diverged", "stopped")
 
 @dataclass(kw_only=True)
 class RunRecord:
-    """One run: its configuration, what it was made with, how it ended, and every number it measured."""
+    """One run: its configuration, what it was made with, how it ended, and every number it
+    measured.
+    """
 
     schema: int = SCHEMA
     run_id: str
@@ -50,7 +53,9 @@ class RunRecord:
         self.reason = " ".join(self.reason.split())
 
     def to_json(self) -> str:
-        """Return the record as JSON: a line per key, and per layer of the plan, description and measurement."""
+        """Return the record as JSON: a line per key, and per layer of the plan, description and
+        measurement.
+        """
         content = {f.name: getattr(self, f.name) for f in fields(self)}
         content["measures"] = {name: found._asdict() for name, found in self.measures.items()}
         content["slices"] = {name: found._asdict() for name, found in self.slices.items()}
@@ -103,7 +108,7 @@ _LONG = ("plan", "measures", "slices", "measurements")
 def _lines(values: list[Any] | dict[str, Any]) -> str:
     """Return JSON with a line per item."""
     if isinstance(values, dict):
-        return "{\n" + ",\n".join(f"  {to_text(key)}: {to_text(value)}" for key, value in values.items()) + "\n}"
+        return "{\n" + ",\n".join(f"  {json.dumps(key)}: {to_text(value)}" for key, value in values.items()) + "\n}"
     return "[\n" + ",\n".join(f"  {to_text(value)}" for value in values) + "\n]"
 
 

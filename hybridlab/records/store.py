@@ -1,4 +1,4 @@
-"""Run records on disk: one directory per run, `record.json` in it."""
+"""Run records on disk: a directory per run, with a `record.json`."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,14 +11,14 @@ FILE = "record.json"
 
 
 def write(record: RunRecord, directory: str | Path) -> Path:
-    """Write the record into its run's directory, whole or not at all; return the file."""
+    """Write a record into its run's directory, whole or not at all; return the file's path."""
     path = Path(directory) / FILE
     write_text(path, record.to_json())
     return path
 
 
 def read(directory: str | Path) -> RunRecord:
-    """Read the record of one run's directory."""
+    """Read the record in a run's directory."""
     path = Path(directory) / FILE
     try:
         text = path.read_text(encoding="utf-8")
@@ -27,11 +27,6 @@ def read(directory: str | Path) -> RunRecord:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: damaged, not UTF-8") from error
     return RunRecord.from_json(text, str(path))
-
-
-def read_all(directory: str | Path) -> list[RunRecord]:
-    """Read every record below `directory`, the first made first."""
-    return first_made_first(read(folder) for folder in run_directories(directory))
 
 
 def run_directories(directory: str | Path) -> list[Path]:

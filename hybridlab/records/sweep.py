@@ -1,4 +1,4 @@
-"""What a sweep is to train, on disk from its start: so that what waits is known."""
+"""The planned runs of a sweep, on disk from its start, so that waiting runs are known."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ LOCK = ".sweep.lock"
 
 
 def plan_runs(folder: str | Path, runs: dict[str, str]) -> None:
-    """Add runs, by id, with what tells each from the others, to what the sweep's folder is to hold."""
+    """Add runs to the plan in a sweep's folder: run id -> what distinguishes the run."""
     from filelock import FileLock
 
     folder = Path(folder)
@@ -25,7 +25,7 @@ def plan_runs(folder: str | Path, runs: dict[str, str]) -> None:
 
 
 def planned_runs(folder: str | Path) -> dict[str, str]:
-    """Return the runs that were planned in a sweep's folder: none where no sweep was started."""
+    """Return the runs planned in a sweep's folder; none if no sweep was started there."""
     path = Path(folder) / SWEEP
     try:
         runs = json.loads(path.read_text(encoding="utf-8"))["runs"]

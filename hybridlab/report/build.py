@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def report(directory: str | Path, base: str | None = None) -> Report:
-    """Report on every run below `directory`, or in an archive; `base` selects the base of swaps, e.g. "early=full"."""
+    """Report on the runs below a folder or in an archive; `base` is a stack, e.g. "early=full"."""
     return of_records(read_found(directory), base)
 
 
@@ -46,12 +46,12 @@ def of_records(records: Sequence[RunRecord], base: str | None = None) -> Report:
 
 
 def sections_of(stack: StackRuns) -> list[Section]:
-    """Return the sections of a report on one stack, from every module that defines `section(stack)`."""
+    """Return the sections of a report on one stack, of all modules with `section`."""
     return [found for module in _modules_with("section") for found in module.section(stack)]
 
 
 def sections_of_comparison(stacks: list[StackRuns], base: StackRuns) -> list[Section]:
-    """Return the sections of a report on several stacks, from every module that defines `comparison(stacks, base)`."""
+    """Return the sections of a report on several stacks, of all modules with `comparison`."""
     return [found for module in _modules_with("comparison") for found in module.comparison(stacks, base)]
 
 
@@ -74,7 +74,7 @@ def show(report: Report, console: "Console") -> None:
 
 
 def write(report: Report, directory: str | Path, name: str = "report") -> list[Path]:
-    """Write <name>.md and <name>.html into `directory`, each whole or not at all; return their paths."""
+    """Write <name>.md and <name>.html into `directory`, whole or not at all; return their paths."""
     pages = {Path(directory) / f"{name}.md": as_markdown(report), Path(directory) / f"{name}.html": as_html(report)}
     for path, text in pages.items():
         write_text(path, text)
@@ -94,7 +94,7 @@ def print_and_write(directory: str | Path, base: str | None = None) -> None:
 
 
 def print_sweep(name: str, runs: str | Path | None = None, *, keep: bool = False) -> None:
-    """Print a sweep's table and claims and write them into its folder; `keep` makes its runs the reference records."""
+    """Print a sweep's table and write it into its folder; `keep` makes its runs the reference."""
     from hybridlab.report.sweeps.table import keep_reference, runs_of, sweep_report
 
     found = runs_of(name, runs)

@@ -1,4 +1,4 @@
-"""A report as plain data, in reading order; the renderers print it, write it and draw its figures."""
+"""A report as plain data, in reading order; the renderers print, write and draw it."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,7 +11,7 @@ Row = tuple[str, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table: columns of words, then columns of numbers. Headings and cells may be broken at their line breaks."""
+    """A table: columns of words, then of numbers. Cells and headings are broken at line breaks."""
 
     caption: str
     text: Row
@@ -83,7 +83,7 @@ class TableFigure(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """A report on one stack or several: the same content in the terminal, as Markdown and as a page."""
+    """A report on one stack or several: the same in the terminal, as Markdown and as a page."""
 
     title: str
     subtitle: str

@@ -44,7 +44,7 @@ SLICES = st.dictionaries(
 
 @st.composite
 def measurements(draw, measures, slices):
-    """Draw a measurement of one of these measures, in a bucket of one of these slices or in none."""
+    """Draw a measurement of these measures, in a bucket of these slices or in none."""
     measure = draw(st.sampled_from(sorted(measures)))
     grouping = draw(st.sampled_from(GROUPINGS))
     slice_name = draw(st.sampled_from(["", *slices]))
@@ -99,7 +99,7 @@ RECORDS = records()
 
 
 def small_record(**changes):
-    """Return a record of nothing but what it must have; its measurements are described by their names and units."""
+    """Return a minimal record; its measurements are described by their names and units."""
     fixed = {
         "run_id": "0123456789ab",
         "name": "demo",

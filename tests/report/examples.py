@@ -1,4 +1,4 @@
-"""Made-up records that look like those of real runs: three layer groups, five kinds of mixer, 23 long documents."""
+"""Made-up records like real ones: three layer groups, five kinds of mixer, 23 documents."""
 
 import math
 import random
@@ -22,7 +22,7 @@ PARAMETERS = {"full": 196_736, "mamba2": 249_872, "sliding": 196_736, "linear": 
 
 
 def example(*, early="gated_conv", middle="mamba2 full mamba2", deep="sliding", seed=0, status="finished", **changes):
-    """Return a record whose quality depends on the mixers, on their group and, a little, on the seed."""
+    """Return a record whose quality depends on mixers, groups and, a little, on the seed."""
     groups = {"early": early, "middle": middle, "deep": deep}
     plan = _plan(groups)
     config = {
@@ -65,7 +65,7 @@ def measurement(measure, value, measures=MEASURES, **where):
 
 
 def run(choices, seed, measurements, validation=None, status="finished", measures=MEASURES):
-    """Return a record of only these measurements; `validation` is the NLL at the end of training."""
+    """Return a record of these measurements; `validation` is the NLL at the end of training."""
     if validation is not None:
         curve = {"split": "validation", "measure": "nll"}
         measurements = [
@@ -169,7 +169,7 @@ def _measurements(groups, plan, seed):
 
 
 def fully_evaluated(record):
-    """Return the record with every measure of layer groups and every slice of a long document added."""
+    """Return the record with every measure by layer group and every slice added."""
     draw = random.Random(record.seed)
     plan, found = record.plan, list(record.measurements)
     window = {"full": 512, "sliding": 128, "mamba2": 200, "linear": 90, "gated_conv": 4}

@@ -32,7 +32,7 @@ def ranking(named: dict[str, StackRuns], headline: Headline) -> Figure:
 
 
 def stacks_by_position(named: dict[str, StackRuns], base: StackRuns) -> Figure | None:
-    """Draw lines over the position in the document: each stack's NLL minus the base's, as the NLLs themselves overlap."""
+    """Draw each stack's NLL minus the base's over the position, as the NLLs themselves overlap."""
     if len(base.buckets) < 2:
         return None
     figure, axes = bucket_axes(base.buckets, POSITION, height=3 + 0.12 * len(named))
@@ -57,7 +57,7 @@ def learning_curves(named: dict[str, StackRuns]) -> Figure | None:
 
 
 def table_rows(panels: Mapping[str, Sequence[PlottedRow]]) -> Figure:
-    """Draw a panel per axis label: a row of dots with intervals for each name, and a hollow mark for a paper's figure.
+    """Draw a panel per axis label: dots with intervals, hollow marks for a paper's figures.
 
     Several panels have the same rows and stand in two columns.
     """
@@ -93,7 +93,7 @@ def _table_panel(axes: Axes, rows: Sequence[PlottedRow], words: str) -> None:
 
 
 def _overlap(rows: Sequence[PlottedRow]) -> bool:
-    """Return whether the ranges overlap, so that one scale serves both; else a common scale would hide the differences."""
+    """Return whether the ranges overlap; if not, a common scale would hide the differences."""
     measured = [row.measured.value for row in rows if row.measured]
     paper = [row.paper for row in rows if row.paper is not None]
     return not (measured and paper) or (min(measured) <= max(paper) and min(paper) <= max(measured))

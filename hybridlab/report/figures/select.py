@@ -1,4 +1,4 @@
-"""The figures by name, as matplotlib objects: the page has them as SVG, Weights & Biases as images."""
+"""The figures by name: the page has them as SVG, Weights & Biases as images."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -76,6 +76,6 @@ def of_stacks(stacks: Sequence[StackRuns], base: StackRuns) -> dict[str, Figure]
 
 
 def of_table(panels: Mapping[str, Sequence[PlottedRow]]) -> Figure:
-    """Return the figure of a sweep's table: the measured numbers beside a paper's, a panel for each column."""
+    """Return the figure of a sweep's table: a panel per column, with a paper's numbers."""
     with rc_context(STYLE):
         return table_rows(panels)

@@ -17,7 +17,7 @@ ABOVE: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "o
 
 
 def knockout(stack: StackRuns) -> Figure | None:
-    """Draw bars by layer group and kind of mixer: NLL added by zero ablation of the mixers, and of the channel mixers."""
+    """Draw the NLL added by zero ablation of mixers and channel mixers, by group and kind."""
     where = [key for key in stack.groupings if stack.find("knockout", grouping=key[0], group=key[1], part="mixer")]
     if not where:
         return None
@@ -49,7 +49,7 @@ def knockout(stack: StackRuns) -> Figure | None:
 
 
 def by_slice(stack: StackRuns, name: str, words: str) -> Figure | None:
-    """Draw lines over the buckets of a slice: the NLL of the intact stack, and with each layer group's mixers ablated."""
+    """Draw the NLL by bucket of a slice: intact, and with each layer group's mixers ablated."""
     buckets = stack.buckets_of(name, "nll")
     if len(buckets) < 2:
         return None
@@ -67,7 +67,7 @@ def by_slice(stack: StackRuns, name: str, words: str) -> Figure | None:
 
 
 def reach(stack: StackRuns) -> Figure | None:
-    """Draw lines over the block that mixers see, a line per layer group, or per kind of mixer if no group was measured."""
+    """Draw the NLL added by each look-back, a line per group, or per kind if there are none."""
     measured = set(stack.values("reach", "grouping", slice=""))
     grouping = next((name for name in ("group", "mixer") if name in measured), None)
     if grouping is None:
@@ -85,7 +85,7 @@ def reach(stack: StackRuns) -> Figure | None:
 
 
 def influence(stack: StackRuns) -> Figure | None:
-    """Draw lines over the lag: the share of the gradient through a group's mixers that comes from there."""
+    """Draw the share of the gradient through a group's mixers by lag."""
     buckets = stack.buckets_of("lag", "influence")
     if not buckets:
         return None
@@ -102,7 +102,7 @@ def influence(stack: StackRuns) -> Figure | None:
 
 
 def redundancy(stack: StackRuns) -> Figure | None:
-    """Draw bars of block influence, a bar per layer in its group's colour, and the groups' CKA as a matrix."""
+    """Draw block influence by layer, in the groups' colours, and the groups' CKA as a matrix."""
     found = [
         (layer, stack.find("block_influence", grouping="layer", group=str(layer["layer"])))
         for layer in stack.first.plan
@@ -128,7 +128,7 @@ def redundancy(stack: StackRuns) -> Figure | None:
 
 
 def learning_curve(stack: StackRuns) -> Figure | None:
-    """Draw lines of the NLL over the tokens trained on, one per seed and split: training and validation."""
+    """Draw training and validation NLL over the tokens trained on, a line per seed."""
     figure, axes = new_axes(height=2.9)
     drawn = False
     for record in stack.finished:

@@ -1,6 +1,7 @@
-"""The style of figures: colours that colour-blind readers can distinguish (Okabe & Ito 2008), and SVG for the page.
+"""The style of figures, in colours for colour-blind readers (Okabe & Ito 2008); SVG for the page.
 
-On the page every colour becomes a CSS variable, so that one SVG is readable on light and on dark backgrounds.
+On the page every colour becomes a CSS variable, so that one SVG is readable on light and on dark
+backgrounds.
 """
 
 import io
@@ -38,7 +39,7 @@ STYLE: dict[Any, Any] = {
 
 
 def inline_svg(figure: "Figure", name: str) -> str:
-    """Return a figure as an SVG element with text as text and colours as CSS variables; equal figures give equal SVG."""
+    """Return a figure as SVG, with text as text and colours as CSS variables; reproducible."""
     from matplotlib import rc_context
 
     file = io.StringIO()

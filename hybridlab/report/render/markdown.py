@@ -43,5 +43,5 @@ def _cell(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Return text on one line, with every character escaped that Markdown or HTML would interpret."""
+    """Return text on one line, with all characters of Markdown and HTML escaped."""
     return re.sub(r"([\\`*<&#]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z]))", r"\\\1", " ".join(text.split()))

@@ -54,7 +54,7 @@ def _lines(value: str) -> tuple[str, str]:
 
 
 def _fitting(table: Table, console: "Console") -> "RichTable":
-    """Return the table with wide gaps if it fits, else with narrow ones, else with intervals broken over lines."""
+    """Return the table with wide gaps if they fit, else narrow ones, else with broken intervals."""
     from rich.measure import Measurement
 
     def fits(drawn: "RichTable", *, wrapped: bool) -> bool:

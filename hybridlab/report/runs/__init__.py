@@ -1,1 +1,1 @@
-"""The numbers behind a report: runs put together by stack, estimates over seeds, comparisons of stacks."""
+"""The numbers of a report: runs by stack, estimates over seeds, comparisons of stacks."""

@@ -13,8 +13,9 @@ GROUPS = "stack.groups."
 def distinguishing_keys(stacks: Sequence[StackRuns]) -> list[str]:
     """Return the fewest choices, in their order, by which the stacks differ.
 
-    A choice that only some stacks have (the window of a sliding mixer) comes with another choice; one that repeats another
-    (a window set by the sequence length) adds nothing. Either is named only if stacks would look equal without it.
+    A choice that only some stacks have (the window of a sliding mixer) comes with another choice;
+    one that repeats another (a window set by the sequence length) adds nothing. Either is named
+    only if stacks would look equal without it.
     """
     keys = list(dict.fromkeys(key for stack in stacks for key in stack.choices))
     shown: list[str] = []
@@ -41,7 +42,7 @@ def group_of(key: str) -> str | None:
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Return a heading for each choice: the layer group for its mixer, else the last word if no other key has it."""
+    """Return a heading per choice: the layer group for its mixer, else the last word if unique."""
     names = {}
     for key in keys:
         last = key.rpartition(".")[2]
@@ -70,7 +71,7 @@ def value(stack: StackRuns, key: str) -> str:
 
 
 def choose_base(stacks: Sequence[StackRuns], base: str | None) -> StackRuns:
-    """Return the first stack with finished runs among those that match `base`, e.g. `early=full,width=128`."""
+    """Return the first stack with finished runs that matches `base`, e.g. `early=full,lr=0.1`."""
     matching = list(stacks)
     for term in (base or "").split(",") if base is not None else ():
         name, equals, wanted = (word.strip() for word in term.partition("="))
@@ -89,7 +90,7 @@ def choose_base(stacks: Sequence[StackRuns], base: str | None) -> StackRuns:
 
 
 def keys_called(name: str, stacks: Sequence[StackRuns]) -> set[str]:
-    """Return the choices that a user may mean by a name: the whole key, its end, or a layer group for its mixer."""
+    """Return the choices that a name may mean: a key, its end, or a layer group for its mixer."""
     keys = {key for stack in stacks for key in stack.choices}
     return {key for key in keys if name in (key, _short(key)) or key.endswith(f".{name}")}
 
@@ -101,7 +102,7 @@ def no_choice(name: str, stacks: Sequence[StackRuns]) -> str:
 
 
 def _short(key: str) -> str:
-    """Return the short spelling by which a user may name a choice: `early` for its mixer, else the last word."""
+    """Return the short name of a choice: `early` for the mixer of `early`, else the last word."""
     group = group_of(key)
     return group if group and is_mixer(key) else key.rpartition(".")[2]
 

@@ -1,4 +1,4 @@
-"""Numbers as text: no more digits than their interval supports, and a dash where nothing was measured."""
+"""Numbers as text: as many digits as the interval supports, a dash if nothing was measured."""
 
 import math
 from typing import Any
@@ -11,7 +11,7 @@ SUFFIXES = ("", "k", "M", "G", "T", "P", "E")
 
 
 def with_interval(estimate: Estimate | None, *, signed: bool = False) -> str:
-    """Return the value, and its 95 % interval on a second line, to two significant digits of the interval's half width.
+    """Return the value and, on a second line, its interval, to two digits of its half width.
 
     >>> with_interval(Estimate(1.53418, 1.5121, 1.5568))
     '1.534\\n[1.512, 1.557]'
@@ -26,7 +26,7 @@ def with_interval(estimate: Estimate | None, *, signed: bool = False) -> str:
 
 
 def significant(value: float | None, digits: int = 4, *, signed: bool = False) -> str:
-    """Return a number to `digits` significant digits, with an exponent only if it is very small or large."""
+    """Return a number to `digits` significant digits, with an exponent if it is extreme."""
     if value is None:
         return NOT_MEASURED
     if not math.isfinite(value) or value == 0:

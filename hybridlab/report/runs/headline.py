@@ -1,4 +1,4 @@
-"""The measure that stacks are ranked by, and the measures of quality shown beside it: both come from the records."""
+"""The measure that ranks stacks and those shown beside it, as the records declare them."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -54,10 +54,10 @@ def headline_by(name: str, measures: Measures) -> Headline:
 
 
 def quality(headline: Headline, stacks: Sequence[StackRuns]) -> list[str]:
-    """Return the measures of quality to show: the headline, then every measure with a direction that any stack has.
+    """Return the measures of quality to show: the headline, then every other with a direction.
 
-    Those with the headline's direction come first. A measure that restates another one, as perplexity
-    restates the NLL, is shown only if it is some stack's headline.
+    Those with the headline's direction come first. A measure that restates another one, as
+    perplexity restates the NLL, is shown only if it is some stack's headline.
     """
     measures = measures_of(stacks)
     headlines = {stack.first.headline for stack in stacks}
@@ -71,7 +71,7 @@ def quality(headline: Headline, stacks: Sequence[StackRuns]) -> list[str]:
 
 
 def restated(headline: Headline, stacks: Sequence[StackRuns]) -> list[str]:
-    """Return the measures with a direction that restate another one, and are not among `quality`."""
+    """Return the measures with a direction that restate another one and are not in `quality`."""
     shown = quality(headline, stacks)
     restating = (name for name, found in measures_of(stacks).items() if found.better and found.compared)
     return [name for name in restating if name not in shown and any(stack.find(name) for stack in stacks)]

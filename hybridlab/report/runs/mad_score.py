@@ -26,12 +26,12 @@ class MadScore(NamedTuple):
 
 
 def mad_score(records: Iterable[RunRecord]) -> MadScore:
-    """Return the score of one stack from the records of its finished runs (MAD, arXiv:2403.17844, section 3).
+    """Return the score of one stack from its finished runs (MAD, arXiv:2403.17844, section 3).
 
-    A task's accuracy is the mean over the settings (vocabulary, length, examples, ...) at which it was run. A setting's
-    accuracy is that of the best optimiser setting, averaged over seeds. Unlike MAD's code, this chooses the optimiser
-    setting by validation NLL, not by its accuracy on the test split, and averages accuracy over scored tokens, not over
-    classes.
+    A task's accuracy is the mean over the settings (vocabulary, length, examples, ...) at which it
+    was run. A setting's accuracy is that of the best optimiser setting, averaged over seeds. Unlike
+    MAD's code, this chooses the optimiser setting by validation NLL, not by its accuracy on the
+    test split, and averages accuracy over scored tokens, not over classes.
     """
     runs: dict[str, dict[str, dict[str, list[tuple[float, float]]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
@@ -59,7 +59,7 @@ def _of_the_best(seeds_of_optimisers: Iterable[list[tuple[float, float]]]) -> fl
 
 
 def _name(task: dict[str, Any]) -> str | None:
-    """Return MAD's name of a task; None if it is none of MAD's, which all have a fixed training set."""
+    """Return MAD's name of a task, or None; the tasks of MAD all have a fixed training set."""
     name = _CLASSES.get(str(task.get("_target_")).rpartition(".")[2])
     if name is None or task.get("examples") is None:
         return None

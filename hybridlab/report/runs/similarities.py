@@ -6,7 +6,7 @@ from hybridlab.report.runs.stack_runs import StackRuns
 
 
 def similarities(stack: StackRuns) -> dict[tuple[str, str], float]:
-    """Return the linear CKA of every measured pair of layer groups, in both orders, and 1 for each with itself."""
+    """Return the linear CKA of the measured pairs of groups, in both orders; 1 with itself."""
     found = {}
     for one, other in combinations(stack.groups, 2):
         number = stack.find("similarity", grouping="pair", group=f"{one} & {other}")

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from hybridlab.records.description import MeasureDescription, SliceDescription
+from hybridlab.records.grouping import by_group_and_mixer
 from hybridlab.records.json_values import to_text
 from hybridlab.records.measurement import Measurement
 from hybridlab.records.record import RunRecord
@@ -27,7 +28,7 @@ WHOLE_STACK: dict[str, Filter] = {
 
 @dataclass(frozen=True)
 class StackRuns:
-    """All runs of one stack, the first made first; of a tuned stack, those with the chosen values."""
+    """The runs of one stack, the first made first; if tuned, those with the chosen values."""
 
     choices: dict[str, Any]
     records: tuple[RunRecord, ...]
@@ -36,7 +37,7 @@ class StackRuns:
 
     @cached_property
     def finished(self) -> tuple[RunRecord, ...]:
-        """The runs that count: for each seed the first that finished, as a copy of a run is no further evidence."""
+        """The runs that count: of each seed the first that finished, as copies are no evidence."""
         by_seed: dict[int, RunRecord] = {}
         for record in self.records:
             if record.status == "finished":
@@ -55,7 +56,7 @@ class StackRuns:
 
     @cached_property
     def measures(self) -> dict[str, MeasureDescription]:
-        """The description of every measure in the records; where runs disagree, the first made decides."""
+        """The description of every measure; if runs disagree, the first made decides."""
         found: dict[str, MeasureDescription] = {}
         for record in (*self.finished, *self.records):
             found = {**found, **{name: it for name, it in record.measures.items() if name not in found}}
@@ -63,7 +64,7 @@ class StackRuns:
 
     @cached_property
     def slices(self) -> dict[str, SliceDescription]:
-        """The description of every slice in the records, with the buckets of all runs in one order."""
+        """The description of every slice, with the buckets of all runs in one order."""
         found: dict[str, SliceDescription] = {}
         for record in (*self.finished, *self.records):
             for name, slice in record.slices.items():
@@ -73,12 +74,8 @@ class StackRuns:
 
     @property
     def groupings(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
-        """The layers of the plan, by ("group", declared layer group), then by ("mixer", kind of mixer)."""
-        found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for grouping in ("group", "mixer"):
-            for layer in self.first.plan:
-                found.setdefault((grouping, layer[grouping]), []).append(layer)
-        return found
+        """The layers by ("group", declared layer group), then by ("mixer", kind of mixer)."""
+        return by_group_and_mixer(self.first.plan, lambda layer, grouping: layer[grouping])
 
     @property
     def parts(self) -> list[str]:
@@ -106,7 +103,7 @@ class StackRuns:
         return sorted(buckets, key=order.index)
 
     def values(self, measure: str, field: str, **where: Filter) -> list[Any]:
-        """Return the values that a field takes in a measure's measurements; `where` narrows these down."""
+        """Return the values of a field in a measure's measurements; `where` narrows these down."""
         found = (each for each in self.first.measurements if each.measure == measure and each.step is None)
         narrowed = (each for each in found if all(getattr(each, name) == value for name, value in where.items()))
         return list(dict.fromkeys(getattr(each, field) for each in narrowed))
@@ -114,14 +111,14 @@ class StackRuns:
     def find(self, measure: str, **where: Filter) -> Estimate | None:
         """Return a number of the stack over its finished runs, or None if no run measured it.
 
-        `where` sets fields of Measurement: grouping and group, part, block, slice and bucket; the default is the whole
-        stack.
+        `where` sets fields of Measurement: grouping and group, part, block, slice and bucket; the
+        default is the whole stack.
         """
         found = self.by_seed(measure, **where)
         return estimate(found.values()) if found else None
 
     def by_seed(self, measure: str, **where: Filter) -> dict[int, Measurement]:
-        """Return the measurement of each finished run, by seed, which is how two stacks are paired."""
+        """Return the measurement of each finished run by seed, as two stacks are paired."""
         return self._measurements.get((measure, *(where.get(name, whole) for name, whole in WHOLE_STACK.items())), {})
 
     @cached_property
@@ -136,9 +133,10 @@ class StackRuns:
 
 
 def by_stack(records: Iterable[RunRecord], tuned: Sequence[str] = TUNED) -> list[StackRuns]:
-    """Put together the runs that differ only in their seed; the stack whose first run was made first comes first.
+    """Group runs that differ only in their seed; the stack with the first run comes first.
 
-    Runs that differ only in the `tuned` choices are one stack too, which takes the values with the best validation NLL.
+    Runs that differ only in the `tuned` choices are one stack too, which takes the values with the
+    best validation NLL.
     """
     groups: dict[str, tuple[dict[str, Any], list[RunRecord]]] = {}
     for record in records:
@@ -152,7 +150,7 @@ def by_stack(records: Iterable[RunRecord], tuned: Sequence[str] = TUNED) -> list
 
 
 def merged(one: Sequence[str], other: Sequence[str]) -> tuple[str, ...]:
-    """Merge two orders: what only `other` has goes right before the next item that both have, else to the end.
+    """Merge two orders: items of only `other` go before the next common item, else to the end.
 
     >>> merged(["0", "1", "4"], ["0", "2", "4", "8"])
     ('0', '1', '2', '4', '8')

@@ -1,4 +1,4 @@
-"""Means with 95 % intervals over seeds, tests of differences and their correction for multiplicity; without scipy."""
+"""Means with 95 % intervals over seeds, and tests corrected for multiplicity; without scipy."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ class Estimate:
 
 
 def estimate(measurements: Iterable[Measurement]) -> Estimate:
-    """Return one number of several runs: their mean over seeds, or a single run's own number and interval."""
+    """Return the mean of several runs over seeds, or a single run's own number and interval."""
     found = list(measurements)
     if len(found) == 1:
         one = found[0]
@@ -32,7 +32,7 @@ def estimate(measurements: Iterable[Measurement]) -> Estimate:
 
 
 def over_seeds(values: list[float], tokens: int | None = None) -> Estimate:
-    """Return the mean of one value per seed with Student's 95 % interval; a single seed has no interval."""
+    """Return the mean of one value per seed with Student's 95 % interval, which one seed lacks."""
     mean, num_seeds = fmean(values), len(values)
     if num_seeds < 2 or not all(map(math.isfinite, values)):
         return Estimate(mean, n=num_seeds, tokens=tokens)
@@ -41,10 +41,10 @@ def over_seeds(values: list[float], tokens: int | None = None) -> Estimate:
 
 
 def ratio_over_seeds(above: list[float], below: list[float]) -> Estimate | None:
-    """Return the mean of `above` over the mean of `below`, a pair per seed, with Fieller's (1954) 95 % interval.
+    """Return the ratio of two means, a pair per seed, with Fieller's (1954) 95 % interval.
 
-    Fieller's interval allows for the ratio's skew. `None` if the seeds do not show that the mean of `below` differs from
-    0, as the ratio is then unbounded. A single seed has no interval.
+    Fieller's interval allows for the ratio's skew. `None` if the seeds do not show that the mean of
+    `below` differs from 0, as the ratio is then unbounded. A single seed has no interval.
     """
     num_seeds, top, bottom = len(above), fmean(above), fmean(below)
     if num_seeds < 2:
@@ -60,7 +60,7 @@ def ratio_over_seeds(above: list[float], below: list[float]) -> Estimate | None:
 
 
 def p_above(values: Sequence[float], bound: float = 0.0) -> float:
-    """Return the one-sided p-value of Student's t test that the mean of one value per seed lies above `bound`.
+    """Return the one-sided p-value of Student's t test for a mean over seeds above `bound`.
 
     Equal values give p = 0 or 1; fewer than two values, or one that is not finite, give p = 1.
     """
@@ -73,12 +73,12 @@ def p_above(values: Sequence[float], bound: float = 0.0) -> float:
 
 
 def p_differs(values: Sequence[float]) -> float:
-    """Return the two-sided p-value of Student's t test that the mean of one value per seed is not 0."""
+    """Return the two-sided p-value of Student's t test for a mean over seeds other than 0."""
     return min(1.0, 2 * min(p_above(values), p_above([-value for value in values])))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p-values of a family of tests with Holm's (1979) correction, which bounds the family-wise error rate."""
+    """Return p-values with Holm's (1979) correction, which bounds the family-wise error rate."""
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     corrected, largest = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(order):
@@ -107,7 +107,7 @@ def t_quantile(degrees: int, confidence: float = 0.95) -> float:
 
 
 def _central_probability(angle: float, degrees: int) -> float:
-    """Return P(|T| < t), t = tan(angle) sqrt(degrees): the finite sums of Abramowitz & Stegun 26.7.3 and 26.7.4."""
+    """Return P(|T| < tan(angle) sqrt(degrees)), by Abramowitz & Stegun 26.7.3 and 26.7.4."""
     odd = degrees % 2
     term = total = math.cos(angle) if odd else 1.0
     for k in range(2 + odd, degrees - 1, 2):

@@ -1,4 +1,4 @@
-"""What swapping the mixer of one layer group changes: stacks that differ in nothing else, paired by seed."""
+"""Swaps of the mixer of one layer group: stacks that differ in nothing else, paired by seed."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -25,7 +25,7 @@ class Swap(NamedTuple):
 
 
 def swaps(base: StackRuns, stacks: Iterable[StackRuns], headline: Headline) -> list[Swap]:
-    """Return the swaps that lead from `base` to another stack, tested by paired t tests with Holm's (1979) correction."""
+    """Return the swaps from `base` to other stacks, by paired t tests with Holm's correction."""
     found: list[tuple[str, StackRuns]] = []
     for other in stacks:
         keys = differing(base, other)
@@ -48,7 +48,7 @@ def swaps(base: StackRuns, stacks: Iterable[StackRuns], headline: Headline) -> l
 
 
 def paired_by_seed(base: StackRuns, other: StackRuns, measure: str = "nll", **where: Filter) -> Estimate | None:
-    """Return a number of `other` minus that of `base`, paired by seed, so that what a seed has in common cancels."""
+    """Return a number of `other` minus that of `base`, paired by seed."""
     differences = differences_by_seed(base, other, measure, **where)
     return over_seeds(differences) if differences else None
 
@@ -72,8 +72,8 @@ def correction(num_tests: int) -> str:
     if not num_tests:
         return "One seed in common: no test. An interval over documents does not cover the variation of seeds."
     return (
-        f"Effect: two-sided paired t test over seeds, Holm's correction for the m = {num_tests} comparisons of this table, "
-        "5 % for all together. The intervals are not corrected."
+        f"Effect: two-sided paired t test over seeds, Holm's correction for the m = {num_tests} comparisons of this "
+        "table, 5 % for all together. The intervals are not corrected."
     )
 
 
@@ -89,7 +89,7 @@ def verdict(difference: Estimate | None, p: float | None, headline: Headline) ->
 
 
 def _mixer(stack: StackRuns, group: str, keys: list[str]) -> str:
-    """Name the mixer of a group, and if two stacks have the same there, the settings in which they differ."""
+    """Name the mixer of a group, with the settings that differ if the mixer does not."""
     name = value(stack, f"{GROUPS}{group}.mixer")
     if any(map(is_mixer, keys)):
         return name

@@ -10,7 +10,7 @@ Measures = Mapping[str, MeasureDescription]
 
 
 def measures_of(stacks: Iterable[StackRuns]) -> dict[str, MeasureDescription]:
-    """Return the description of every measure of these stacks; where runs disagree, the first made decides."""
+    """Return the description of every measure; if stacks disagree, the first decides."""
     found: dict[str, MeasureDescription] = {}
     for stack in stacks:
         found = {**stack.measures, **found}
@@ -18,7 +18,7 @@ def measures_of(stacks: Iterable[StackRuns]) -> dict[str, MeasureDescription]:
 
 
 def title(measures: Measures, name: str) -> str:
-    """Return the heading of a measure's column, which may hold line breaks; its name in words if it has none."""
+    """Return the heading of a measure's column, with its line breaks; by default its name."""
     return (measures[name].title if name in measures else "") or name.replace("_", " ")
 
 
@@ -28,7 +28,7 @@ def heading(measures: Measures, name: str) -> str:
 
 
 def in_words(measures: Measures, name: str) -> str:
-    """Return the heading as it stands within a sentence: in lower case, unless it starts with an acronym."""
+    """Return the heading within a sentence: in lower case, unless it starts with an acronym."""
     words = heading(measures, name)
     return words if words[:2].isupper() else words[0].lower() + words[1:]
 

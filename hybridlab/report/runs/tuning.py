@@ -44,7 +44,7 @@ class Tuning:
 
     @property
     def at_the_edge(self) -> dict[str, Any]:
-        """The chosen values that are the smallest or largest tried, so that a better one may lie beyond."""
+        """The chosen values that are the smallest or largest tried: a better one may lie beyond."""
         found = {}
         for key, value in self.values.items():
             tried = [tried for trial in self.trials if isinstance(tried := trial.values.get(key), int | float)]
@@ -59,9 +59,10 @@ UNTUNED = Tuning()
 def tune(
     groups: Sequence[tuple[dict[str, Any], Runs]], tuned: Sequence[str]
 ) -> list[tuple[dict[str, Any], Tuning]] | None:
-    """Put together groups of runs that differ only in the `tuned` choices, and choose among their values.
+    """Merge groups of runs that differ only in the `tuned` choices, and choose among their values.
 
-    `None` if nothing was searched, or if the runs kept no validation NLL to choose by: every value is then a stack.
+    `None` if nothing was searched, or if the runs kept no validation NLL to choose by: every value
+    is then a stack.
     """
     found: dict[str, tuple[dict[str, Any], list[Trial]]] = {}
     for choices, records in groups:
@@ -94,7 +95,7 @@ def _is_blind(trials: list[Trial]) -> bool:
 
 
 def _rank(trial: Trial) -> tuple[float, float]:
-    """Rank by validation NLL, settings under which more seeds finished first: a mean of the survivors would flatter."""
+    """Rank by the number of seeds that finished, as survivors flatter, then by validation NLL."""
     if trial.validation is None or math.isnan(trial.validation.value):
         return 0, math.inf
     return -(trial.validation.n or 1), trial.validation.value

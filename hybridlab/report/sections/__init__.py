@@ -1,6 +1,6 @@
 """The sections of a report, one per file.
 
 A module that defines `section(stack)` adds to the report on one stack; one that defines
-`comparison(stacks, base)` adds to the report on several. Both return a list of sections, empty where
-nothing was measured. `ORDER` is the module's place in the report.
+`comparison(stacks, base)` adds to the report on several. Both return a list of sections, empty
+where nothing was measured. `ORDER` is the module's place in the report.
 """

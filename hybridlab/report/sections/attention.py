@@ -13,6 +13,6 @@ COLUMNS = (
 
 
 def section(stack: StackRuns) -> list[Section]:
-    """Return distance, entropy and weight of the first token, with intervals, by group and layer."""
+    """Return distance, entropy and attention on the first token, with their intervals."""
     table = by_group(stack, "Attention, mean over heads and positions.", COLUMNS)
     return section_of("Attention", table, detail=True)

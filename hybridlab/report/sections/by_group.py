@@ -63,7 +63,7 @@ def comparison(stacks: list[StackRuns], base: StackRuns) -> list[Section]:
 
 
 def group_tables(stacks: list[StackRuns], keys: list[str]) -> list[Table]:
-    """Return a table per measure of COMPARED that was taken: a row per stack, a column per layer group."""
+    """Return a table per measure of COMPARED: a row per stack, a column per layer group."""
     groups = list(dict.fromkeys(group for stack in stacks for group in stack.groups))
     tables = []
     for words, measure, part, show in COMPARED:

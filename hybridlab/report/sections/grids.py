@@ -1,4 +1,4 @@
-"""Tables of measured numbers: a row per layer group (or mixer, part, layer, pair), or a row per bucket of a slice."""
+"""Tables of measured numbers: a row per layer group (mixer, part, layer, pair) or per bucket."""
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
@@ -47,9 +47,10 @@ def plain(found: Estimate | None) -> str:
 
 
 def columns_of(stack: StackRuns, groupings: Sequence[str], but: Collection[str] = ()) -> list[Column]:
-    """Return a column for every measure, and part of layers, that was measured under any of these groupings.
+    """Return a column per measure and changed part that was measured under these groupings.
 
-    Measures in `but` are left out, as are measurements at a limited look-back (`block`) or in the buckets of a slice.
+    Measures in `but` are left out, as are measurements at a limited look-back (`block`) or in the
+    buckets of a slice.
     """
     columns = []
     for name, found in stack.measures.items():
@@ -69,7 +70,7 @@ def columns_of(stack: StackRuns, groupings: Sequence[str], but: Collection[str] 
 def by_group(
     stack: StackRuns, caption: str, columns: Sequence[Column], groupings: Sequence[str] = GROUPINGS
 ) -> Table | None:
-    """Return a row for each group in which any column was measured; a column that was not measured is left out."""
+    """Return a row for each group with any measurement; columns without any are left out."""
 
     def groups(column: Column, grouping: str) -> list[str]:
         return stack.values(column.measure, "group", grouping=grouping, slice="", **column.where)
@@ -101,12 +102,12 @@ def by_bucket(stack: StackRuns, slice: str, caption: str, columns: Sequence[Colu
 
 
 def in_words(grouping: str, group: str) -> str:
-    """Name the layers of a measurement: a single layer by its index, anything else by its own name."""
+    """Name the layers of a measurement: a single layer by its index, others by their name."""
     return {"layer": f"layer {group}", "stack": "whole stack"}.get(grouping, group)
 
 
 def _shown(unit: str, part: str) -> Show:
-    """Return how a column is shown: tokens and shares without an interval, effects of a change with their sign."""
+    """Return the format of a column: counts and shares have no interval, effects have a sign."""
     if unit == "tokens":
         return plain
     if unit == "1":

@@ -12,8 +12,8 @@ from hybridlab.report.runs.stack_runs import StackRuns
 
 ORDER = 12
 NOTE = (
-    "Score: the mean over the six tasks of the mean over a task's settings. Each setting has the optimiser setting with "
-    "the lowest validation NLL, averaged over seeds."
+    "Score: the mean over the six tasks of the mean over a task's settings, each with the optimiser setting of the "
+    "lowest validation NLL, averaged over seeds."
 )
 
 
@@ -54,7 +54,7 @@ def _num_runs(stack: StackRuns) -> str:
 
 
 def _stack(record: RunRecord) -> dict[str, Any]:
-    """Return the choices that identify the stack: the score is over those of the task and the optimiser."""
+    """Return the choices of the stack itself: the score is over those of task and optimiser."""
     return {
         key: value
         for key, value in record.choices.items()

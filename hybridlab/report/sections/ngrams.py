@@ -22,7 +22,7 @@ def section(stack: StackRuns) -> list[Section]:
 
 
 def ngrams(stack: StackRuns) -> dict[str, str]:
-    """Return the bits per byte of the n-gram models that were scored beside a stack: no seed changes them."""
+    """Return the bits per byte of the n-gram models beside a stack, which no seed changes."""
     contexts = stack.buckets_of(CONTEXT, MODELS)
     found = {context: stack.find(MODELS, slice=CONTEXT, bucket=context) for context in contexts}
     return {f"bytes, {context} of context": significant(bits.value) for context, bits in found.items() if bits}

@@ -46,7 +46,7 @@ def comparison(stacks: list[StackRuns], base: StackRuns) -> list[Section]:
 
 
 def others(stacks: Sequence[StackRuns]) -> list[str]:
-    """Return the measures without a direction that were taken of a whole stack, and of no layers of it."""
+    """Return the measures without a direction that were taken only of whole stacks."""
     return [
         name
         for name, found in measures_of(stacks).items()

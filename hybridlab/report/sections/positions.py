@@ -27,7 +27,7 @@ def section(stack: StackRuns) -> list[Section]:
 
 
 def position_tables(stack: StackRuns) -> list[Table]:
-    """Return the table of the intact stack, then a table per ablation and lens, with a column per layer group."""
+    """Return the intact stack's table, then one per ablation and lens, a column per layer group."""
     whole: dict[str, Filter] = {"grouping": "stack"}
     headline = headline_of([stack])
     shown = [*quality(headline, [stack]), *restated(headline, [stack])]

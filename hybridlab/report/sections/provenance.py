@@ -1,4 +1,4 @@
-"""Where the numbers come from: the runs and their machines, the meaning of each measure, the resolved configuration."""
+"""Provenance: the runs and machines, the definition of each measure, the configuration."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Quality and cost of each layer group, then of each kind of mixer: the table that hybridlab is about."""
+"""Quality and cost of each layer group and each kind of mixer: the report's main table."""
 
 from hybridlab.report.content import Picture, Section, Table
 from hybridlab.report.runs.format import NOT_MEASURED, count, how, significant, with_interval
@@ -59,7 +59,7 @@ def quality_table(stack: StackRuns) -> Table:
 
 
 def _ablated(stack: StackRuns, part: str) -> tuple[str, ...]:
-    """Return the cells of a part of parallel layers: its costs and lens are not measured apart from its layers'."""
+    """Return the cells of a part of parallel layers, which has no costs and lens of its own."""
     effect = with_interval(stack.find("knockout", grouping="part", group=part, part="mixer"), signed=True)
     return "", "part", *[NOT_MEASURED] * 4, effect, NOT_MEASURED, NOT_MEASURED
 

@@ -10,7 +10,7 @@ PICTURE = Picture("reach", "Reach: NLL added when a layer group sees no further 
 
 
 def section(stack: StackRuns) -> list[Section]:
-    """Return the NLL that is added when the group's mixers look back no further than a block, for blocks of each size."""
+    """Return the NLL added by limiting how far a group's mixers look back, a column per block."""
     blocks = sorted(stack.values("reach", "block", slice=""))
     columns = [Column(f"{block:,}", "reach", {"part": "mixer", "block": block}, signed) for block in blocks]
     caption = "Reach: NLL added (nats/token) when the layers' mixers look back one to two blocks of tokens."

@@ -1,4 +1,4 @@
-"""The share of the gap between two stacks that recall tokens explain: Zoology's Table 1 (arXiv:2312.04927)."""
+"""The share of a gap between stacks that recall explains: Zoology's Table 1 (arXiv:2312.04927)."""
 
 from hybridlab.report.content import Section, Table
 from hybridlab.report.runs.choices import distinguishing_keys, label, short_names, value
@@ -13,14 +13,16 @@ OTHER = {"slice": "recall", "bucket": "other tokens"}
 
 
 def comparison(stacks: list[StackRuns], base: StackRuns) -> list[Section]:
-    """Return perplexities on recall and other tokens, and the share of each stack's gap, if recall was measured."""
+    """Return perplexities on recall and other tokens, and the share of each stack's gap."""
     return gap_section(ranked(stacks), base)
 
 
 def gap_share(base: StackRuns, other: StackRuns) -> Estimate | None:
-    """Return (difference of NLL on recall tokens x their number) / (difference of NLL x number of tokens).
+    """Return the share of the difference in summed NLL that lies on recall tokens.
 
-    Differences are paired by seed. `None` if either was not measured, or if the seeds show no gap to explain.
+    (difference of NLL on recall tokens x their number) / (difference of NLL x number of tokens).
+    Differences are paired by seed. `None` if either was not measured, or if the seeds show no gap
+    to explain.
     """
     explained, whole = (_summed_gap(base, other, where) for where in (RECALL, {}))
     seeds = [seed for seed in whole if seed in explained]
@@ -42,13 +44,13 @@ def gap_section(stacks: list[StackRuns], base: StackRuns) -> list[Section]:
         if stack.finished
     ]
     table = Table(
-        caption=f"Recall tokens, {_frequency(base)}: perplexity on them and on the others, and the share of the gap to the "
-        f"base ({label(base, keys)}) that they explain.",
+        caption=f"Recall tokens, {_frequency(base)}: perplexity on them and on the others, and the share of the gap to "
+        f"the base ({label(base, keys)}) that they explain.",
         text=tuple(short_names(keys).values()),
         numbers=("Perplexity", "on recall", "on others", "% of the gap\nby recall"),
         bodies=(tuple(rows),),
-        note="Share: difference of NLL on recall tokens times their number, over difference of NLL times number of tokens, "
-        "paired by seed, with Fieller's 95 % interval; none is given if the seeds show no gap. "
+        note="Share: difference of NLL on recall tokens times their number, over difference of NLL times number of "
+        "tokens, paired by seed, with Fieller's 95 % interval; none is given if the seeds show no gap. "
         "Above 100 %: on the other tokens, the stack with the higher NLL is the better one.",
     )
     return [Section(title="Recall", tables=(table,))]

@@ -1,4 +1,4 @@
-"""What a stack may not need: layers that hardly turn the residual stream, groups that add the same to it."""
+"""Redundancy: layers that hardly turn the residual stream, groups that add the same to it."""
 
 from hybridlab.report.content import Picture, Section, Table
 from hybridlab.report.runs.format import significant
@@ -28,7 +28,8 @@ def similarity_table(stack: StackRuns) -> Table | None:
         return None
     rows = tuple((one, *(significant(found.get((one, other)), 3) for other in stack.groups)) for one in stack.groups)
     return Table(
-        caption="Linear CKA between what two layer groups add to the residual stream; 1: equal up to rotation and scale.",
+        caption="Linear CKA between what two layer groups add to the residual stream; 1: equal up to rotation and "
+        "scale.",
         text=("Layer\ngroup",),
         numbers=tuple(stack.groups),
         bodies=(rows,),

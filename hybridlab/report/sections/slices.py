@@ -13,7 +13,7 @@ PICTURES = {"distance": Picture("nll_by_distance", "NLL by distance, intact and 
 
 
 def section(stack: StackRuns) -> list[Section]:
-    """Return a table per slice: the intact stack, and the ablation of each layer group; the prominent slices first."""
+    """Return a table per slice, prominent ones first: the intact stack, each group's ablation."""
     whole: dict[str, Filter] = {"grouping": "stack"}
     shown = quality(headline_of([stack]), [stack])
     ablated = [

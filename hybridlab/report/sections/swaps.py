@@ -12,7 +12,7 @@ ORDER = 13
 
 
 def comparison(stacks: list[StackRuns], base: StackRuns) -> list[Section]:
-    """Return a row for each stack that differs from the base in one layer group only, if there are any."""
+    """Return a row for each stack that differs from the base in only one layer group."""
     headline = headline_of(stacks)
     found = swaps(base, stacks, headline)
     groups = dict.fromkeys(swap.group for swap in found)

@@ -22,7 +22,7 @@ def comparison(stacks: list[StackRuns], base: StackRuns) -> list[Section]:
 
 
 def tuning_section(stacks: list[StackRuns], keys: list[str]) -> list[Section]:
-    """Return the validation NLL of every setting that was tried, stack by stack, if anything was searched."""
+    """Return the validation NLL of every setting that was tried, stack by stack."""
     tuned = list(dict.fromkeys(key for stack in stacks for key in stack.tuning.values))
     if not tuned:
         return []

@@ -40,11 +40,14 @@ def _tuning(stacks: Sequence[StackRuns]) -> Iterable[str]:
         yield f"The chosen value is the smallest or largest tried, and a better one may lie beyond: {'; '.join(edges)}."
     single = [label(stack, keys) for stack in stacks if len(stack.tuning.trials) < 2]
     if len(single) < len(stacks) and single:
-        yield f"Not every stack was tuned: only one setting was tried of {'; '.join(single)}. The comparison is unfair to it."
+        yield (
+            f"Not every stack was tuned: only one setting was tried of {'; '.join(single)}. "
+            "The comparison is unfair to it."
+        )
 
 
 def _unlike(stacks: Sequence[StackRuns]) -> Iterable[str]:
-    """Name what differs among finished runs besides their choices; data and evaluation are compared within a task."""
+    """Name what differs among finished runs besides choices; data and evaluation within a task."""
     found: dict[tuple[str, str], dict[str, None]] = {}
     for record in (record for stack in stacks for record in stack.finished):
         made: dict[str, Any] = {
@@ -74,4 +77,7 @@ def _repeats(stacks: Sequence[StackRuns]) -> Iterable[str]:
         sum(record.status == "finished" for record in stack.records) - len(stack.finished) for stack in stacks
     )
     if repeats:
-        yield f"Finished runs that repeat a seed of the same stack: {repeats}. Of each seed, only the run made first counts."
+        yield (
+            f"Finished runs that repeat a seed of the same stack: {repeats}. "
+            "Of each seed, only the run made first counts."
+        )

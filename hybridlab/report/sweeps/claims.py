@@ -1,9 +1,10 @@
 """Claims: inequalities between measured numbers, decided with their uncertainty.
 
-A claim is a conjunction of inequalities between two sides, which are paired by seed. It holds if one-sided paired t tests
-show every inequality (the largest p-value decides: Berger's (1982) intersection-union test). It does not hold if they show
-the opposite of one (the smallest p-value decides, times the number of inequalities). Holm's correction covers all claims of
-a sweep. A paper's figures are printed beside a claim and never decide it.
+A claim is a conjunction of inequalities between two sides, which are paired by seed. It holds if
+one-sided paired t tests show every inequality (the largest p-value decides: Berger's (1982)
+intersection-union test). It does not hold if they show the opposite of one (the smallest p-value
+decides, times the number of inequalities). Holm's correction covers all claims of a sweep. A
+paper's figures are printed beside a claim and never decide it.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +31,7 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True)
 class Form:
-    """The left side of an inequality minus its right side: a constant plus measured numbers with coefficients."""
+    """The left side of an inequality minus the right: a constant plus weighted measured numbers."""
 
     words: str
     constant: float
@@ -85,7 +86,7 @@ class Decision(NamedTuple):
 
 
 def decide(claims: Sequence[Claim], stacks: Sequence[StackRuns]) -> list[Decision]:
-    """Decide every claim of a sweep, corrected for their number, which includes claims that cannot be tested."""
+    """Decide every claim, corrected for their number, untestable claims included."""
     tests = [_test(claim, stacks) for claim in claims]
     for_it, against = (holm([getattr(test, name) for test in tests]) for name in ("p_for", "p_against"))
     decisions = []

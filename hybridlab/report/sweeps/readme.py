@@ -13,8 +13,9 @@ H100 = "_h100"
 HEAD = """\
 # Sweeps
 
-Made by `hybridlab report --sweeps-readme` from the sweeps' files and the reference records beside them; a test compares.
-`hybridlab train +sweeps=NAME` runs a sweep, `hybridlab report --sweep NAME` prints its table. To write one: docs/sweeps.md.
+Made by `hybridlab report --sweeps-readme` from the sweeps' files and the reference records beside them; a test
+compares. `hybridlab train +sweeps=NAME` runs a sweep, `hybridlab report --sweep NAME` prints its table. To write one:
+docs/sweeps.md.
 """
 
 

@@ -16,7 +16,7 @@ FIELDS = ("measure", *WHOLE_STACK)
 
 @dataclass(frozen=True)
 class Selection:
-    """One number: its stack, by choices as `--base` names them, and the fields of its measurement."""
+    """One number: its stack, by choices as `--base` names them, and its measurement."""
 
     place: str  # in the sweep's file, for error messages
     choices: dict[str, str]
@@ -25,7 +25,7 @@ class Selection:
 
     @classmethod
     def of(cls, words: dict[str, Any], place: str) -> "Selection":
-        """Read a mapping: a key that is a field of a measurement selects the number, any other key the stack."""
+        """Read a mapping: fields of a measurement select the number, any other key the stack."""
         if words.get("grouping", "stack") not in GROUPINGS:
             grouping = words["grouping"]
             raise ConfigError(
@@ -55,9 +55,9 @@ class Selection:
 
 
 def unknown_names(selections: Iterable[Selection], stacks: Sequence[StackRuns]) -> list[str]:
-    """Return a message, with the near miss, for each choice, measure, slice and bucket that these runs do not have.
+    """Return a message with the near miss for each name that these runs do not have.
 
-    While no run has finished, only choices are checked.
+    Choices, measures, slices and buckets are checked; while no run has finished, only choices.
     """
     selections = list(selections)
     choices = dict.fromkeys(name for selection in selections for name in selection.choices)

@@ -70,7 +70,7 @@ def declares_table(name: str) -> bool:
 
 
 def parse(file: Path) -> Sweep | None:
-    """Read a sweep's file, or return None if it declares no table; an unknown name is refused with the near miss."""
+    """Read a sweep's file, None if it has no table; refuse unknown keys with the near miss."""
     words = _words(file)
     place = f"sweeps/{file.name}"
     if "table" not in words:
@@ -102,7 +102,7 @@ def parse(file: Path) -> Sweep | None:
 
 
 def _words(file: Path) -> dict[str, Any]:
-    """Return the report's keys of a file, merged over those of the sweeps in its `defaults`, as Hydra merges the others."""
+    """Return the report's keys of a file, merged over those of the sweeps in its `defaults`."""
     from omegaconf import OmegaConf
 
     loaded: Any = OmegaConf.load(file)
@@ -126,7 +126,7 @@ class _Grid:
         return [(row, column) for row in self.rows for column in self.columns]
 
     def number(self, words: dict[str, Any], place: str) -> Selection:
-        """Return the number that a row, a column (by default the first) and any further fields select."""
+        """Return the number that a row, a column (by default the first) and other fields select."""
         row, column = words.get("row"), words.get("column", next(iter(self.columns)))
         self.known(row, self.rows, "row", place)
         self.known(column, self.columns, "column", place)
@@ -182,7 +182,7 @@ class _Grid:
         return Form(f"{_in_words(left)} − {_in_words(right)}", constant, tuple(terms))
 
     def terms(self, side: Any, sign: float, place: str) -> list[Term]:
-        """Return a side as terms: a row's name, or a mapping with `row` and optionally `column`, `minus`, `times`, fields."""
+        """Return the terms of a side: a row, or a mapping of `row`, `column`, `minus`, `times`."""
         side = dict(side) if isinstance(side, dict) else {"row": side}
         minus, times = side.pop("minus", None), side.pop("times", 1)
         in_total = times == "tokens"

@@ -1,4 +1,4 @@
-"""A sweep's table beside a paper's figures: measured number, interval and n; and whether each claim holds."""
+"""A sweep's table beside a paper's figures, and whether each claim holds."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -42,7 +42,7 @@ def sweep_report(name: str, runs: str | Path | None = None) -> Report:
 
 
 def keep_reference(name: str, runs: str | Path) -> Path:
-    """Pack runs into the sweep's archive of reference records, without the name of the folder in which they ran."""
+    """Pack runs into the sweep's archive of reference records, without the name of their folder."""
     records = [replace(record, config=record.config | {"runs": "runs"}) for record in read_found(runs)]
     return pack(records, reference(name))
 
@@ -78,7 +78,7 @@ def of_sweep(sweep: Sweep, records: Sequence[RunRecord]) -> Report:
 
 
 def cells_table(sweep: Sweep, stacks: Sequence[StackRuns]) -> Table:
-    """Return a row for each cell of the sweep's table: paper, measured, interval, n, and the values that were tuned."""
+    """Return a row per cell of the sweep's table: paper, measured, interval, n, tuned values."""
     several = _has_columns(sweep)
     tuned = [key for key in sweep.tuned if any(key in stack.tuning.values for stack in stacks)]
     bodies: dict[str, list[tuple[str, ...]]] = {}
@@ -101,7 +101,7 @@ def cells_table(sweep: Sweep, stacks: Sequence[StackRuns]) -> Table:
 
 
 def claims_table(sweep: Sweep, decisions: Sequence[Decision]) -> Table:
-    """Return a row for each claim: its weakest inequality, in the paper and as measured, and whether the claim holds."""
+    """Return a row per claim: its weakest inequality, in the paper and measured; the verdict."""
     rows = []
     for decision in decisions:
         form = decision.weakest.form
@@ -121,14 +121,14 @@ def claims_table(sweep: Sweep, decisions: Sequence[Decision]) -> Table:
         text=("Claim", "Difference"),
         numbers=("Paper", "Measured", "95 % interval", "n", "p\n(Holm)", "Claim\nholds?"),
         bodies=(tuple(rows),),
-        note=f"One-sided paired t tests over seeds; Holm's correction for the m = {len(rows)} claims of this table, 5 % for all "
-        "together. A claim of several inequalities holds if each does. Undecided: neither the claim nor its opposite is "
-        "shown. The paper's figures do not enter the tests.",
+        note=f"One-sided paired t tests over seeds; Holm's correction for the m = {len(rows)} claims of this table, "
+        "5 % for all together. A claim of several inequalities holds if each does. Undecided: neither the claim nor "
+        "its opposite is shown. The paper's figures do not enter the tests.",
     )
 
 
 def _rows(sweep: Sweep, stacks: Sequence[StackRuns]) -> list[StackRuns]:
-    """Return the stacks of the table under their rows' names, and the column's name if a row has several stacks."""
+    """Return the stacks of the table under their rows' names, with the column's if ambiguous."""
     cells = {cell: selection.stack(stacks) for cell, selection in sweep.cells.items()}
     found = []
     for stack in stacks:

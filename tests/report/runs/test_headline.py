@@ -15,7 +15,7 @@ def recall_run(mixer, seed, accuracy):
 
 
 def stacks_with(*names):
-    """Return a stack per group of names, which has these measures; its record's headline is the first."""
+    """Return a stack per list of measures; the first measure is its headline."""
     records = []
     for number, measures in enumerate(names):
         record = run({MIXER: str(number)}, 0, [measurement(name, 1.0) for name in measures])

@@ -110,7 +110,7 @@ def test_holm_lies_between_no_correction_and_bonferroni(p_values):
 
 
 def test_the_interval_of_a_ratio_holds_what_the_seeds_do_not_refuse():
-    """At the ends of Fieller's interval, `above - ratio * below` is just as far from 0 as Student's t allows."""
+    """At the ends of Fieller's interval, `above - ratio * below` is as far from 0 as t allows."""
     above, below = [0.9, 1.3, 1.0, 1.2], [1.8, 2.1, 1.9, 2.4]
     found = ratio_over_seeds(above, below)
     assert found.value == pytest.approx(fmean(above) / fmean(below))

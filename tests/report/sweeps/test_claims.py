@@ -98,7 +98,7 @@ def test_many_claims_are_corrected_together():
 
 
 def test_the_seeds_are_paired():
-    """What a seed has in common cancels: accuracies vary by a tenth, differences by a thousandth."""
+    """Accuracies vary by a tenth between seeds, their differences by a thousandth."""
     pairs = zip((0.3, 0.4, 0.5), (0.311, 0.412, 0.513), strict=True)
     records = []
     for seed, (small, large) in enumerate(pairs):
