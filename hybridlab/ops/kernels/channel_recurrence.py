@@ -159,8 +159,8 @@ def _pairs_gradients_kernel(
     for part in range(width // 64):
         grad_o, value = tl.load(tile(d_o, chunk, 64, width, part)), tl.load(tile(values, chunk, 64, width, part))
         if low_rank:
-            grad_z = tl.load(tile(d_written, chunk, 64, width, part))
-            grad_y = tl.dot(tl.load(_transposed(inverses, chunk)), grad_z).to(half)
+            inverse_t = tl.load(_transposed(inverses, chunk))
+            grad_y = tl.dot(inverse_t, tl.load(tile(d_written, chunk, 64, width, part))).to(half)
             tl.store(tile(d_y, chunk, 64, width, part), grad_y)
             z = tl.trans(tl.load(tile(written, chunk, 64, width, part)))
             grad_qb, grad_ab = tl.dot(grad_o, z, acc=grad_qb), tl.dot(grad_y, z, acc=grad_ab)
