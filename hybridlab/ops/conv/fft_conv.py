@@ -1,7 +1,6 @@
 """Long depthwise convolution along time by fast Fourier transforms.
 
 It is causal, or has an anticausal part too.
-
 Letters: b batch, t time, d channels, l and m taps of the causal and the anticausal kernel.
 """
 

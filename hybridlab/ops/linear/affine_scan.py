@@ -1,7 +1,5 @@
 """Scan of affine maps: the states between the chunks of the delta rules.
 
-The transition of such a recurrence is a matrix.
-
 Letters: n steps, k rows and v columns of the state.
 """
 

@@ -56,15 +56,13 @@ def channel_decay(
 ) -> DecayedProducts:
     """Compute `dense_channel_decay` by matrix products in `dtype`.
 
-    The chunk length c and `safe_block` are powers of two.
-
-    The decay between two tokens factorises into a part per token, relative to a reference position.
-    Unless that position lies between the two tokens, one of the factors overflows. So blocks of
-    tokens are merged in pairs: queries of the right block, decayed from its start, are multiplied
-    by keys of the left block, decayed to its end. Then the queries are decayed by the whole left
-    block and the keys by the whole right block, and the blocks of twice the size are merged. No
-    factor exceeds 1, whatever the decays (GLA, 2312.06635, splits its chunks for the same reason),
-    and log decays are never subtracted.
+    The chunk length c and `safe_block` are powers of two. The decay between two tokens factorises
+    into a part per token, relative to a reference position. Unless that position lies between the
+    two tokens, one of the factors overflows. So blocks of tokens are merged in pairs: queries of
+    the right block, decayed from its start, are multiplied by keys of the left block, decayed to
+    its end. Then the queries are decayed by the whole left block and the keys by the whole right
+    block, and the blocks of twice the size are merged. No factor exceeds 1, whatever the decays
+    (GLA, 2312.06635, splits its chunks for the same reason), and log decays are never subtracted.
 
     Within the first blocks, of `safe_block` tokens, one factor is the inverse of a decay. Values
     above 1 are for decays that stay above about exp(-80) over that many tokens.
@@ -107,9 +105,8 @@ def channel_decay(
 def split_power_of_two_chunks(chunk: int, *xs: Float[Tensor, "b h t _"]) -> list[Float[Tensor, "b h n c _"]]:
     """Split time into chunks whose length is a power of two.
 
-    The length is at most `chunk`, and less than twice the length of the sequence.
-
-    The last chunk is padded with zeros, which leave the recurrence unchanged.
+    The length is at most `chunk`, and less than twice the length of the sequence. The last chunk is
+    padded with zeros, which leave the recurrence unchanged.
     """
     t = xs[0].shape[2]
     size = min(chunk, 1 << (t - 1).bit_length())

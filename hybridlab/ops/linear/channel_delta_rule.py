@@ -52,16 +52,14 @@ def chunked_channel_delta_rule(
 ) -> tuple[Float[Tensor, "b h t v"], Float[Tensor, "b h k v"]]:
     """Compute `recurrent_channel_delta_rule` in O(t·chunk), for any t and log_decay <= 0.
 
-    The chunk length is a power of two.
-
-    Token i writes β_i k_i u_iᵀ, where u_i is v_i minus the value that the decayed state holds for
-    k_i. Within a chunk that starts from state S, these satisfy (I + A) U = V - K S, where A holds
-    the decayed products of keys with the earlier β_j k_j, and K the keys decayed from the chunk's
-    start (the WY form, 2406.06484). So the chunk's final state and its outputs are affine maps of
-    S. Their matrices are computed for all chunks at once, and a scan of the maps gives the states
-    between chunks; GPU kernels step through chunks of their own size instead. Matrix products are
-    in the dtype of the inputs. Decays, A and its inverse, the scan and the state are in at least
-    float32.
+    The chunk length is a power of two. Token i writes β_i k_i u_iᵀ, where u_i is v_i minus the
+    value that the decayed state holds for k_i. Within a chunk that starts from state S, these
+    satisfy (I + A) U = V - K S, where A holds the decayed products of keys with the earlier β_j
+    k_j, and K the keys decayed from the chunk's start (the WY form, 2406.06484). So the chunk's
+    final state and its outputs are affine maps of S. Their matrices are computed for all chunks at
+    once, and a scan of the maps gives the states between chunks; GPU kernels step through chunks of
+    their own size instead. Matrix products are in the dtype of the inputs. Decays, A and its
+    inverse, the scan and the state are in at least float32.
     """
     with autocast_off(v):
         t, key_width, dtype = v.shape[2], k.shape[-1], accumulation_dtype(v)

@@ -48,11 +48,10 @@ def chunked_gated_linear_attention(
 ) -> tuple[Float[Tensor, "b h t v"], Float[Tensor, "b h k v"]]:
     """Compute `recurrent_gated_linear_attention` in O(t·chunk), for any t and log_decay <= 0.
 
-    The chunk length is a power of two.
-
-    Within chunks: masked attention. Between chunks: a prefix sum gives the state at each chunk's
-    start. GPU kernels use chunks of their own size. Matrix products are in the dtype of the inputs.
-    Decays, prefix sums and the state are in at least float32.
+    The chunk length is a power of two. Within chunks: masked attention. Between chunks: a prefix
+    sum gives the state at each chunk's start. GPU kernels use chunks of their own size. Matrix
+    products are in the dtype of the inputs. Decays, prefix sums and the state are in at least
+    float32.
     """
     with autocast_off(v):
         t, dtype = v.shape[2], accumulation_dtype(v)

@@ -48,12 +48,10 @@ def chunked_linear_attention(
 ) -> tuple[Float[Tensor, "b h t v"], Float[Tensor, "b h k v"]]:
     """Compute `recurrent_linear_attention` in O(t·chunk), for any t and log_decay <= 0.
 
-    The form is the SSD of Mamba-2 (2405.21060).
-
-    Within chunks: masked attention. Between chunks: a prefix sum gives the state at each chunk's
-    start. A `chunk` of None selects a fast length; GPU kernels use chunks of their own size. Matrix
-    products are in the dtype of the inputs. Decays, prefix sums and the state are in at least
-    float32.
+    The form is the SSD of Mamba-2 (2405.21060). Within chunks: masked attention. Between chunks: a
+    prefix sum gives the state at each chunk's start. A `chunk` of None selects a fast length; GPU
+    kernels use chunks of their own size. Matrix products are in the dtype of the inputs. Decays,
+    prefix sums and the state are in at least float32.
     """
     # The zeros that pad the last chunk leave the recurrence unchanged.
     with autocast_off(v):

@@ -20,8 +20,7 @@ from hybridlab.ops.linear.normalised_attention import (
 )
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 
-# Added to features scaled to a maximum of 1, so that no normaliser is close to 0 (FAVOR+ adds 1e-4
-# to 1e-6).
+# Keeps normalisers away from 0, for features with a maximum of 1 (FAVOR+ adds 1e-4 to 1e-6).
 FEATURE_FLOOR = 1e-6
 LOG_ZERO = -104.0  # its exponential is 0 in float32
 
@@ -57,9 +56,8 @@ def chunked_log_feature_attention(
 ) -> tuple[Float[Tensor, "b h t v"], Float[Tensor, "b h f v+1"], Float[Tensor, "b h"]]:
     """Compute the causal form in O(t·chunk).
 
-    Return the outputs, the final sums and the logarithm of their scale.
-
-    `state` holds the sums of the past and the logarithm of their scale.
+    Return the outputs, the final sums and the logarithm of their scale. `state` holds the sums of
+    the past and the logarithm of their scale.
     """
     with autocast_off(v):
         sums, past_max = (None, torch.full_like(log_k[:, :, 0, 0], -torch.inf)) if state is None else state

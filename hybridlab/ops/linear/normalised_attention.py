@@ -16,9 +16,8 @@ from hybridlab.ops.linear.linear_attention import chunked_linear_attention
 from hybridlab.ops.precision import autocast_off
 
 EPSILON = 1e-10  # far below any relevant sum of features: prevents division by 0
-ALIGNMENT = (
-    8  # elements, 16 bytes in half precision: a GPU's matrix units need rows of multiples of that for full speed
-)
+# Elements, 16 bytes in half precision: a GPU's matrix units are fastest on rows of such multiples.
+ALIGNMENT = 8
 
 Sums = Float[Tensor, "b h k v+1"]
 

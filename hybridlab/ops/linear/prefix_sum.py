@@ -56,10 +56,8 @@ def decayed_states(
 ) -> tuple[Float[Tensor, "*b n k v"], Float[Tensor, "*b k v"]]:
     """Return the decayed prefix sums of matrices, and the last one.
 
-    The sums are in the dtype of `increments`, the last one in at least float32.
-
-    The rows of a matrix each have a log decay (<= 0), or share one. Sums are computed in at least
-    float32.
+    The sums are in the dtype of `increments`, the last one in at least float32. The rows of a
+    matrix each have a log decay (<= 0), or share one. Sums are computed in at least float32.
     """
     (k, v), dtype = increments.shape[-2:], accumulation_dtype(increments)
     log_decay, initial_state = log_decay.to(dtype), None if initial_state is None else initial_state.to(dtype)

@@ -1,7 +1,6 @@
 """Attention with the second-order Taylor polynomial of the exponential, normalised.
 
 The weights are 1 + s + s²/2 with s = q·k / √d.
-
 Letters: b batch, h heads, t time, d width of queries and keys, f features, v width of the values.
 """
 
@@ -66,11 +65,9 @@ def bidirectional_taylor_attention(
 def taylor_features(x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b f"]:
     """Return φ(x) = [1, y, upper triangle of y yᵀ] with y = x / d^¼ (Based, 2402.18668).
 
-    Then φ(q)·φ(k) = 1 + s + s²/2 with s = q·k / √d.
-
-    Each off-diagonal product appears once, times √2, instead of twice. That makes (d + 1)(d + 2) /
-    2 features instead of 1 + d + d²: 153 instead of 273 for d = 16. They are padded with zeros to a
-    multiple of 8.
+    Then φ(q)·φ(k) = 1 + s + s²/2 with s = q·k / √d. Each off-diagonal product appears once, times
+    √2, instead of twice. That makes (d + 1)(d + 2) / 2 features instead of 1 + d + d²: 153 instead
+    of 273 for d = 16. They are padded with zeros to a multiple of 8.
     """
     d = x.shape[-1]
     # Each feature is the product of two entries of [1, y]. Matrix products select the entries: the

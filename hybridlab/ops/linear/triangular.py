@@ -11,10 +11,8 @@ from hybridlab.ops.linear.triangular_inverse import unit_lower_inverse
 def solve_unit_lower(lower: Float[Tensor, "*b c c"], rhs: Float[Tensor, "*b c v"]) -> Float[Tensor, "*b c v"]:
     """Return (I + lower)⁻¹ rhs by substitution.
 
-    Entries of `lower` on and above the diagonal are ignored.
-
-    On a GPU, an inverse built from blocks is as accurate and faster; it is rounded to the dtype of
-    `rhs`, which can be a lower precision.
+    Entries of `lower` on and above the diagonal are ignored. On a GPU, an inverse built from blocks
+    is as accurate and faster; it is rounded to the dtype of `rhs`, which can be a lower precision.
 
     The product (I - lower)(I + lower²)(I + lower⁴)... suffers from cancellation: if all keys of a
     delta rule are equal, its powers reach 10¹⁷ for c = 64, although the entries of the inverse are

@@ -28,9 +28,8 @@ def substituted_unit_lower_inverse(a: Float[Tensor, "*b c c"]) -> Float[Tensor, 
 def unit_lower_inverse(a: Float[Tensor, "*b c c"]) -> Float[Tensor, "*b c c"]:
     """Compute `substituted_unit_lower_inverse` by about 2 log₂ c batched products.
 
-    Most of the products are small.
-
-    Entries of a on and above the diagonal are ignored and receive a gradient of 0.
+    Most of the products are small. Entries of a on and above the diagonal are ignored and receive a
+    gradient of 0.
     """
     with torch.no_grad():
         inverse = _inverse(a)

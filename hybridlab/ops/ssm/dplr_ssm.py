@@ -1,12 +1,9 @@
 """State space models with a diagonal plus low-rank matrix (DPLR): S4, 2111.00396.
 
-Each channel has one input and one output.
-
-h_t = Ā h_{t-1} + B̄ x_t, y_t = c·h_t. All tensors are real. The state holds one of each pair of
-conjugates: its real parts, then its imaginary parts, on which a complex linear map acts as a real
-one.
-Letters: b batch, t time, d channels, m pairs of conjugates, n = 2m state size, s initial states,
-r readouts, l powers of Ā.
+Each channel has one input and one output. h_t = Ā h_{t-1} + B̄ x_t, y_t = c·h_t. All tensors are
+real. The state holds one of each pair of conjugates: its real parts, then its imaginary parts, on
+which a complex linear map acts as a real one. Letters: b batch, t time, d channels, m pairs of
+conjugates, n = 2m state size, s initial states, r readouts, l powers of Ā.
 """
 
 from collections.abc import Sequence

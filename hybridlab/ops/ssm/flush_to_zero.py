@@ -19,10 +19,9 @@ def flushed_exp(x: Tensor) -> Tensor:
 def flush_to_zero(x: Tensor) -> Tensor:
     """Round x to multiples of 4 √tiny, and so to zero below half of that.
 
-    In float32, values from 1e-11 on are unchanged.
-
-    For float32 and float64 only, because the rounding would be coarse in half precision. The
-    gradient is that of the identity and saves no tensor.
+    In float32, values from 1e-11 on are unchanged. For float32 and float64 only, because the
+    rounding would be coarse in half precision. The gradient is that of the identity and saves no
+    tensor.
     """
     info = torch.finfo(x.dtype)
     # Adding and subtracting this offset rounds to multiples of its last digit.

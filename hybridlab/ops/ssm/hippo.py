@@ -27,10 +27,8 @@ def legs_diagonal_plus_low_rank(
 ) -> tuple[Float[Tensor, " m"], Complex[Tensor, " m"], Complex[Tensor, " m"]]:
     """Return ω, P and V*B, where V*AV = diag(-½ + iω) - P P* (S4, theorem 1).
 
-    Of each pair of conjugates, the one with ω > 0 is returned.
-
-    `state` is even. With p_n = √(n+½), A + p pᵀ is -½ I plus a skew-symmetric matrix, which a
-    unitary V diagonalises.
+    Of each pair of conjugates, the one with ω > 0 is returned. `state` is even. With p_n = √(n+½),
+    A + p pᵀ is -½ I plus a skew-symmetric matrix, which a unitary V diagonalises.
     """
     matrix, drive = legs(state)
     low_rank = drive / 2**0.5

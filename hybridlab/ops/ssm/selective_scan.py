@@ -17,14 +17,11 @@ from hybridlab.ops.kernels.launch import compiled_at_once
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.ssm.elementwise_scan import elementwise_scan
 
-# The maximal number of dependent steps: longer sequences are split into chunks that run in
-# parallel.
+# The maximal number of dependent steps; longer sequences are split into parallel chunks.
 CHUNK = 64
-# Operations without dependent steps run on this many tokens of every chunk at once. Each block
-# saves one state.
+# Tokens of each chunk whose independent operations run together; each block saves one state.
 BLOCK = 8
-# Running more than a few chunks in parallel gains little, and running all of them multiplies the
-# memory.
+# More than a few parallel chunks gain little speed, and all of them would need far more memory.
 PARALLEL_CHUNKS, MAX_GROUPS = 8, 16
 
 
@@ -61,11 +58,9 @@ def selective_scan(
 ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b n d"]]:
     """Compute `recurrent_selective_scan` in a bounded number of dependent steps.
 
-    Requires step·rate <= 0.
-
-    The states of all tokens, n times the size of the input, are never in memory at once: the
-    forward pass saves one per block (on a GPU, one per chunk), and the backward pass recomputes the
-    others, as the paper's kernel does (2312.00752, section 3.3.2).
+    Requires step·rate <= 0. The states of all tokens, n times the size of the input, are never in
+    memory at once: the forward pass saves one per block (on a GPU, one per chunk), and the backward
+    pass recomputes the others, as the paper's kernel does (2312.00752, section 3.3.2).
     """
     with autocast_off(u):
         dtype = accumulation_dtype(u)

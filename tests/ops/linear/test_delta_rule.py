@@ -77,14 +77,14 @@ def test_strong_decays_keep_everything_finite(forgetting: float, dtype: torch.dt
     assert all(each.isfinite().all() for each in (o, state, *gradients))
 
 
-@pytest.mark.parametrize("alike", [0.0, 3.0], ids=["random keys", "similar keys"])
+@pytest.mark.parametrize("similarity", [0.0, 3.0], ids=["random keys", "similar keys"])
 @pytest.mark.parametrize("strongest", [1.0, 2.0])
 @pytest.mark.parametrize("forgetting", [None, 0.05])
-def test_bfloat16_is_close_to_the_recurrence(alike: float, strongest: float, forgetting: float | None) -> None:
+def test_bfloat16_is_close_to_the_recurrence(similarity: float, strongest: float, forgetting: float | None) -> None:
     torch.manual_seed(0)
     t = 1000
     q, v = l2_normalise(torch.randn(1, 2, t, 32)).bfloat16(), torch.randn(1, 2, t, 32).bfloat16()
-    k = l2_normalise(torch.randn(1, 2, t, 32) + alike * torch.randn(1, 2, 1, 32)).bfloat16()
+    k = l2_normalise(torch.randn(1, 2, t, 32) + similarity * torch.randn(1, 2, 1, 32)).bfloat16()
     beta = strongest * torch.rand(1, 2, t)
     log_decay = None if forgetting is None else -forgetting * torch.rand(1, 2, t)
     o, state = chunked_delta_rule(q, k, v, beta, log_decay)

@@ -17,16 +17,16 @@ from hybridlab.ops.linear.log_feature_attention import (
 @given(
     t=st.integers(1, 80),
     chunk=st.integers(1, 90),
-    cut=st.integers(0, 80),
+    split_at=st.integers(0, 80),
     spread=st.sampled_from([0.0, 1.0, 10.0]),
     offset=st.sampled_from([-1000.0, 0.0, 300.0]),
 )
 def test_chunked_form_in_two_segments_matches_the_dense_form(
-    t: int, chunk: int, cut: int, spread: float, offset: float
+    t: int, chunk: int, split_at: int, spread: float, offset: float
 ) -> None:
     log_q, log_k, v = draw(t, spread, offset)
     state, outputs = None, []
-    for segment in (slice(0, min(cut, t)), slice(min(cut, t), t)):
+    for segment in (slice(0, min(split_at, t)), slice(min(split_at, t), t)):
         if segment.start < segment.stop:
             inputs = (x[:, :, segment] for x in (log_q, log_k, v))
             o, sums, log_scale = chunked_log_feature_attention(*inputs, state, chunk)

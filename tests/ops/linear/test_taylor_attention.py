@@ -32,11 +32,11 @@ def test_features_give_the_polynomial(d: int, features: int, dtype: torch.dtype)
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
-@given(t=st.integers(1, 90), d=st.integers(1, 6), chunk=st.integers(1, 100), cut=st.integers(0, 90))
-def test_chunked_form_in_two_segments_matches_the_dense_form(t: int, d: int, chunk: int, cut: int) -> None:
+@given(t=st.integers(1, 90), d=st.integers(1, 6), chunk=st.integers(1, 100), split_at=st.integers(0, 90))
+def test_chunked_form_in_two_segments_matches_the_dense_form(t: int, d: int, chunk: int, split_at: int) -> None:
     q, k, v = draw(t, d)
     state, outputs = None, []
-    for segment in (slice(0, min(cut, t)), slice(min(cut, t), t)):
+    for segment in (slice(0, min(split_at, t)), slice(min(split_at, t), t)):
         if segment.start < segment.stop:
             o, state = chunked_taylor_attention(q[:, :, segment], k[:, :, segment], v[:, :, segment], state, chunk)
             outputs.append(o)
