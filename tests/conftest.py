@@ -1,4 +1,4 @@
-"""What every test shares: a command line in this process, a corpus and a stack that train in a second."""
+"""What tests share: the command line in this process, a corpus and a stack that train in a second."""
 
 import os
 import random
@@ -13,8 +13,8 @@ settings.load_profile("any machine")
 
 CONF = Path(__file__).parent / "conf"
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # Tests run side by side, a core each, whatever the shell says: with two threads each they take many times as long, waiting
-    # for one another. Read when torch is first imported.
+    # Tests run side by side on one core each, whatever the shell sets: with two threads each they
+    # wait for one another and take many times as long. Read when torch is first imported.
     os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the library is first imported: no test needs a network
 
@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Name bytes by their argument: some are packed with the time of day, and every worker must name a test alike."""
+    """Name bytes by their argument: workers must agree, and some archives hold the time of day."""
     return argname if isinstance(val, bytes) else None
 
 
@@ -45,7 +45,7 @@ class Outcome:
 
 @pytest.fixture
 def hybridlab(capfd, monkeypatch, tmp_path):
-    """Call the command line as a user would in an empty folder; return exit code and what was printed."""
+    """Call the command line in an empty folder, as a user would; return its code and its output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
 

@@ -76,7 +76,7 @@ def test_what_starts_fast_imports_nothing_heavy(module):
 
 
 def name_of(file):
-    """Return the name of a file below the package, e.g. `ops.linear.delta_rule`; a folder's own file bears its name."""
+    """Return a file's module below the package, e.g. `ops.linear.delta_rule`; `ops` for a folder."""
     parts = list(file.relative_to(PACKAGE).with_suffix("").parts)
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
@@ -92,7 +92,7 @@ def room_of(name, part):
 
 
 def imports_of(file):
-    """Yield the files of the package that a file imports, those in functions too; imports for type checkers alone are not."""
+    """Yield the modules that a file imports, in functions too, but not for type checking only."""
     names = {name_of(each) for each in FILES}
     tree = ast.parse(file.read_text())
     typing_only = {
