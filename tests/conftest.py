@@ -1,4 +1,4 @@
-"""What tests share: the command line in this process, a corpus and a stack that train in a second."""
+"""What tests share: the command line in this process, a corpus and a stack that train in seconds."""
 
 import os
 import random

@@ -76,7 +76,7 @@ def test_what_starts_fast_imports_nothing_heavy(module):
 
 
 def name_of(file):
-    """Return a file's module below the package, e.g. `ops.linear.delta_rule`; `ops` for a folder."""
+    """Return a file's module below the package, e.g. `ops.linear.delta_rule`; a folder's is its own."""
     parts = list(file.relative_to(PACKAGE).with_suffix("").parts)
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
@@ -102,7 +102,11 @@ def imports_of(file):
         for node in ast.walk(block)
     }
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and id(node) not in typing_only and (node.module or "").startswith("hybridlab"):
+        if (
+            isinstance(node, ast.ImportFrom)
+            and id(node) not in typing_only
+            and (node.module or "").startswith("hybridlab")
+        ):
             module = node.module.removeprefix("hybridlab").removeprefix(".")
             for alias in node.names:
                 inner = f"{module}.{alias.name}" if module else alias.name
