@@ -1,10 +1,13 @@
-"""Tasks made of given batches, and stacks to score on them."""
+"""Tasks made of given batches, stacks to evaluate on them, and the measures to take."""
 
 import torch
 import torch.nn.functional as F
+from omegaconf import OmegaConf
 
-from hybridlab.config import mixer_files
-from hybridlab.evaluation.quality import Quality
+from hybridlab.config import measure_files, mixer_files
+from hybridlab.evaluation.evaluation import Evaluation
+from hybridlab.evaluation.measures.build import build_measure, task_measures
+from hybridlab.evaluation.measures.nll import NLL
 from hybridlab.mixers.base import Mixer
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import expand
@@ -13,6 +16,17 @@ from hybridlab.tasks import slices
 from hybridlab.tasks.base import Task
 from hybridlab.tasks.slices import Slice
 
+CPU = torch.device("cpu")
+SETTINGS = {
+    "split": "test",
+    "window": 64,
+    "stride": 64,
+    "limit": None,
+    "batch": 4,
+}  # what a measure's YAML may refer to
+USUAL = {**SETTINGS, "groupings": ["group", "mixer"], "intervention_budget": None}
+CHANGES = ("knockout", "mean_knockout", "interaction", "reach")  # these run a changed stack and have its tokens
+OF_LAYERS = (*CHANGES, "reach_tokens", "lens", "tuned_lens")
 DECLARED = {each.name: each for each in vars(slices).values() if isinstance(each, Slice)}
 
 
@@ -46,10 +60,44 @@ def stack_of(groups, vocabulary, *, width=32, channel=None, classes=None, causal
     return Stack(plan, vocabulary, readout=readout or readout_of(classes), classes=classes).eval()
 
 
-def quality_of(**settings):
-    """Say how quality is measured: by knockouts and lenses on all rows, unless told otherwise."""
-    usual = {"split": "test", "window": 64, "stride": 64, "limit": None, "batch": 4, "probe_budget": None}
-    return Quality(**{**usual, "probes": ["knockout", "lens"], "by": ["group", "mixer"], **settings})
+def settings_of(file, **evaluation):
+    """Return the `_target_` and settings of a measure's YAML; interpolations refer to the usual evaluation."""
+    whole = OmegaConf.merge({"evaluation": {**SETTINGS, **evaluation}, "task": {"length": 64}}, OmegaConf.load(file))
+    return OmegaConf.to_container(whole, resolve=True)[file.stem]
+
+
+def evaluation_of(*names, task=None, measures=None, **settings):
+    """Return an evaluation by named measures, on all sequences unless there is a budget.
+
+    `measures` are further ones by key; those of `task` are taken too, by default the NLL.
+    """
+    named = {name: settings_of(measure_files()[name]) for name in names}
+    of_task = {"nll": NLL()} if task is None else task_measures(task)
+    return Evaluation(**{**USUAL, **settings}, measures={**named, **(measures or {})}, of_task=of_task)
+
+
+def evaluate(stack, task, *names, **settings):
+    """Return the measurements of a stack by name: those of the task, and those of the named measures."""
+    return by_name(evaluation_of(*names, task=task, **settings).measure(stack, task, CPU))
+
+
+def by_name(measurements):
+    """Return measurements by their names, which are unique."""
+    measurements = list(measurements)
+    found = {each.name: each for each in measurements}
+    assert len(found) == len(measurements), "two measurements have one name"
+    return found
+
+
+def named(name, **settings):
+    """Build a named measure with other settings than those of its YAML."""
+    return build_measure({**settings_of(measure_files()[name]), **settings}, f"measures.{name}")
+
+
+def take(measures, stack, task, batches, **settings):
+    """Return what some measures find on some batches, and nothing else."""
+    taken = Evaluation(**{**USUAL, **settings}, of_task=dict(enumerate(measures)))
+    return taken.measure_on(batches, stack, task, CPU)
 
 
 class Copy(Mixer):

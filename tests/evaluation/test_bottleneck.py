@@ -1,4 +1,4 @@
-"""What is measured of a stack that tells a row from its last vector."""
+"""What is measured of a stack that predicts a whole sequence from its last position."""
 
 import pytest
 import torch
@@ -7,24 +7,22 @@ import torch.nn.functional as F
 from hybridlab.config import mixer_files
 from hybridlab.errors import ConfigError
 from hybridlab.evaluation.leak import check_plan, stack_leak
-from hybridlab.evaluation.measures.memory import Memory
-from hybridlab.evaluation.measures.streaming import Streaming
 from hybridlab.evaluation.passes.calibration import calibrate
-from hybridlab.evaluation.passes.samples import samples
+from hybridlab.evaluation.passes.context import Context
+from hybridlab.evaluation.passes.samples import draw_samples
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import expand
 from hybridlab.stack.readout import Readout
 from hybridlab.tasks.batch import IGNORED, Batch
-from tests.evaluation.examples import Given, quality_of, stack_of
+from tests.evaluation.examples import CPU, Given, by_name, evaluate, evaluation_of, named, stack_of, take
 
-CPU = torch.device("cpu")
 VOCABULARY = 11
 GROUPS = {"early": {"mixer": "short_conv"}, "deep": {"mixer": "full"}}
 
 
 @pytest.fixture
 def batch():
-    """Two in three tokens of each row are asked for, and not the last."""
+    """Two in three tokens of each sequence are targets, and not the last."""
     generator = torch.Generator().manual_seed(2)
     tokens = torch.randint(VOCABULARY, (4, 12), generator=generator)
     asked = torch.rand(4, 12, generator=generator) < 0.6
@@ -41,33 +39,47 @@ def task_of(batch):
 
 def test_it_is_scored_where_it_is_supervised_and_a_lens_reads_earlier_streams_alike(batch):
     stack = stack_of(GROUPS, VOCABULARY, readout=Readout.LAST_POSITION)
-    rows = {row.name: row for row in quality_of().measure(stack, task_of(batch), CPU)}
+    measured = evaluate(stack, task_of(batch), "knockout", "lens")
     with torch.no_grad():
         *_, early, last = stack.residuals(batch.inputs)
         logits, of_early = stack(batch.inputs), stack.read(early)
     scored = batch.targets != IGNORED
     expected, of_lens = (F.cross_entropy(each[scored], batch.targets[scored]) for each in (logits, of_early))
     assert torch.equal(stack.read(last), logits)
-    assert rows["test/nll"].value == pytest.approx(float(expected), rel=1e-5)
-    assert rows["test/accuracy"].value == pytest.approx(
+    assert measured["test/nll"].value == pytest.approx(float(expected), rel=1e-5)
+    assert measured["test/accuracy"].value == pytest.approx(
         float((logits.argmax(-1) == batch.targets)[scored].float().mean())
     )
-    assert rows["test/nll"].tokens == int(scored.sum())
-    assert rows["test/lens/group/early"].value == pytest.approx(float(of_lens), rel=1e-5)
-    assert rows["test/lens/group/deep"].value == rows["test/nll"].value
+    assert measured["test/nll"].tokens == int(scored.sum())
+    assert measured["test/lens/group/early"].value == pytest.approx(float(of_lens), rel=1e-5)
+    assert measured["test/lens/group/deep"].value == measured["test/nll"].value
 
 
 def test_everything_is_looked_at_from_the_last_position(batch):
     stack = stack_of(GROUPS, VOCABULARY, readout=Readout.LAST_POSITION)
-    drawn = samples(stack, [batch], 1.0, 8, CPU)
-    assert [(sample.places.tolist(), sample.at.tolist(), sample.unit) for sample in drawn] == [
+    context = Context(
+        stack=stack,
+        task=task_of(batch),
+        batches=[batch],
+        device=CPU,
+        split="test",
+        slices=[],
+        groupings=[],
+        budget=None,
+        batch=4,
+    )
+    drawn = draw_samples(context, 1.0)
+    assert [(each.positions.tolist(), each.some_positions(8).tolist(), each.unit) for each in drawn] == [
         ([11], [11], unit) for unit in range(4)
     ]
 
 
-def test_memory_is_the_gradient_of_the_loss_of_the_row(batch):
-    stack, task = stack_of({"all": {"mixer": "full"}}, VOCABULARY, readout=Readout.LAST_POSITION).double(), task_of(batch)
-    rows = {row.name: row.value for row in Memory(share=1.0).measure(stack, task, [batch], CPU, "test")}
+def test_memory_is_the_gradient_of_the_loss_of_the_sequence(batch):
+    stack, task = (
+        stack_of({"all": {"mixer": "full"}}, VOCABULARY, readout=Readout.LAST_POSITION).double(),
+        task_of(batch),
+    )
+    measured = by_name(take([named("memory_tokens", share=1.0)], stack, task, [batch]))
     lags = torch.arange(11, -1, -1, dtype=torch.float64)
     expected = []
     for tokens, targets in zip(batch.inputs, batch.targets, strict=True):
@@ -77,7 +89,7 @@ def test_memory_is_the_gradient_of_the_loss_of_the_row(batch):
         loss = F.cross_entropy(logits, targets, ignore_index=IGNORED)
         norms = torch.autograd.grad(loss, normed)[0][0].norm(dim=-1)
         expected.append(float((norms / norms.sum()) @ lags))
-    assert rows["test/memory_tokens/group/all"] == pytest.approx(sum(expected) / 4)
+    assert measured["test/memory_tokens/group/all"].value == pytest.approx(sum(expected) / 4)
 
 
 def test_calibration_maps_the_last_position_and_averages_over_all(batch):
@@ -92,12 +104,14 @@ def test_calibration_maps_the_last_position_and_averages_over_all(batch):
 
 
 def test_it_is_not_streamed(batch):
+    assert not named("streamed_nll").applies_to(task_of(batch))
     stack = stack_of(GROUPS, VOCABULARY, readout=Readout.LAST_POSITION)
-    assert Streaming().measure(stack, task_of(batch), [batch], CPU, "test") == []
+    found = evaluation_of("streamed_nll").measure(stack, task_of(batch), CPU)
+    assert {each.measure for each in found} == {"nll"}
 
 
 @pytest.mark.parametrize("planted", ["SequenceMaximum", "BidirectionalConvolution"])
-def test_a_planted_leak_is_found_though_the_whole_row_is_read_by_design(planted, tmp_path):
+def test_a_planted_leak_is_found_although_the_whole_sequence_is_read_by_design(planted, tmp_path):
     assert stack_leak(stack_of(GROUPS, VOCABULARY, readout=Readout.LAST_POSITION), (7, 33)) is None
     (tmp_path / "planted.yaml").write_text(f"_target_: tests.evaluation.test_leak.{planted}\n")
     files = {**mixer_files(), "planted": tmp_path / "planted.yaml"}
@@ -105,4 +119,4 @@ def test_a_planted_leak_is_found_though_the_whole_row_is_read_by_design(planted,
     stack = Stack(plan, VOCABULARY, readout=Readout.LAST_POSITION)
     assert stack_leak(stack, (7, 33)) is not None
     with pytest.raises(ConfigError, match="mixer `planted`"):
-        check_plan(plan, stack, row=33)
+        check_plan(plan, stack, task_length=33)

@@ -6,7 +6,7 @@ import torch
 from hybridlab.catalogue import WIDTH
 from hybridlab.config import mixer_files
 from hybridlab.evaluation.cost.growth import training_cost
-from hybridlab.evaluation.cost.live_bytes import HeldBytes
+from hybridlab.evaluation.cost.live_bytes import LiveBytes
 from hybridlab.mixers.base import Mixer
 from hybridlab.stack.layer import build_mixer
 from hybridlab.stack.plan import has_causal_form, single_layer
@@ -29,7 +29,7 @@ def test_memory_grows_linearly_where_work_does(name: str) -> None:
 
 def peak(mixer: Mixer, length: int) -> int:
     row = torch.empty(1, length, WIDTH, device="meta", requires_grad=True)
-    with HeldBytes([row, *mixer.parameters(), *mixer.buffers()]) as held:
+    with LiveBytes([row, *mixer.parameters(), *mixer.buffers()]) as held:
         y = mixer(row)
         y.backward(torch.ones_like(y))
     return held.peak

@@ -1,13 +1,12 @@
-"""What is taken from the training split, where it is known."""
+"""Means and affine maps from the training split, on layers whose maps are known."""
 
 import pytest
 import torch
 
 from hybridlab.evaluation.passes.calibration import calibrate
 from hybridlab.tasks.batch import IGNORED, Batch
-from tests.evaluation.examples import Given, quality_of, stack_of
+from tests.evaluation.examples import CPU, Given, evaluate, stack_of
 
-CPU = torch.device("cpu")
 VOCABULARY, LENGTH = 30, 24
 
 
@@ -45,19 +44,21 @@ def test_a_mean_output_is_over_all_positions_but_padding():
 
 @pytest.mark.parametrize("classes", [None, 3])
 def test_the_tuned_lens_reads_what_an_affine_layer_makes_of_the_stream(classes):
-    """Enough tokens for the width, and a ridge: close, where the plain lens is far off."""
+    """Many tokens for the width, and a small ridge: close, where the plain lens is far off."""
     task = task_of(classes=classes)
     stack = stack_of({"early": {"mixer": "linear"}, "deep": {"mixer": "linear"}}, VOCABULARY, width=8, classes=classes)
     stack.layers[1] = Affine(8)
-    settings = {"probes": ["lens", "tuned_lens"], "by": ["group", "layer"]}
-    rows = {row.name: row.value for row in quality_of(**settings).measure(stack, task, CPU)}
-    intact, plain, tuned = (rows[name] for name in ("test/nll", "test/lens/group/early", "test/tuned_lens/group/early"))
+    measured = evaluate(stack, task, "lens", "tuned_lens", groupings=["group", "layer"])
+    values = {name: each.value for name, each in measured.items()}
+    intact, plain, tuned = (
+        values[name] for name in ("test/nll", "test/lens/group/early", "test/tuned_lens/group/early")
+    )
     assert abs(plain - intact) > 0.02
     assert abs(tuned - intact) < 0.1 * abs(plain - intact)
-    assert rows["test/tuned_lens/layer/0"] == tuned
+    assert values["test/tuned_lens/layer/0"] == tuned
 
 
-def test_packed_training_rows_give_means_too():
+def test_packed_training_sequences_give_means_too():
     documents = torch.arange(LENGTH).ge(9).long().expand(16, LENGTH)
     stack = stack_of({"all": {"mixer": "full"}}, VOCABULARY)
     with torch.inference_mode():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hybridlab.config import mixer_files
-from hybridlab.evaluation.cost.live_bytes import HeldBytes
+from hybridlab.evaluation.cost.live_bytes import LiveBytes
 from hybridlab.stack.layer import build_mixer
 from hybridlab.stack.plan import single_layer
 
@@ -14,7 +14,7 @@ TENSOR = 4 * NUM
 
 def test_results_count_until_nothing_refers_to_them():
     x = torch.zeros(NUM)
-    with HeldBytes([x]) as held:
+    with LiveBytes([x]) as held:
         y = x + 1
         view = y[1:]
         del y
@@ -27,7 +27,7 @@ def test_results_count_until_nothing_refers_to_them():
 
 def test_what_is_kept_for_the_gradient_counts_until_then():
     x = torch.zeros(NUM, requires_grad=True)
-    with HeldBytes([x]) as held:
+    with LiveBytes([x]) as held:
         y = x.exp().sin().sum()  # both keep what they are given or give
         assert held.bytes == 2 * TENSOR + 4
         y.backward()
@@ -41,7 +41,7 @@ def test_meta_device_tells_what_a_cpu_tells(name):
     for device in ("cpu", "meta"):
         with torch.device(device):
             mixer, x = build_mixer(layer, 32, causal=True), torch.zeros(1, 300, 32, requires_grad=True)
-            with HeldBytes([x, *mixer.parameters(), *mixer.buffers()]) as held:
+            with LiveBytes([x, *mixer.parameters(), *mixer.buffers()]) as held:
                 y = mixer(x)
                 y.backward(torch.ones_like(y))
         found.append((held.peak, held.largest))

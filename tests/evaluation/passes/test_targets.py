@@ -1,4 +1,4 @@
-"""Every kind of task is scored as a plain loop would: decoder, encoder, packed rows, tokens of several bytes."""
+"""Every kind of task is scored as by a plain loop: decoder, encoder, packed documents, text."""
 
 import math
 
@@ -7,16 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hybridlab.evaluation.passes import readout
-from hybridlab.evaluation.passes.probes import CHANGES, MEASURES
+from hybridlab.evaluation.passes import outputs
 from hybridlab.tasks.batch import IGNORED, Batch
-from tests.evaluation.examples import Given, quality_of, stack_of
+from tests.evaluation.examples import CHANGES, CPU, OF_LAYERS, Given, by_name, evaluate, evaluation_of, stack_of
 
-CPU = torch.device("cpu")
 CHANNEL = {"_target_": "hybridlab.stack.channel.SwiGLU", "expansion": 1}
 GROUPS = {"early": {"mixer": "sliding"}, "deep": {"mixer": "full"}}
 VOCABULARY = 11
-quality = quality_of()
 
 
 @pytest.fixture
@@ -25,13 +22,9 @@ def draw():
     return lambda high, *shape: torch.randint(high, shape, generator=generator)
 
 
-def named(task, stack):
-    return {row.name: row for row in quality.measure(stack, task, CPU)}
-
-
 @pytest.fixture
 def decoder(draw):
-    """Two batches of three rows, of which only some positions are supervised; a document a row."""
+    """Two batches of three sequences, a document each, with targets at some positions only."""
     batches = []
     for first in (0, 3):
         targets = draw(VOCABULARY, 3, 16)
@@ -45,7 +38,7 @@ def decoder(draw):
 
 def test_a_decoder_is_scored_where_it_is_supervised(decoder):
     stack = stack_of(GROUPS, VOCABULARY)
-    rows = named(decoder, stack)
+    measured = evaluate(stack, decoder, "knockout", "lens")
     nll, right, counts, sizes = [], [], [], 0
     with torch.no_grad():
         for batch in decoder.batches:
@@ -55,39 +48,39 @@ def test_a_decoder_is_scored_where_it_is_supervised(decoder):
             counts.append((batch.targets != IGNORED).sum(1))
             sizes += int(batch.targets.clamp(min=0).sum())
     nll, right, counts = map(torch.cat, (nll, right, counts))
-    assert rows["test/nll"].value == pytest.approx(float(nll.sum() / counts.sum()), rel=1e-5)
-    assert rows["test/accuracy"].value == pytest.approx(float(right.sum() / counts.sum()))
-    assert rows["test/example_accuracy"].value == pytest.approx(float((right / counts).mean()))
-    assert rows["test/bits_per_byte"].value == pytest.approx(float(nll.sum()) / math.log(2) / sizes, rel=1e-5)
-    assert (rows["test/nll"].tokens, rows["test/nll"].n) == (int(counts.sum()), 6)
+    assert measured["test/nll"].value == pytest.approx(float(nll.sum() / counts.sum()), rel=1e-5)
+    assert measured["test/accuracy"].value == pytest.approx(float(right.sum() / counts.sum()))
+    assert measured["test/example_accuracy"].value == pytest.approx(float((right / counts).mean()))
+    assert measured["test/bits_per_byte"].value == pytest.approx(float(nll.sum()) / math.log(2) / sizes, rel=1e-5)
+    assert (measured["test/nll"].tokens, measured["test/nll"].n) == (int(counts.sum()), 6)
 
-    odd = torch.tensor([False, True] * 3)  # those with a number below 0 of pairs are in no bucket
-    assert rows["test/nll/pairs/0"].value == pytest.approx(float(nll[odd].sum() / counts[odd].sum()), rel=1e-5)
-    assert "test/nll/pairs/-1" not in rows
-    assert rows["test/knockout/group/deep/mixer/pairs/0"].tokens == int(counts[odd].sum())
+    odd = torch.tensor([False, True] * 3)  # a number of pairs below 0 is in no bucket
+    assert measured["test/nll/pairs/0"].value == pytest.approx(float(nll[odd].sum() / counts[odd].sum()), rel=1e-5)
+    assert "test/nll/pairs/-1" not in measured
+    assert measured["test/knockout/group/deep/mixer/pairs/0"].tokens == int(counts[odd].sum())
 
 
 def test_a_bucket_per_document_comes_on_request(decoder):
     stack = stack_of(GROUPS, VOCABULARY)
-    by_document = quality_of(probes=[], slices=["document", "recall"])
-    names = [row.name for row in by_document.measure(stack, decoder, CPU) if row.measure == "nll"]
+    by_document = evaluate(stack, decoder, slices=["document", "recall"])
+    names = [name for name, each in by_document.items() if each.measure == "nll"]
     assert names == ["test/nll", *(f"test/nll/document/{number}" for number in range(6))]
 
 
-def test_a_large_vocabulary_is_read_in_pieces(decoder, monkeypatch):
+def test_the_logits_of_a_large_vocabulary_are_computed_in_chunks(decoder, monkeypatch):
     stack = stack_of(GROUPS, VOCABULARY)
-    whole = named(decoder, stack)
+    whole = evaluate(stack, decoder, "knockout", "lens")
     widest = []
     stack.head.register_forward_hook(lambda _module, _inputs, output: widest.append(output.numel()))
-    monkeypatch.setattr(readout, "LOGITS", 2 * VOCABULARY)
-    pieces = named(decoder, stack)
+    monkeypatch.setattr(outputs, "LOGITS", 2 * VOCABULARY)
+    chunked = evaluate(stack, decoder, "knockout", "lens")
     assert max(widest) == 2 * VOCABULARY
-    assert {name: row.value for name, row in pieces.items()} == pytest.approx(
-        {name: row.value for name, row in whole.items()}, rel=1e-5, abs=1e-6
+    assert {name: each.value for name, each in chunked.items()} == pytest.approx(
+        {name: each.value for name, each in whole.items()}, rel=1e-5, abs=1e-6
     )
 
 
-def test_an_encoder_is_scored_by_row(draw):
+def test_an_encoder_is_scored_by_sequence(draw):
     documents = torch.where(torch.arange(16) < draw(16, 8, 1) + 1, 0, -1)
     slices = {
         "document": torch.arange(8),
@@ -97,19 +90,19 @@ def test_an_encoder_is_scored_by_row(draw):
     batch = Batch(draw(VOCABULARY, 8, 16), draw(3, 8), slices, documents)
     task = Given([batch], vocabulary=VOCABULARY, classes=3, measures=("accuracy", "nll"))
     stack = stack_of({"early": {"mixer": "full"}, "deep": {"mixer": "linear"}}, VOCABULARY, classes=3, causal=False)
-    rows = named(task, stack)
+    measured = evaluate(stack, task, "knockout", "lens")
     with torch.no_grad():
         logits = stack(batch.inputs, batch.documents)
-    assert rows["test/nll"].value == pytest.approx(float(F.cross_entropy(logits, batch.targets)), rel=1e-5)
-    assert rows["test/accuracy"].value == pytest.approx(float((logits.argmax(-1) == batch.targets).float().mean()))
-    assert (rows["test/nll"].tokens, rows["test/nll"].n) == (8, 8)
-    assert rows["test/lens/group/deep"].value == rows["test/nll"].value
-    assert rows["test/knockout/group/early/mixer"].value != 0
+    assert measured["test/nll"].value == pytest.approx(float(F.cross_entropy(logits, batch.targets)), rel=1e-5)
+    assert measured["test/accuracy"].value == pytest.approx(float((logits.argmax(-1) == batch.targets).float().mean()))
+    assert (measured["test/nll"].tokens, measured["test/nll"].n) == (8, 8)
+    assert measured["test/lens/group/deep"].value == measured["test/nll"].value
+    assert measured["test/knockout/group/early/mixer"].value != 0
 
 
 @pytest.mark.parametrize("budget", [None, 6.0])
-def test_an_encoder_and_packed_rows_take_every_probe(draw, budget):
-    """The rows are longer than two of the smallest blocks; an encoder's mixers look both ways."""
+def test_an_encoder_and_packed_documents_take_every_measure_of_layers(draw, budget):
+    """The sequences are longer than two of the smallest blocks; an encoder's mixers look both ways."""
     place, document = torch.arange(64).expand(4, 64), torch.arange(4)
     encoded = [
         Batch(draw(VOCABULARY, 4, 64), draw(3, 4), {"document": document + first, "position": 0 * document}, place * 0)
@@ -119,21 +112,20 @@ def test_an_encoder_and_packed_rows_take_every_probe(draw, budget):
         Batch(*(draw(VOCABULARY, 4, 64) for _ in range(2)), {"document": halves, "position": place % 32}, halves)
         for halves in (2 * document[:, None] + place // 32 + first for first in range(0, 40, 8))
     ]
-    every = quality_of(probes=list(MEASURES), by=["group", "mixer", "layer"], probe_budget=budget)
+    every = evaluation_of(*OF_LAYERS, groupings=["group", "mixer", "layer"], intervention_budget=budget)
     for batches, classes in ((encoded, 3), (packed, None)):
         task = Given(batches, vocabulary=VOCABULARY, classes=classes)
         stack = stack_of(GROUPS, VOCABULARY, classes=classes, causal=classes is None, channel=CHANNEL)
-        rows = every.measure(stack, task, CPU)
-        assert {row.measure for row in rows} == {"nll", "reach_tokens", *MEASURES}
-        assert all(math.isfinite(row.value) for row in rows)
-        assert len({row.name for row in rows}) == len(rows)
-        whole = next(row.tokens for row in rows if row.name == "test/nll")
-        changed = {row.tokens for row in rows if row.measure in CHANGES and not row.slice}
+        measured = by_name(every.measure(stack, task, CPU)).values()
+        assert {each.measure for each in measured} == {"nll", *OF_LAYERS}
+        assert all(math.isfinite(each.value) for each in measured)
+        whole = next(each.tokens for each in measured if each.name == "test/nll")
+        changed = {each.tokens for each in measured if each.measure in CHANGES and not each.slice}
         assert changed == {whole} if budget is None else max(changed) < whole
 
 
-def test_packed_rows_are_scored_as_their_documents_are_apart(draw):
-    """Two documents of 8 tokens in a row of 16, or each in a row of its own."""
+def test_packed_documents_are_scored_as_in_sequences_of_their_own(draw):
+    """Two documents of 8 tokens in a sequence of 16, or each in a sequence of its own."""
     inputs, targets, documents = draw(VOCABULARY, 4, 8), draw(VOCABULARY, 4, 8), torch.arange(4)[:, None].expand(4, 8)
     slices = {"document": documents, "position": torch.arange(8).expand(4, 8)}
     apart = Batch(inputs, targets, slices)
@@ -144,8 +136,10 @@ def test_packed_rows_are_scored_as_their_documents_are_apart(draw):
         documents.reshape(2, 16),
     )
     stack = stack_of(GROUPS, VOCABULARY)
-    one, other = (named(Given([batch], vocabulary=VOCABULARY), stack) for batch in (apart, packed))
+    one, other = (
+        evaluate(stack, Given([batch], vocabulary=VOCABULARY), "knockout", "lens") for batch in (apart, packed)
+    )
     assert one.keys() == other.keys()
-    for name, row in one.items():
-        assert row.value == pytest.approx(other[name].value, rel=1e-4, abs=1e-6)
-        assert (row.n, row.tokens) == (other[name].n, other[name].tokens)
+    for name, each in one.items():
+        assert each.value == pytest.approx(other[name].value, rel=1e-4, abs=1e-6)
+        assert (each.n, each.tokens) == (other[name].n, other[name].tokens)

@@ -53,7 +53,10 @@ def test_default_sizes_are_such_as_kernels_take(name: str):
             {"name": "nsa", "kv_heads": 1, "heads": 128},
             ["nsa: not for the sizes of `a.mixer` (heads that share a choice: 128, at most 64)"],
         ),
-        ({"name": "short_conv", "conv_size": 65}, ["short_conv: not for the sizes of `a.mixer` (taps: 65, at most 64)"]),
+        (
+            {"name": "short_conv", "conv_size": 65},
+            ["short_conv: not for the sizes of `a.mixer` (taps: 65, at most 64)"],
+        ),
         (
             {"name": "mamba", "state": 200},
             ["mamba: not for the sizes of `a.mixer` (state size: 200, at most 128)"],
