@@ -1,4 +1,4 @@
-"""What tests share: the command line in this process, a corpus and a stack that train in seconds."""
+"""What tests share: a command line in this process, a corpus and a stack that train in a second."""
 
 import os
 import random
@@ -21,6 +21,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read when the library is first imported: n
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--mixers", help="run the mixer contract on every YAML of this directory too")
+    parser.addoption("--measures", help="run the measures' contract on every YAML of this directory too")
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

@@ -76,7 +76,7 @@ def test_what_starts_fast_imports_nothing_heavy(module):
 
 
 def name_of(file):
-    """Return a file's module below the package, e.g. `ops.linear.delta_rule`; a folder's is its own."""
+    """Return a file's module below the package, e.g. `ops.linear.delta_rule`."""
     parts = list(file.relative_to(PACKAGE).with_suffix("").parts)
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
