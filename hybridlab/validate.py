@@ -36,7 +36,7 @@ def positive(*, null: str = "", **settings: Any) -> None:
             raise ConfigError(f"{name}={_spelt(value)}: must be a number above 0{_or_null(null)}")
 
 
-def number(*, least: float, most: float = math.inf, below: bool = False, **settings: Any) -> None:
+def number(*, least: int | float, most: int | float = math.inf, below: bool = False, **settings: Any) -> None:
     """Require finite numbers from `least` to `most`; with `below`, `most` itself is refused."""
     for name, value in settings.items():
         if not (_is_number(value) and least <= value <= most) or (below and value == most):

@@ -1,1 +1,1 @@
-"""What a stack is trained on: batches of tokens, and the documents they come from."""
+"""Tasks: the batches that a stack is trained and evaluated on."""

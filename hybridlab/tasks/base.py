@@ -13,15 +13,18 @@ VALIDATION_BATCH = 8
 
 
 class Task:
-    """The data and the objective: the tokens that a stack reads, its targets, and what is known of each target.
+    """The data and the objective: the tokens that a stack reads, its targets, and what is known of
+    each target.
 
-    Constructors are keyword-only and take `seed`, which the run sets, `length` and `batch`. A bad value raises
-    `ConfigError("<key>=<value>: <what is allowed>")`; `hybridlab.build` adds the configuration path.
+    Constructors are keyword-only and take `seed`, which the run sets, `length` and `batch`. A bad
+    value raises `ConfigError("<key>=<value>: <what is allowed>")`; `hybridlab.build` adds the
+    configuration path.
 
-    `readout` sets what the targets are predicted from. With `EVERY_POSITION` and `LAST_POSITION` they are tokens, and
-    those that are not `IGNORED` are supervised; with `SEQUENCE_MEAN` and `PAIR_OF_MEANS` each sequence has one of
-    `classes`. A task computes no measure. It names those that show how well a stack does, and it gives facts about each
-    target (`Batch.slices`) to break the measures down by.
+    `readout` sets what the targets are predicted from. With `EVERY_POSITION` and `LAST_POSITION`
+    they are tokens, and those that are not `IGNORED` are supervised; with `SEQUENCE_MEAN` and
+    `PAIR_OF_MEANS` each sequence has one of `classes`. A task computes no measure. It names those
+    that show how well a stack does, and it gives facts about each target (`Batch.slices`) to break
+    the measures down by.
     """
 
     predicts: ClassVar[str]  # one sentence: which positions are predicted, and from what
@@ -45,25 +48,27 @@ class Task:
         return self.batch * self.length
 
     def train_batch(self, step: int) -> Batch:
-        """Draw the batch of a training step: a pure function of the task's settings, its seed and `step`."""
+        """Draw the batch of a training step: a pure function of the task's settings, its seed and
+        `step`."""
         raise NotImplementedError
 
     def evaluation_batches(
         self, split: str, *, window: int, stride: int, limit: int | None, batch: int
     ) -> Iterator[Batch]:
-        """Yield the batches that a split is scored on, the same for every seed, with each target supervised once.
+        """Yield the batches that a split is scored on, the same for every seed, with each target
+        supervised once.
 
-        Of long documents the first `limit` tokens (None: all) are read in windows of `window` tokens every `stride`. A
-        task whose examples are single sequences yields at most `limit` of them, whole. `batch` is the number of
-        sequences of a batch.
+        Of long documents the first `limit` tokens (None: all) are read in windows of `window`
+        tokens every `stride`. A task whose examples are single sequences yields at most `limit` of
+        them, whole. `batch` is the number of sequences of a batch.
         """
         raise NotImplementedError
 
     def validation_batches(self) -> Iterator[Batch]:
         """Yield the batches of the validation split that a run's validation loss is computed on.
 
-        Windows are as long as training sequences and do not overlap; `VALIDATION_LIMIT` tokens of each document, or
-        examples, are read.
+        Windows are as long as training sequences and do not overlap; `VALIDATION_LIMIT` tokens of
+        each document, or examples, are read.
         """
         return self.evaluation_batches(
             "validation", window=self.length, stride=self.length, limit=VALIDATION_LIMIT, batch=VALIDATION_BATCH
@@ -74,5 +79,6 @@ class Task:
         return {}
 
     def baselines(self, split: str, *, window: int, limit: int | None) -> dict[int, float]:
-        """Return the bits per byte of byte n-gram models on the scored text of a split, by bytes of context; {} without text."""
+        """Return the bits per byte of byte n-gram models on the scored text of a split, by bytes of
+        context; {} without text."""
         return {}

@@ -1,21 +1,22 @@
-"""What every task hands to training and evaluation."""
+"""The batch that every task yields to training and evaluation."""
 
 from typing import NamedTuple
 
 from jaxtyping import Int64
 from torch import Tensor
 
-IGNORED = -100  # the value that `torch.nn.functional.cross_entropy` leaves out
+IGNORED = -100  # the target that `torch.nn.functional.cross_entropy` leaves out
 
 
 class Batch(NamedTuple):
-    """Rows of tokens, what to predict, and facts about each target that a measure may be broken down by.
+    """Sequences of tokens, their targets, and facts about each target to break measures down by.
 
-    A decoder's `targets` have one token a position, `IGNORED` where nothing is supervised; an encoder's, one class a row.
-    `slices` are of the shape of `targets`: what one holds where nothing is supervised means nothing, and a number below 0
-    puts a target into no bucket of it. "document" is the sampling unit, counted from 0 in its split: a document, or an
-    example. `documents` numbers the document of each token where a row holds several, of which none may see another (below
-    0: padding).
+    `targets` has one token a position, `IGNORED` where it is not supervised, or one class a
+    sequence. `slices` maps the name of each `Slice` that the task declares to a fact about each
+    target, in the shape of `targets`. Facts about unsupervised targets mean nothing, and a fact
+    below 0 puts its target into no bucket. "document" is the sampling unit, a document or an
+    example, counted from 0 in its split. `documents` numbers the document of each token where a
+    sequence holds several, which never see one another; padding has a number below 0.
     """
 
     inputs: Int64[Tensor, "b t"]

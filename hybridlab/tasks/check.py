@@ -1,18 +1,28 @@
-"""Checks that a task keeps its contract, for tasks that users write; each raises a ConfigError before training."""
+"""Checks of a task's contract, for users' own tasks too; each raises a ConfigError before
+training."""
 
 from typing import Any
 
 import torch
 
+from hybridlab import validate
 from hybridlab.errors import ConfigError
 from hybridlab.stack.readout import Readout
-from hybridlab.tasks.base import Task
+from hybridlab.tasks.base import SPLITS, Task
 from hybridlab.tasks.batch import Batch
 from hybridlab.tasks.slices import DOCUMENT, Slice
 
 
+def check_evaluation(split: str, limit: int | None, batch: int) -> None:
+    """Validate the split name and that counts are positive."""
+    validate.choice(SPLITS, split=split)
+    validate.whole(batch=batch)
+    validate.whole(null="no limit", limit=limit)
+
+
 def check_readout(task: Task) -> None:
-    """Require a `Readout`, and a number of classes if, and only if, the readout predicts one class a sequence."""
+    """Require a `Readout`, and a number of classes if, and only if, the readout predicts one class
+    a sequence."""
     name = type(task).__name__
     if not isinstance(task.readout, Readout):
         raise ConfigError(
@@ -25,10 +35,11 @@ def check_readout(task: Task) -> None:
 
 
 def check_slices(task: Task, batch: Batch) -> None:
-    """Require that `task.slices` are `Slice` values, `DOCUMENT` among them, and that `batch.slices` match them.
+    """Require that `task.slices` are `Slice` values, `DOCUMENT` among them, and that `batch.slices`
+    match them.
 
-    Each declared slice must be in the batch, each fact in the batch must be declared, and each must be int64 and of the
-    shape of the targets. A ConfigError names the task's class and the slice.
+    Each declared slice must be in the batch, each fact in the batch must be declared, and each must
+    be int64 and of the shape of the targets. A ConfigError names the task's class and the slice.
     """
     declared = _names(task)
     for name in declared:

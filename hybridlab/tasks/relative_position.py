@@ -1,4 +1,4 @@
-"""The slice `relative_position`: where in its document a target is, in units of the training length."""
+"""The fact `relative_position`: where in its document a target lies, in training lengths."""
 
 import torch
 from jaxtyping import Int64
@@ -8,5 +8,6 @@ _ENDS = torch.tensor([1, 2, 4, 8])
 
 
 def relative_position(position: Int64[Tensor, "*shape"], length: int) -> Int64[Tensor, "*shape"]:
-    """Return 0 below one training length, 1 from one to two, 2 from two to four, 3 from four to eight, 4 beyond."""
+    """Return the bucket of each position: 0 below one training length, then 1 to 2, 2 to 4 and 4 to
+    8, and 4 beyond."""
     return torch.bucketize(position // length, _ENDS, right=True)

@@ -1,4 +1,4 @@
-"""Slices: the facts about a target that a measure may be broken down by, declared by the task that knows them."""
+"""Slices: facts about the targets, declared by each task, that measures can be broken down by."""
 
 from typing import NamedTuple
 
@@ -8,9 +8,10 @@ EACH_VALUE, POWERS_OF_TWO, SAMPLING_UNIT = "each value", "powers of two", "sampl
 class Slice(NamedTuple):
     """One fact about each target: its name, what it means, and how its values are put into buckets.
 
-    `EACH_VALUE` has a bucket for each value, with `labels` as words for the values 0, 1, ...; `POWERS_OF_TWO` has one for the
-    values below `first`, then one from each `first` x 2^k to the next; `SAMPLING_UNIT` has one per document or example, and is
-    broken down by on request only. A target whose value is below 0 is in no bucket.
+    `EACH_VALUE` has a bucket for each value, with `labels` as words for the values 0, 1, ...;
+    `POWERS_OF_TWO` has one for the values below `first`, then one from each `first` x 2^k to the
+    next; `SAMPLING_UNIT` has one for each document or example, and is used only on request. A
+    target whose value is below 0 is in no bucket.
     """
 
     name: str

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hybridlab.records.store import read_all
+from tests.records.reading import read_all
 from tests.conftest import CONF
 from tests.tasks.published_data import WRITERS
 
@@ -60,5 +60,5 @@ def test_compression_trains_and_is_measured_in_full(hybridlab, tmp_path):
 def test_what_is_missing_is_said_in_one_line(hybridlab):
     outcome = hybridlab("train", "task=lra_text", "task.path=nowhere")
     assert outcome.code == 2
-    assert outcome.err.startswith("hybridlab: `task.path=nowhere`: no such folder; needed is the folder aclImdb of ")
+    assert outcome.err.startswith("hybridlab: `task.path=nowhere`: no such folder; needs the folder aclImdb of ")
     assert outcome.err.count("\n") == 1

@@ -1,44 +1,63 @@
-"""Tasks of an encoder: which class a row is of."""
+"""Tasks of an encoder: one class for each sequence."""
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from hybridlab import validate
 from hybridlab.stack.readout import Readout
 from hybridlab.tasks.base import Task
 from hybridlab.tasks.batch import Batch
-from hybridlab.tasks.settings import check_evaluation, require_whole
+from hybridlab.tasks.check import check_evaluation
 from hybridlab.tasks.slices import DOCUMENT, LENGTH, POSITION
 
 
 class Example(NamedTuple):
-    """What is classified: a text, or two that are compared, and its class."""
+    """A text and its class, or two texts to be compared and the class of the pair."""
 
-    texts: tuple[UInt8[np.ndarray, " t"], ...]
+    texts: tuple[UInt8[np.ndarray, " _"], ...]
     label: int
 
 
-class Classification(Task):
-    """Tell the class of each row from all its tokens; what is left of a row is padding, of no document.
+class LazyExamples(Sequence[Example]):
+    """Examples that stay on disk and are read one by one."""
 
-    A text is cut to `length`, and each of a pair to half of it. Training rows are padded to `length`, held-out ones to the
-    longest of their batch.
+    @abstractmethod
+    def read(self, index: int) -> Example:
+        """Read one example from disk."""
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | Sequence[Example]:
+        if isinstance(index, slice):
+            return [self.read(each) for each in range(*index.indices(len(self)))]
+        return self.read(index)
+
+
+class Classification(Task):
+    """Predict the class of each sequence from all its tokens; the rest of a sequence is padding.
+
+    A text is truncated to `length` tokens, each text of a pair to half of that. Training sequences
+    are padded to `length`, held-out ones to the longest of their batch.
     """
 
     causal = False
     readout = Readout.SEQUENCE_MEAN
     measures = ("accuracy", "nll")
     slices = (DOCUMENT, POSITION, LENGTH)
-    padding: int = 0  # the token of no document
+    padding: int = 0  # the token of padding
 
     def __init__(self, *, seed: int, length: int, batch: int) -> None:
-        require_whole("seed", seed, least=0)
-        require_whole("length", length, least=2 if self._is_pair else 1)
-        require_whole("batch", batch, least=1)
+        validate.whole(least=0, seed=seed)
+        validate.whole(least=2 if self._is_pair else 1, length=length)
+        validate.whole(batch=batch)
         self.seed = seed
         self.length = length
         self.batch = batch
@@ -52,40 +71,42 @@ class Classification(Task):
         raise NotImplementedError
 
     def held_out(self, split: str, limit: int | None) -> Iterable[Example]:
-        """Return the examples of a split that are scored, at most `limit` of them."""
+        """Return the examples of a split to evaluate on, at most `limit`."""
         raise NotImplementedError
 
     def train_batch(self, step: int) -> Batch:
-        """Draw the rows of a step: a pure function of the task's settings, its seed and the step."""
+        """Draw the batch of a step: a pure function of the task's settings, its seed and the
+        step."""
         generator = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(step,)))
         return self._batch(self.draw(generator, self.batch), first=0, length=self.length)
 
     def evaluation_batches(
         self, split: str, *, window: int, stride: int, limit: int | None, batch: int
     ) -> Iterator[Batch]:
-        """Yield the examples of a split, at most `limit` of them; rows are whole."""
+        """Yield whole examples of a split, at most `limit`."""
         check_evaluation(split, limit, batch)
-        return self._evaluated(iter(self.held_out(split, limit)), batch)
+        return self._evaluation_batches(iter(self.held_out(split, limit)), batch)
 
-    def _evaluated(self, examples: Iterator[Example], batch: int) -> Iterator[Batch]:
+    def _evaluation_batches(self, examples: Iterator[Example], batch: int) -> Iterator[Batch]:
         first = 0
         while some := list(islice(examples, batch)):
             yield self._batch(some, first, length=None)
             first += len(some)
 
     def _batch(self, examples: Sequence[Example], first: int, length: int | None) -> Batch:
-        """Lay the examples numbered from `first` into rows of `length` tokens, or of as many as the longest has."""
+        """Pad the examples, numbered from `first`, to `length` tokens, or to the longest of
+        them."""
         most = self.length // 2 if self._is_pair else self.length
         texts = [[text[:most] for text in example.texts] for example in examples]
         lengths = np.array([sum(map(len, each)) for each in texts])
         tokens = np.full((len(texts), length or max(1, lengths.max())), self.padding)
         documents = np.full(tokens.shape, -1)
-        for row, each in enumerate(texts):
-            tokens[row, : lengths[row]] = np.concatenate(each)
-            documents[row, : lengths[row]] = np.repeat(np.arange(len(each)), [len(text) for text in each])
+        for index, each in enumerate(texts):
+            tokens[index, : lengths[index]] = np.concatenate(each)
+            documents[index, : lengths[index]] = np.repeat(np.arange(len(each)), [len(text) for text in each])
         facts = {
             "document": first + np.arange(len(texts)),
-            "position": np.maximum(lengths - 1, 0),  # a class is told after the last token
+            "position": np.maximum(lengths - 1, 0),  # the class is known after the last token
             "length": lengths,
         }
         return Batch(
@@ -97,24 +118,23 @@ class Classification(Task):
 
 
 class Stored(Classification):
-    """Examples that are kept: `splits` has those of each split, read as they are asked for.
-
-    Training rows are drawn with replacement, each example equally likely.
-    """
+    """A fixed set of examples, `splits`, sampled with replacement in training, each with equal
+    probability."""
 
     splits: dict[str, Sequence[Example]]
 
     def draw(self, generator: np.random.Generator, count: int) -> Sequence[Example]:
         """Draw training examples."""
         training = self.splits["training"]
-        return [training[number] for number in generator.integers(len(training), size=count)]
+        return [training[number] for number in generator.integers(len(training), size=count).tolist()]
 
     def held_out(self, split: str, limit: int | None) -> Iterable[Example]:
-        """Yield the examples of a split; `limit` of them are spread evenly over it, for files may be sorted by class."""
+        """Return the examples of a split; `limit` of them are spread evenly over it, since files
+        may be sorted by class."""
         examples = self.splits[split]
         wanted = min(len(examples), limit or len(examples))
         return (examples[number * len(examples) // wanted] for number in range(wanted))
 
     def describe(self) -> dict[str, Any]:
-        """Return how many examples each split has."""
+        """Return the number of examples of each split."""
         return {"examples": {name: len(examples) for name, examples in self.splits.items()}}

@@ -1,4 +1,4 @@
-"""Image of the Long Range Arena: what is in a small picture, read pixel by pixel."""
+"""Image of the Long Range Arena: the class of a small picture, read pixel by pixel."""
 
 import pickle
 from pathlib import Path
@@ -13,17 +13,21 @@ from hybridlab.tasks.lra.published_folder import published_folder
 
 PIXELS = 32 * 32  # of a picture
 GREY = (0.2989, 0.5870, 0.1140)  # of red, green and blue, as in ITU-R BT.601
-_WHAT = "the folder cifar-10-batches-py or cifar-10-batches-bin of CIFAR-10 (cifar-10-python.tar.gz, cifar-10-binary.tar.gz)"
+_WHAT = (
+    "the folder cifar-10-batches-py or cifar-10-batches-bin of CIFAR-10 "
+    "(cifar-10-python.tar.gz, cifar-10-binary.tar.gz)"
+)
 
 
 class LRAImage(Stored):
-    """Tell which of CIFAR-10's ten classes a picture is of, from its 1024 grey values row after row, a token each.
+    """Predict which of CIFAR-10's ten classes a picture belongs to, from its 1024 grey values, row
+    by row, a token each.
 
-    `path` is the folder of the Python or of the binary version. Its last tenth of the training pictures is the validation
-    split, as in the Long Range Arena.
+    `path` is the folder of the Python or the binary version. The last tenth of its training
+    pictures is the validation split, as in the Long Range Arena.
     """
 
-    predicts = "the class of the picture, once a row, from its grey values"
+    predicts = "the class of the picture, once a sequence, from its grey values"
     source = "CIFAR-10, Krizhevsky 2009, as in the Long Range Arena, arXiv:2011.04006"
     unit = "symbol"
     vocabulary = 256
@@ -46,8 +50,9 @@ class LRAImage(Stored):
         self.splits = {"training": training[:num_training], "validation": training[num_training:], "test": test}
 
 
-def _examples(pictures: UInt8[np.ndarray, "n channels*pixels"], labels: Any) -> list[Example]:
-    """Turn pictures, all red values first, then green, then blue, into grey."""
+def _examples(pictures: UInt8[np.ndarray, "n values"], labels: Any) -> list[Example]:
+    """Return grey pictures and their labels from pictures with all red values first, then green,
+    then blue."""
     grey = np.rint(np.tensordot(GREY, pictures.reshape(-1, 3, PIXELS), axes=(0, 1))).astype(np.uint8)
     return [Example((picture,), int(label)) for picture, label in zip(grey, labels, strict=True)]
 
@@ -64,14 +69,14 @@ def _read_pickle(file: Path) -> tuple[np.ndarray, Any]:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Reads NumPy arrays, and runs nothing else that a pickle may name."""
+    """An unpickler of NumPy arrays that runs nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what an array is made of."""
+        """Return one of the few functions that rebuild an array; refuse all others."""
         # The published files name NumPy's modules as they were in 2009.
         allowed = {"_reconstruct": np.empty(0).__reduce__()[0], "ndarray": np.ndarray, "dtype": np.dtype}
         if module.partition(".")[0] == "numpy" and name in allowed:
             return allowed[name]
         if (module, name) == ("_codecs", "encode"):
             return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"{module}.{name} is no part of an array")
+        raise pickle.UnpicklingError(f"{module}.{name} is not part of an array")

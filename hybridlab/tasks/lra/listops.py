@@ -7,30 +7,31 @@ from typing import Any
 
 import numpy as np
 
+from hybridlab import validate
 from hybridlab.errors import ConfigError
 from hybridlab.tasks.base import SPLITS
 from hybridlab.tasks.lra.classification import Classification, Example
 from hybridlab.tasks.lra.listops_trees import PADDING, VOCABULARY, grow
-from hybridlab.tasks.settings import require_whole
 
-_TREES = 256  # grown at a time
-_ROUNDS = 200  # after so many without an example, there is hardly any to be found
+_TREES = 256  # drawn at a time
+_ROUNDS = 200  # draws without an example after which such lists count as too rare
 
 
 class ListOps(Classification):
-    """Tell the value, 0 to 9, of a list such as [MAX 4 3 [MIN 2 3] 1 0].
+    """Predict the value, 0 to 9, of a list such as [MAX 4 3 [MIN 2 3] 1 0].
 
-    A list is an operator and 2 to `max_args` arguments: each is a list again with probability 1/4, unless it stands at
-    `max_depth`, and else a digit. Operators (MIN, MAX, MED: the median rounded down, SM: the sum modulo 10), digits and
-    numbers of arguments are uniform. Lists of `min_length` to `length` tokens are kept; an operator with its opening bracket
-    is one token, and so are a digit and a closing bracket.
+    A list is an operator and 2 to `max_args` arguments. An argument above `max_depth` is a list
+    with probability 1/4, and otherwise a digit. Operators (MIN, MAX, MED: the median rounded down,
+    SM: the sum modulo 10), digits and numbers of arguments are uniform. Lists of `min_length` to
+    `length` tokens are kept. An operator with its opening bracket is one token; so is a digit, and
+    a closing bracket.
 
-    Training examples are fresh at every step. A hash of its tokens decides which split a list is of, an eighth each for
-    validation and test, so that no list can be in two of them, whatever the seeds. `held_out` is the size of the validation
-    split, and of the test split.
+    Training examples are fresh at every step. A hash of a list's tokens decides its split, an
+    eighth each for validation and test, so that no list can be in two splits, whatever the seeds.
+    `held_out` is the size of the validation split, and of the test split.
     """
 
-    predicts = "the value of the whole list, once a row, from all its tokens"
+    predicts = "the value of the whole list, once a sequence, from all its tokens"
     source = "ListOps, arXiv:1804.06028; lengths and depth of the Long Range Arena, arXiv:2011.04006"
     unit = "symbol"
     vocabulary = VOCABULARY
@@ -49,17 +50,16 @@ class ListOps(Classification):
         held_out: int = 2000,
     ) -> None:
         super().__init__(seed=seed, length=length, batch=batch)
-        require_whole("min_length", min_length, least=1)
-        require_whole("max_depth", max_depth, least=2)
-        require_whole("max_args", max_args, least=2)
-        require_whole("held_out", held_out, least=1)
+        validate.whole(min_length=min_length, held_out=held_out)
+        validate.whole(least=2, max_depth=max_depth, max_args=max_args)
         if min_length > length:
             raise ConfigError(f"min_length={min_length}: must be at most length={length}")
         self.min_length = min_length
         self.max_depth = max_depth
         self.max_args = max_args
         self.num_held_out = held_out
-        # Refuses here, and not at a step, what can hardly be drawn: a shallow tree of few arguments is never long.
+        # Refuse settings whose lists are too rare now, not at a step: a shallow tree of few
+        # arguments is never long.
         next(self._examples(np.random.default_rng(0), "training"))
 
     def draw(self, generator: np.random.Generator, count: int) -> Sequence[Example]:
@@ -67,17 +67,18 @@ class ListOps(Classification):
         return list(islice(self._examples(generator, "training"), count))
 
     def held_out(self, split: str, limit: int | None) -> Iterable[Example]:
-        """Return the first examples of a split's own stream, which no seed of the run changes."""
+        """Return the first examples of the split's own stream, which does not depend on the run's
+        seed."""
         generator = np.random.default_rng(np.random.SeedSequence(0, spawn_key=(SPLITS.index(split), 0)))
         return islice(self._examples(generator, split), min(self.num_held_out, limit or self.num_held_out))
 
     def describe(self) -> dict[str, Any]:
-        """Return what the examples are drawn by."""
+        """Return the settings that the examples are drawn with."""
         names = ("min_length", "length", "max_depth", "max_args")
         return {**{name: getattr(self, name) for name in names}, "held_out": self.num_held_out}
 
     def _examples(self, generator: np.random.Generator, split: str) -> Iterator[Example]:
-        """Yield the lists of a split, as they come."""
+        """Yield the lists of a split in the order in which they are drawn."""
         fruitless = 0
         while fruitless < _ROUNDS:
             fruitless += 1

@@ -1,4 +1,4 @@
-"""Random nested lists of digits and operators, many at a time: all nodes of a depth are drawn at once."""
+"""Random nested lists of digits and operators, drawn many at a time, depth by depth."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -16,14 +16,15 @@ OPERATOR_SHARE = 0.25
 
 
 class Level(NamedTuple):
-    """The nodes of one depth, tree after tree; the children of its operators, in order, are the nodes of the next."""
+    """The nodes of one depth, tree by tree; the next level holds the children of its operators, in
+    order."""
 
     tree: Int64[np.ndarray, " n"]
     symbol: Int64[np.ndarray, " n"]  # a digit or an operator
     args: Int64[np.ndarray, " n"]  # of an operator; 0 of a digit
 
     def of(self, trees: Bool[np.ndarray, " trees"]) -> "Level":
-        """Return the nodes of some trees."""
+        """Return the nodes of the chosen trees."""
         kept = trees[self.tree]
         return Level(self.tree[kept], self.symbol[kept], self.args[kept])
 
@@ -31,19 +32,20 @@ class Level(NamedTuple):
 def grow(
     generator: np.random.Generator, count: int, max_depth: int, max_args: int, shortest: int, longest: int
 ) -> Iterator[tuple[UInt8[np.ndarray, " t"], int]]:
-    """Draw `count` trees whose root is an operator; yield the tokens and the value of those of a length that is wanted."""
-    levels = [_drawn(generator, np.arange(count), np.ones(count, bool), max_args)]
-    length = np.ones(count, np.int64)  # tokens, those of the next depth's nodes included: each has one at least
+    """Draw `count` trees whose root is an operator; yield the tokens and values of those with a
+    length in range."""
+    levels = [_draw_level(generator, np.arange(count), np.ones(count, bool), max_args)]
+    length = np.ones(count, np.int64)  # tokens, including one for each node of the next depth
     wanted = np.ones(count, bool)
     while len(levels[-1].tree):
         last = levels[-1]
-        # An operator's arguments, and its closing bracket.
+        # Each operator adds its arguments and its closing bracket.
         length += np.bincount(last.tree, weights=last.args + (last.args > 0), minlength=count).astype(np.int64)
-        wanted &= length <= longest  # else not grown on
+        wanted &= length <= longest  # drop trees that are too long already
         last = levels[-1] = last.of(wanted)
         children = np.repeat(last.tree, last.args)
         nested = (generator.random(len(children)) < OPERATOR_SHARE) & (len(levels) + 1 < max_depth)
-        levels.append(_drawn(generator, children, nested, max_args))
+        levels.append(_draw_level(generator, children, nested, max_args))
     wanted &= length >= shortest
     levels = [level.of(wanted) for level in levels[:-1]]
     values = _values(levels)
@@ -51,7 +53,7 @@ def grow(
     return zip(np.split(tokens, length[wanted].cumsum()[:-1]) if wanted.any() else (), values.tolist(), strict=True)
 
 
-def _drawn(generator: np.random.Generator, tree: np.ndarray, nested: np.ndarray, max_args: int) -> Level:
+def _draw_level(generator: np.random.Generator, tree: np.ndarray, nested: np.ndarray, max_args: int) -> Level:
     symbol, args = generator.integers(DIGITS, size=len(tree)), np.zeros(len(tree), np.int64)
     num_nested = int(nested.sum())
     symbol[nested] = generator.integers(OPERATORS[0], OPERATORS[-1] + 1, size=num_nested)
@@ -60,18 +62,18 @@ def _drawn(generator: np.random.Generator, tree: np.ndarray, nested: np.ndarray,
 
 
 def _values(levels: list[Level]) -> Int64[np.ndarray, " trees"]:
-    """Return the value of each root, from the leaves up."""
+    """Return the value of each root, computed from the leaves up."""
     below = np.zeros(0, np.int64)
     for level in reversed(levels):
         operator = level.args > 0
         values = level.symbol.copy()
-        values[operator] = _applied(level.symbol[operator], level.args[operator], below)
+        values[operator] = _apply(level.symbol[operator], level.args[operator], below)
         below = values
     return below
 
 
-def _applied(operators: np.ndarray, args: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Apply each operator to its `args` of the values, which lie one group after another."""
+def _apply(operators: np.ndarray, args: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Apply each operator to its arguments, the next `args` of `values`."""
     if not len(operators):
         return operators
     first = args.cumsum() - args
@@ -83,8 +85,9 @@ def _applied(operators: np.ndarray, args: np.ndarray, values: np.ndarray) -> np.
 
 
 def _tokens(levels: list[Level], total: int) -> UInt8[np.ndarray, " total"]:
-    """Write all trees one after another: each operator in front of its arguments, a closing bracket behind them."""
-    sizes: list[np.ndarray] = []  # tokens of each node with all below it
+    """Return the tokens of all trees, concatenated: an operator, its arguments, a closing
+    bracket."""
+    sizes: list[np.ndarray] = []  # tokens of each node's subtree
     for level in reversed(levels):
         operator = level.args > 0
         size = np.ones(len(level.args), np.int64)
@@ -93,15 +96,15 @@ def _tokens(levels: list[Level], total: int) -> UInt8[np.ndarray, " total"]:
             size[operator] = 2 + np.add.reduceat(sizes[-1], args.cumsum() - args)
         sizes.append(size)
     tokens = np.empty(total, np.uint8)
-    place = sizes[-1].cumsum() - sizes[-1]
+    start = sizes[-1].cumsum() - sizes[-1]
     for depth, (level, size) in enumerate(zip(levels, reversed(sizes), strict=True)):
         operator = level.args > 0
-        tokens[place] = level.symbol
-        tokens[(place + size - 1)[operator]] = END
+        tokens[start] = level.symbol
+        tokens[(start + size - 1)[operator]] = END
         if depth + 1 < len(levels):
             below = sizes[len(levels) - 2 - depth]
-            before = below.cumsum() - below  # of all nodes of the depth, those before each
+            before = below.cumsum() - below  # tokens of the nodes before each, at that depth
             args = level.args[operator]
-            start = before[args.cumsum() - args] if len(args) else args
-            place = np.repeat(place[operator] + 1 - start, args) + before
+            first = before[args.cumsum() - args] if len(args) else args
+            start = np.repeat(start[operator] + 1 - first, args) + before
     return tokens

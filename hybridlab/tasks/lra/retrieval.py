@@ -1,14 +1,12 @@
-"""Retrieval of the Long Range Arena: does one paper cite the other, both read byte by byte."""
+"""Retrieval of the Long Range Arena: does one paper cite the other? Both are read byte by byte."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 
 from hybridlab.errors import ConfigError
 from hybridlab.stack.readout import Readout
-from hybridlab.tasks.lra.classification import Example, Stored
+from hybridlab.tasks.lra.classification import Example, LazyExamples, Stored
 from hybridlab.tasks.lra.published_folder import published_folder
 
 FILES = {
@@ -20,13 +18,14 @@ _FIELDS = "label, id1, id2, text1, text2"
 
 
 class LRARetrieval(Stored):
-    """Tell whether two papers of the ACL Anthology Network are linked by a citation (1) or not (0).
+    """Predict whether a citation links two papers of the ACL Anthology Network (1) or not (0).
 
-    A row holds both, at most half of `length` bytes of each, as documents that never see one another; the stack encodes them
-    apart and compares their means. `path` is the folder with the published .tsv files, a pair a line; the splits are theirs.
+    A sequence holds up to `length` / 2 bytes of each paper, as documents that never see one
+    another; the stack encodes them apart and compares their means. `path` is the folder with the
+    published .tsv files, which define the splits and have one pair a line.
     """
 
-    predicts = "whether one paper cites the other, once a row, from the bytes of both, encoded apart"
+    predicts = "whether one paper cites the other, once a sequence, from the bytes of both, encoded apart"
     source = "ACL Anthology Network, Radev et al. 2013, as in the Long Range Arena, arXiv:2011.04006"
     unit = "byte"
     vocabulary = 257  # the bytes and padding
@@ -41,8 +40,8 @@ class LRARetrieval(Stored):
         self.splits = {name: _Pairs(folder / file) for name, file in FILES.items()}
 
 
-class _Pairs(Sequence[Example]):
-    """The lines of a .tsv file of gigabytes: where each begins is kept in memory, not what it says."""
+class _Pairs(LazyExamples):
+    """The lines of a .tsv file of gigabytes; only their offsets are kept in memory."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -51,7 +50,7 @@ class _Pairs(Sequence[Example]):
             for number, line in enumerate(lines, start=1):
                 if line.count(b"\t") != 4 or _label(line) is None:
                     raise ConfigError(
-                        f"path={file.parent}: line {number} of {file.name} is not {_FIELDS}, apart by tabs"
+                        f"path={file.parent}: line {number} of {file.name} is not {_FIELDS}, separated by tabs"
                     )
                 starts.append(starts[-1] + len(line))
         if len(starts) == 1:
@@ -61,13 +60,8 @@ class _Pairs(Sequence[Example]):
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | Sequence[Example]:
-        if isinstance(index, slice):
-            return [self[each] for each in range(*index.indices(len(self)))]
+    def read(self, index: int) -> Example:
+        """Read the texts of both papers."""
         with self.file.open("rb") as lines:
             lines.seek(self.starts[index])
             line = lines.readline().rstrip(b"\r\n")
@@ -76,5 +70,5 @@ class _Pairs(Sequence[Example]):
 
 
 def _label(line: bytes) -> int | None:
-    """Return 0 or 1, which the files write as 0.0 or 1.0; None for anything else."""
+    """Return the label, 0 or 1 (written 0.0 or 1.0 in the files), or None for anything else."""
     return {b"0": 0, b"1": 1, b"0.0": 0, b"1.0": 1}.get(line.partition(b"\t")[0])

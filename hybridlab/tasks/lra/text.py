@@ -1,4 +1,4 @@
-"""Text of the Long Range Arena: is a film review for or against, read byte by byte."""
+"""Text of the Long Range Arena: is a film review positive or negative? It is read byte by byte."""
 
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
@@ -7,24 +7,24 @@ from typing import Any
 
 import numpy as np
 
+from hybridlab import validate
 from hybridlab.errors import ConfigError
 from hybridlab.tasks.lra.classification import Example, Stored
 from hybridlab.tasks.lra.published_folder import published_folder
-from hybridlab.tasks.settings import require_share
 
 LABELS = ("neg", "pos")
 _WHAT = "the folder aclImdb of the Large Movie Review Dataset (aclImdb_v1.tar.gz)"
 
 
 class LRAText(Stored):
-    """Tell whether a review is negative (0) or positive (1), from its first `length` bytes.
+    """Predict whether a review is negative (0) or positive (1), from its first `length` bytes.
 
-    `path` is the folder aclImdb. Its test split is the test split. Validation is a share of its training split, chosen by a
-    hash of the text (the Long Range Arena validates on the test split); a training review that stands in the test split too,
-    or twice, is left out.
+    `path` is the folder aclImdb; its test split is the test split. The validation split is a share
+    of its training split, chosen by a hash of the text (the Long Range Arena validates on the test
+    split). Training reviews that occur twice or also in the test split are left out.
     """
 
-    predicts = "whether the review is positive, once a row, from its bytes"
+    predicts = "whether the review is positive, once a sequence, from its bytes"
     source = "IMDB reviews, Maas et al. 2011, as in the Long Range Arena, arXiv:2011.04006"
     unit = "byte"
     vocabulary = 257  # the bytes and padding
@@ -35,7 +35,7 @@ class LRAText(Stored):
         self, *, seed: int, path: str, length: int = 4096, batch: int = 32, validation_share: float = 0.1
     ) -> None:
         super().__init__(seed=seed, length=length, batch=batch)
-        require_share("validation_share", validation_share)
+        validate.number(least=0, most=1, below=True, validation_share=validation_share)
         folder = published_folder(path, "train/neg", "train/pos", "test/neg", "test/pos", what=_WHAT)
         published, test = list(_reviews(folder / "train")), dict(_reviews(folder / "test"))
         kept = [(text, label) for text, label in dict(published).items() if text not in test]
@@ -51,7 +51,8 @@ class LRAText(Stored):
         }
 
     def describe(self) -> dict[str, Any]:
-        """Return how many examples each split has, and how many training reviews were left out."""
+        """Return the number of examples of each split, and of training reviews that were left
+        out."""
         return {**super().describe(), "duplicates_dropped": self.num_dropped}
 
 

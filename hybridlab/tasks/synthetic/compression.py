@@ -1,44 +1,43 @@
-"""Compression: a random string, to be told again from one vector."""
+"""Compression: a random string that must be reconstructed from one vector."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
+from hybridlab import validate
 from hybridlab.stack.readout import Readout
-from hybridlab.tasks.settings import require_whole
+from hybridlab.tasks.counter_rng import CounterRng
 from hybridlab.tasks.slices import DISTANCE, DOCUMENT, LENGTH, POSITION
 from hybridlab.tasks.synthetic.base import Examples, Segment
-from hybridlab.tasks.synthetic.draws import Draws
 from hybridlab.tasks.synthetic.sized import Sized
 
 
+@dataclass(kw_only=True, eq=False)
 class Compression(Sized):
     """`length` - 1 tokens below `vocabulary` - 1, then the compression token, `vocabulary` - 1.
 
-    The vector of that last position must tell every token of the row, the compression token included, as in MAD's code.
+    Every token, the compression token included, is predicted from the vector of the last position,
+    as in MAD's code.
     """
 
-    predicts = "every token of the row, from the vector at its last position alone"
+    predicts = "every token of the sequence, from the vector of its last position alone"
     slices = (DOCUMENT, POSITION, LENGTH, DISTANCE)
     source = "arXiv:2403.17844, MAD"
     readout = Readout.LAST_POSITION
 
-    def __init__(
-        self,
-        *,
-        seed: int,
-        vocabulary: int,
-        length: int,
-        batch: int,
-        examples: int | None = 12800,
-        held_out: int = 1280,
-    ):
-        require_whole("vocabulary", vocabulary, least=3)
-        require_whole("length", length, least=2)
-        self.vocabulary = vocabulary
-        super().__init__(seed=seed, length=length, batch=batch, examples=examples, held_out=held_out)
+    vocabulary: int
+    examples: int | None = 12800
+    held_out: int = 1280
 
-    def draw(self, draws: Draws, segment: Segment, split: str) -> Examples:
-        """Draw rows; distances are to the place behind the row, where all of it is told."""
-        string = draws.integers(self.vocabulary - 1, segment.length - 1)
+    def __post_init__(self) -> None:
+        validate.whole(least=3, vocabulary=self.vocabulary)
+        validate.whole(least=2, length=self.length)
+        super().__post_init__()
+
+    def draw(self, rng: CounterRng, segment: Segment, split: str) -> Examples:
+        """Draw examples; distances are measured to the end of the sequence, where all tokens are
+        reconstructed."""
+        string = rng.integers(self.vocabulary - 1, segment.length - 1)
         inputs = np.pad(string, ((0, 0), (0, 1)), constant_values=self.vocabulary - 1)
-        distance = np.tile(segment.length - np.arange(segment.length), (len(draws), 1))
+        distance = np.tile(segment.length - np.arange(segment.length), (len(rng), 1))
         return Examples(inputs, inputs.copy(), {"distance": distance})

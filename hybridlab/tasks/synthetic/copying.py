@@ -1,52 +1,44 @@
 """Copying: a random string, a separator, and the string again."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from hybridlab import validate
 from hybridlab.tasks.batch import IGNORED
-from hybridlab.tasks.settings import require_even, require_whole
+from hybridlab.tasks.counter_rng import CounterRng
 from hybridlab.tasks.slices import DISTANCE, DOCUMENT, LENGTH, POSITION
 from hybridlab.tasks.synthetic.base import Examples, Segment
-from hybridlab.tasks.synthetic.draws import Draws
 from hybridlab.tasks.synthetic.sized import Sized
 
 
+@dataclass(kw_only=True, eq=False)
 class Copying(Sized):
-    """A string of `length` / 2 tokens below `vocabulary` - 1, then the separator `vocabulary` - 1, then the string but its end.
+    """`length` / 2 tokens below `vocabulary` - 1, the separator `vocabulary` - 1, and the string
+    without its last token.
 
-    From the separator on, each token predicts the next of the string.
+    From the separator on, each token predicts the next token of the string.
     """
 
     predicts = "the string once more, from the separator on"
     slices = (DOCUMENT, POSITION, LENGTH, DISTANCE)
     source = "arXiv:2402.01032"
 
-    def __init__(
-        self,
-        *,
-        seed: int,
-        vocabulary: int,
-        length: int,
-        batch: int,
-        examples: int | None = None,
-        held_out: int = 1000,
-        multiples: Sequence[int] = (1,),
-    ):
-        require_whole("vocabulary", vocabulary, least=3)
-        require_whole("length", length, least=2)
-        require_even("length", length, "a string and its copy")
-        self.vocabulary = vocabulary
-        super().__init__(
-            seed=seed, length=length, batch=batch, examples=examples, held_out=held_out, multiples=multiples
-        )
+    vocabulary: int
 
-    def draw(self, draws: Draws, segment: Segment, split: str) -> Examples:
-        """Draw rows; every target is as far from its place in the string, half a row and the separator."""
+    def __post_init__(self) -> None:
+        validate.whole(least=3, vocabulary=self.vocabulary)
+        validate.whole(least=2, length=self.length)
+        validate.even(why="a string and its copy", length=self.length)
+        super().__post_init__()
+
+    def draw(self, rng: CounterRng, segment: Segment, split: str) -> Examples:
+        """Draw examples; each target is half a sequence and the separator away from its token in
+        the string."""
         half = segment.length // 2
-        string = draws.integers(self.vocabulary - 1, half)
-        separator = np.full((len(draws), 1), self.vocabulary - 1)
-        nothing = np.full_like(string, IGNORED)
+        string = rng.integers(self.vocabulary - 1, half)
+        separator = np.full((len(rng), 1), self.vocabulary - 1)
         inputs = np.concatenate([string, separator, string[:, :-1]], axis=1)
+        targets = np.concatenate([np.full_like(string, IGNORED), string], axis=1)
         distance = np.concatenate([np.full_like(string, -1), np.full_like(string, half + 1)], axis=1)
-        return Examples(inputs, np.concatenate([nothing, string], axis=1), {"distance": distance})
+        return Examples(inputs, targets, {"distance": distance})

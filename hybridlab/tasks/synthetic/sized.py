@@ -1,35 +1,43 @@
-"""Rules whose examples have one size in training, and several times that size in evaluation if so asked."""
+"""Tasks whose training examples have one length, and whose held-out examples may have multiples of
+it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from hybridlab import validate
 from hybridlab.errors import ConfigError
-from hybridlab.tasks.settings import require_whole
 from hybridlab.tasks.synthetic.base import Segment, Synthetic
 
 
+@dataclass(kw_only=True, eq=False)
 class Sized(Synthetic):
-    """Rows of `length` tokens to train on, and held-out rows of each of `multiples` times as many.
+    """Training sequences of `length` tokens, and held-out sequences of each of `multiples` times as
+    many.
 
-    `held_out` counts the examples of each length in the validation split, and in the test split.
+    `examples` is the number of training examples, or None for fresh ones at every step. `held_out`
+    is the number of examples of each length in the validation split, and in the test split. A
+    subclass is a dataclass that adds its own settings as fields and checks them in `__post_init__`,
+    before it calls this one's.
     """
 
-    def __init__(
-        self,
-        *,
-        seed: int,
-        length: int,
-        batch: int,
-        examples: int | None,
-        held_out: int,
-        multiples: Sequence[int] = (1,),
-    ):
-        require_whole("length", length, least=1)
-        require_whole("batch", batch, least=1)
-        require_whole("held_out", held_out, least=1)
-        if examples is not None:
-            require_whole("examples", examples, least=1)
-        if not multiples or any(type(each) is not int or each < 1 for each in multiples):
-            raise ConfigError(f"multiples={list(multiples)}: must be whole numbers of at least 1, one or more")
-        training = [Segment(length, examples or batch)]
-        evaluation = [Segment(length * multiple, held_out) for multiple in multiples]
-        super().__init__(seed=seed, batch=batch, training=training, evaluation=evaluation, fresh=examples is None)
+    seed: int
+    length: int
+    batch: int
+    examples: int | None = None
+    held_out: int = 1000
+    multiples: Sequence[int] = (1,)
+
+    def __post_init__(self) -> None:
+        validate.whole(length=self.length, batch=self.batch, held_out=self.held_out)
+        validate.whole(null="fresh examples at every step", examples=self.examples)
+        if not self.multiples:
+            raise ConfigError("multiples=[]: at least one multiple of the length is needed, such as 1")
+        for multiple in self.multiples:
+            validate.whole(multiples=multiple)
+        super().__init__(
+            seed=self.seed,
+            batch=self.batch,
+            training=[Segment(self.length, self.examples or self.batch)],
+            evaluation=[Segment(self.length * multiple, self.held_out) for multiple in self.multiples],
+            fresh=self.examples is None,
+        )

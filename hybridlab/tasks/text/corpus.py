@@ -1,41 +1,31 @@
-"""From documents to the splits of a corpus: without duplicates, divided by content, tokenised once, mapped from disk."""
+"""From documents to the splits of a corpus: deduplicated, divided by content, tokenised once,
+mapped from disk."""
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from hybridlab.errors import ConfigError, near_miss
+from hybridlab import validate
+from hybridlab.errors import ConfigError
 from hybridlab.tasks.base import SPLITS
 from hybridlab.tasks.text.lengths import distribution
 from hybridlab.tasks.text.near_duplicates import THRESHOLD, band_keys, near_duplicates
+from hybridlab.tasks.text.source import Source
 from hybridlab.tasks.text.split import Split
 from hybridlab.tasks.text.store import stored
 from hybridlab.tasks.text.tokeniser import FILE, Bytes, Subwords, Tokeniser, identity, make_tokeniser, named
 
-VERSION = 1  # of what is stored: another one is built anew
+VERSION = 1  # of the stored format; a corpus of another version is built again
 NEAR_DUPLICATES = ("drop", "refuse", "keep")
 _FACTS = "facts.json"
 
 
-class Source(Protocol):
-    """Where documents come from."""
-
-    @property
-    def digest(self) -> str:
-        """A hash of everything that decides the documents."""
-        ...
-
-    def documents(self) -> Iterator[bytes]:
-        """Yield the UTF-8 bytes of each document; a ConfigError says which cannot be read."""
-        ...
-
-
 class Corpus(NamedTuple):
-    """A corpus that is ready for use, and what is known of it."""
+    """The splits of a corpus, its tokeniser, and facts about it for the record."""
 
     splits: dict[str, Split]
     tokeniser: Tokeniser
@@ -43,10 +33,11 @@ class Corpus(NamedTuple):
 
 
 class Division(NamedTuple):
-    """How a corpus is divided: what share of its documents each held-out split has, and what becomes of near duplicates.
+    """The shares of the held-out splits, and the treatment of near duplicates.
 
-    A training document that is nearly one of validation or test, or a validation document that is nearly one of test, is
-    dropped from its split, refused, or kept; it is counted whatever becomes of it.
+    A training document that nearly duplicates one of validation or test, or a validation document
+    that nearly duplicates one of test, is dropped from its split, refused or kept; it is counted in
+    each case.
     """
 
     validation_share: float = 0.1
@@ -54,21 +45,16 @@ class Division(NamedTuple):
     near_duplicates: str = "drop"
 
     def check(self) -> None:
-        """Refuse what makes no sense."""
-        for key in ("validation_share", "test_share"):
-            share = getattr(self, key)
-            if type(share) is not float or not 0 < share < 1:
-                raise ConfigError(f"{key}={share}: must be a number between 0 and 1")
+        """Validate the shares and the choice."""
+        validate.share(below=True, validation_share=self.validation_share, test_share=self.test_share)
         if self.validation_share + self.test_share >= 1:
             shares = f"test_share={self.test_share}: with validation_share={self.validation_share}"
             raise ConfigError(f"{shares} leaves nothing to train on")
-        if self.near_duplicates not in NEAR_DUPLICATES:
-            wrong = f"near_duplicates={self.near_duplicates}"
-            raise ConfigError(f"{wrong}: no such choice; {near_miss(self.near_duplicates, NEAR_DUPLICATES)}")
+        validate.choice(NEAR_DUPLICATES, near_duplicates=self.near_duplicates)
 
 
 def open_corpus(source: Source, tokeniser: str | Mapping[str, int], division: Division) -> Corpus:
-    """Open the stored form of a corpus; build it first if it is not there (see `store`)."""
+    """Open the stored form of a corpus; build it first if it is missing (see `store`)."""
     division.check()
     settings = [VERSION, source.digest, identity(tokeniser), *division]
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]
@@ -77,10 +63,10 @@ def open_corpus(source: Source, tokeniser: str | Mapping[str, int], division: Di
     made = Bytes()
     if tokeniser != "bytes":
         made = Subwords((folder / FILE).read_text(encoding="utf-8"), named(tokeniser))
-    return Corpus({name: _opened(folder, name, made) for name in SPLITS}, made, facts)
+    return Corpus({name: _open_split(folder, name, made) for name in SPLITS}, made, facts)
 
 
-def _opened(folder: Path, name: str, tokeniser: Tokeniser) -> Split:
+def _open_split(folder: Path, name: str, tokeniser: Tokeniser) -> Split:
     tokens = np.memmap(folder / f"{name}.tokens", dtype=_narrowest(tokeniser), mode="r")
     offsets = np.fromfile(folder / f"{name}.offsets", dtype="<i8")
     return Split(tokens, offsets, tokeniser)
@@ -96,16 +82,16 @@ def _build(folder: Path, source: Source, setting: str | Mapping[str, int], divis
     near = _near_duplicates(texts, splits)
     if division.near_duplicates == "refuse" and any(map(len, near.values())):
         counts = " and ".join(f"{len(found)} {name}" for name, found in near.items())
-        raise ConfigError(f"near_duplicates=refuse: {counts} documents are nearly ones of a later split")
+        raise ConfigError(f"near_duplicates=refuse: {counts} documents nearly duplicate ones of a later split")
     if division.near_duplicates == "drop":
         splits |= {name: np.setdiff1d(splits[name], near[name], assume_unique=True) for name in near}
         for name, documents in splits.items():
             if not len(documents):
-                raise ConfigError(f"near_duplicates=drop: leaves no {name} documents; keep keeps them")
-    tokeniser = make_tokeniser(setting, map(texts.__getitem__, splits["training"]))
+                raise ConfigError(f"near_duplicates=drop: leaves no {name} documents; near_duplicates=keep keeps them")
+    tokeniser = make_tokeniser(setting, map(texts.__getitem__, splits["training"].tolist()))
     if isinstance(tokeniser, Subwords):
         (folder / FILE).write_text(tokeniser.specification, encoding="utf-8")
-    tokens = {name: _write(folder, name, map(texts.__getitem__, splits[name]), tokeniser) for name in SPLITS}
+    tokens = {name: _write(folder, name, map(texts.__getitem__, splits[name].tolist()), tokeniser) for name in SPLITS}
     sizes = {name: texts.lengths[splits[name]] for name in SPLITS}
     facts = {
         "documents": {name: len(documents) for name, documents in splits.items()},
@@ -128,7 +114,8 @@ def _build(folder: Path, source: Source, setting: str | Mapping[str, int], divis
 
 
 class _Texts:
-    """The distinct documents of a source, none empty, one after another in a file; indexed by their order of coming."""
+    """The distinct documents of a source that are not empty, concatenated in a file; indexed in the
+    source's order."""
 
     def __init__(self, file: Path, source: Source):
         self.file = file
@@ -158,9 +145,11 @@ class _Texts:
 
 
 def divide(digests: list[bytes], division: Division) -> dict[str, np.ndarray]:
-    """Divide documents, at least three, by the order of their digests: test first, then validation.
+    """Divide three or more documents into splits by the order of their digests: test first, then
+    validation.
 
-    The order depends on nothing but the texts, so neither file names nor seeds move a document to another split.
+    The order depends only on the texts, so neither file names nor seeds move a document to another
+    split.
     """
     total = len(digests)
     num_test = min(max(round(division.test_share * total), 1), total - 2)
@@ -171,7 +160,8 @@ def divide(digests: list[bytes], division: Division) -> dict[str, np.ndarray]:
 
 
 def _near_duplicates(texts: _Texts, splits: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Find what is in an earlier split and nearly in a later one: what is evaluated on stays whole."""
+    """Find the documents of each split that nearly duplicate one of a later split, so that held-out
+    splits stay whole."""
     held_out = np.concatenate([splits["validation"], splits["test"]])
     return {
         "training": near_duplicates(texts.__getitem__, texts.keys, splits["training"], held_out),
@@ -180,7 +170,7 @@ def _near_duplicates(texts: _Texts, splits: dict[str, np.ndarray]) -> dict[str, 
 
 
 def _write(folder: Path, name: str, texts: Iterator[bytes], tokeniser: Tokeniser) -> np.ndarray:
-    """Write the tokens and the offsets of a split; return the length of each document."""
+    """Write the tokens and the offsets of a split to disk; return the length of each document."""
     lengths = []
     with (folder / f"{name}.tokens").open("wb") as file:
         for text in texts:
@@ -194,7 +184,7 @@ def _write(folder: Path, name: str, texts: Iterator[bytes], tokeniser: Tokeniser
 
 
 def _digest_of(folder: Path) -> str:
-    """Return the SHA-256 of those of the splits' tokens."""
+    """Return the SHA-256 of the SHA-256 digests of the splits' tokens."""
     digest = hashlib.sha256()
     for name in SPLITS:
         with (folder / f"{name}.tokens").open("rb") as file:

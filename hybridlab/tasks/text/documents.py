@@ -6,38 +6,42 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
+from hybridlab import validate
 from hybridlab.errors import ConfigError
 from hybridlab.tasks.base import Task
 from hybridlab.tasks.batch import Batch
+from hybridlab.tasks.check import check_evaluation
 from hybridlab.tasks.relative_position import relative_position
-from hybridlab.tasks.settings import check_evaluation, require_whole
 from hybridlab.tasks.slices import DOCUMENT, LENGTH, POSITION, RECALL, RECALL_DISTANCE, RELATIVE_POSITION
 from hybridlab.tasks.text.corpus import Division, open_corpus
 from hybridlab.tasks.text.files import Files
 from hybridlab.tasks.text.hub import Hub
 from hybridlab.tasks.text.ngram import baselines
 from hybridlab.tasks.text.recall import Recalled, Rule
-from hybridlab.tasks.text.training_rows import TrainingRows, check_distribution
+from hybridlab.tasks.text.training_sequences import TrainingSequences, check_distribution
 from hybridlab.tasks.text.windows import starts, windows
 
 
 class Documents(Task):
     """Predict each token of a document from those before it.
 
-    The documents are in the files of `path` (see `Files`), in a dataset of the Hugging Face hub (see `Hub`), or the State
-    of the Union addresses that come with the package. Exact duplicates and empty documents are dropped, the rest is split
-    by document, and near duplicates across splits are treated as told (see `Division`). `tokeniser` is `bytes`,
-    `{bpe: n}`, trained on the training split, or the path of a tokenizer.json. Everything is stored tokenised (see
-    `stored`). A row is from one document, padded where that is shorter; `packed` rows go on with the next document,
-    which cannot see the last. `length_distribution` says how long rows are, in training (see `TrainingRows`) and in
-    evaluation. `recall` ({n, at_most}, see `Rule`) tells which tokens of held-out documents can be recalled; null does not.
+    The documents come from the files of `path` (see `Files`), from a dataset of the Hugging Face
+    hub (see `Hub`), or from the package, which includes the State of the Union addresses. Exact
+    duplicates and empty documents are dropped, the rest is split by document, and `near_duplicates`
+    sets how near duplicates across splits are handled (see `Division`). `tokeniser` is `bytes`,
+    `{bpe: n}`, trained on the training split, or the path of a tokenizer.json. The tokens are
+    cached on disk (see `stored`). A sequence is cut from one document and padded if that is
+    shorter; with `packed`, the next document follows, which cannot see the one before.
+    `length_distribution` sets how long sequences are, in training (see `TrainingSequences`) and in
+    evaluation. With `recall` ({n, at_most}, see `Rule`), held-out tokens that can be recalled are
+    marked.
     """
 
     windowed = True
-    predicts = "every token of a document, from those before it; the first, from a mark that stands in front of it"
+    predicts = "every token of a document, from those before it; the first, from a begin token"
     measures = ("bits_per_byte", "nll", "perplexity")
     slices = (DOCUMENT, POSITION, RELATIVE_POSITION, LENGTH)
-    source = "files of the user's, a dataset of the Hugging Face hub, or the State of the Union addresses"
+    source = "the user's files, a dataset of the Hugging Face hub, or the State of the Union addresses"
 
     def __init__(
         self,
@@ -57,9 +61,8 @@ class Documents(Task):
         packed: bool = False,
         recall: dict[str, int] | None = None,
     ):
-        require_whole("seed", seed, least=0)
-        require_whole("length", length, least=1)
-        require_whole("batch", batch, least=1)
+        validate.whole(least=0, seed=seed)
+        validate.whole(length=length, batch=batch)
         check_distribution(length_distribution, packed)
         if path is not None and hub is not None:
             raise ConfigError(f"path={path}: with hub.name={hub.get('name')} there are two sources; one is needed")
@@ -77,40 +80,43 @@ class Documents(Task):
         self.unit = corpus.tokeniser.unit
         self.bytes_of_token = corpus.tokeniser.bytes_of_token
         self.vocabulary = len(self.bytes_of_token)
-        self._rows = TrainingRows(
+        self._training = TrainingSequences(
             self.splits["training"], length=length, batch=batch, distribution=length_distribution, packed=packed
         )
 
     def train_batch(self, step: int) -> Batch:
-        """Draw the rows of a step; a pure function of (seed, step)."""
+        """Draw the batch of a step: a pure function of (seed, step)."""
         generator = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(step,)))
-        return self._placed(self._rows.draw(generator))
+        return self._with_relative_position(self._training.draw(generator))
 
     def evaluation_batches(
         self, split: str, *, window: int, stride: int, limit: int | None, batch: int
     ) -> Iterator[Batch]:
-        """Score the first `limit` tokens of every document, each at most once.
+        """Yield the first `limit` tokens of every document, each supervised at most once.
 
-        With rows of `fixed` length, all of them are: in windows of at most `window` tokens every `stride`, each in the
-        window that shows most of its past. With the `corpus`'s lengths, a document is one row from its start, of its own
-        length up to `window`; with `uniform` ones, a row ends after a number of its tokens of which all are equally
-        likely, the same for every seed.
+        With `fixed` lengths, windows of at most `window` tokens every `stride` cover them, and each
+        token is supervised in the window that shows most of its past. With `corpus` lengths, each
+        document is one sequence from its start, of at most `window` tokens. With `uniform` lengths,
+        that sequence is truncated to a number of tokens drawn uniformly, the same for every seed.
         """
         check_evaluation(split, limit, batch)
-        require_whole("window", window, least=1)
-        require_whole("stride", stride, least=1)
+        validate.whole(window=window, stride=stride)
         if stride > window:
             unit = f"{self.unit}s"
             raise ConfigError(f"stride={stride}: must be at most window={window}, or {unit} between windows are lost")
         chosen = self.splits[split]
         lengths = self._read(split, window, limit)
-        laid = (
+        batches = (
             windows(lengths, window, stride, batch) if self.length_distribution == "fixed" else starts(lengths, batch)
         )
-        return (self._placed(chosen.rows(rows, int((rows.end - rows.first).max()))) for rows in laid)
+        return (
+            self._with_relative_position(chosen.sequences(spans, int((spans.end - spans.first).max())))
+            for spans in batches
+        )
 
     def baselines(self, split: str, *, window: int, limit: int | None) -> dict[int, float]:
-        """Score byte n-gram models, fitted on the training split, on the bytes of the tokens that are evaluated."""
+        """Return the bits per byte of byte n-gram models, fitted on the training split, on the
+        evaluated tokens."""
         scored = self.splits[split].texts(self._read(split, window, limit))
         return baselines(self.splits["training"].texts(None), scored)
 
@@ -125,9 +131,10 @@ class Documents(Task):
         return lengths
 
     def describe(self) -> dict[str, Any]:
-        """Facts about the corpus for the record; `sha256` is that of the digests of the splits' tokens."""
+        """Return facts about the corpus for the record; `sha256` hashes the digests of the splits'
+        tokens."""
         return self.facts
 
-    def _placed(self, batch: Batch) -> Batch:
-        place = relative_position(batch.slices["position"], self.length)
-        return batch._replace(slices={**batch.slices, "relative_position": place})
+    def _with_relative_position(self, batch: Batch) -> Batch:
+        fact = relative_position(batch.slices["position"], self.length)
+        return batch._replace(slices={**batch.slices, "relative_position": fact})

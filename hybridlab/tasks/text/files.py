@@ -1,4 +1,4 @@
-"""Documents in files: a folder of them, one file, or the corpus that comes with the package."""
+"""Documents in files: a folder, one file, or the corpus that the package includes."""
 
 import hashlib
 from collections.abc import Iterator
@@ -6,15 +6,18 @@ from pathlib import Path
 
 from hybridlab.errors import ConfigError
 from hybridlab.tasks.text.formats import documents_of, is_readable
+from hybridlab.tasks.text.source import Source
 
 EMBEDDED = Path(__file__).parents[1] / "data" / "state_of_the_union.jsonl.xz"
 _FORMATS = ".txt, .md, .jsonl (each also .gz, .xz or .zst) or .parquet"
 
 
-class Files:
-    """The documents of every file under a folder, of one file, or (None) of the embedded corpus.
+class Files(Source):
+    """The documents of all files under a folder, of one file, or of the embedded corpus (`path`
+    None).
 
-    `field` is the key of a line, or the column of a table, that holds the text; `encoding` is that of .txt and .md.
+    `field` is the JSON key or the table column that holds the text; `encoding` is that of .txt and
+    .md files.
     """
 
     def __init__(self, path: str | None, field: str = "text", encoding: str = "utf-8"):
@@ -25,14 +28,15 @@ class Files:
         try:
             b"\0\0\0\0".decode(encoding)
         except (LookupError, UnicodeError):
-            raise ConfigError(f"encoding={encoding}: no such encoding of text; utf-8 and latin-1 are two") from None
+            raise ConfigError(f"encoding={encoding}: no such text encoding; examples are utf-8 and latin-1") from None
 
     def __str__(self) -> str:
         return f"path={self.path}"
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of what decides the documents: the files' contents and formats, and how they are read."""
+        """The SHA-256 of everything that determines the documents: the files' contents, their
+        formats, the settings."""
         each = []
         for file in self._files():
             try:
@@ -43,7 +47,8 @@ class Files:
         return hashlib.sha256("\n".join([self.field, self.encoding, *sorted(each)]).encode()).hexdigest()
 
     def documents(self) -> Iterator[bytes]:
-        """Yield the UTF-8 bytes of every document, empty ones and duplicates too, one file after another."""
+        """Yield the UTF-8 bytes of every document, including empty ones and duplicates, file by
+        file."""
         for file in self._files():
             try:
                 yield from documents_of(file, self.field, self.encoding)
@@ -59,9 +64,9 @@ class Files:
         if not self._top.exists():
             raise self._refused(self._top, "no such file or folder")
         if not self._top.is_file() or not is_readable(self._top.name):
-            raise self._refused(self._top, f"must be a folder, or a file of {_FORMATS}")
+            raise self._refused(self._top, f"must be a folder or a file; formats: {_FORMATS}")
         return [self._top]
 
     def _refused(self, file: Path, reason: str) -> ConfigError:
-        place = "" if file == self._top else f"{file.relative_to(self._top)}: "
-        return ConfigError(f"{self}: {place}{reason}")
+        name = "" if file == self._top else f"{file.relative_to(self._top)}: "
+        return ConfigError(f"{self}: {name}{reason}")

@@ -1,4 +1,4 @@
-"""The formats that text is read from: each file yields its documents, one at a time."""
+"""Readers of text files: each yields the documents of one file, one at a time."""
 
 import gzip
 import io
@@ -7,24 +7,24 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from hybridlab.errors import near_miss
 
-MOST_BYTES = 1 << 26  # of one document: one line or one file without end must not fill the memory
+MOST_BYTES = 1 << 26  # of one document, so that an endless line or file cannot fill the memory
 
 
 def is_readable(name: str) -> bool:
-    """Say whether a file is of a format that is read here, by its ending."""
+    """Return whether a file's suffix is that of a format that can be read."""
     return _ending(name) in _READERS
 
 
 def documents_of(file: Path, field: str, encoding: str) -> Iterator[bytes]:
     """Yield the UTF-8 bytes of each document of a file.
 
-    A .txt or .md file is one document in `encoding`; a line of .jsonl is one, its text under the key `field`; a row of
-    .parquet is one, its text in the column `field`. The first three may be packed: .gz, .xz, .zst. A ValueError says
-    what is wrong, and where in the file.
+    A .txt or .md file is one document in `encoding`; so is each line of .jsonl, with its text under
+    the key `field`, and each row of .parquet, with its text in the column `field`. All but .parquet
+    can be compressed: .gz, .xz, .zst. A ValueError names the problem and where in the file it is.
     """
     try:
         yield from _READERS[_ending(file.name)](file, field, encoding)
@@ -39,14 +39,14 @@ def _ending(name: str) -> str:
 
 
 def _whole(file: Path, field: str, encoding: str) -> Iterator[bytes]:
-    with _opened(file) as opened:
+    with _open(file) as opened:
         content = opened.read(MOST_BYTES + 1)
     _check_size(len(content), "the file")
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         byte = f"byte 0x{content[error.start]:02x} at offset {error.start}"
-        raise ValueError(f"not text in {encoding} ({byte}); encoding= names another") from error
+        raise ValueError(f"not text in {encoding} ({byte}); set encoding to another") from error
     if "\0" in text:
         raise ValueError(f"binary, not text (a NUL at offset {content.index(0)})")
     yield text.encode()
@@ -54,7 +54,7 @@ def _whole(file: Path, field: str, encoding: str) -> Iterator[bytes]:
 
 def _lines(file: Path, field: str, encoding: str) -> Iterator[bytes]:
     number = 0
-    with _opened(file) as opened:
+    with _open(file) as opened:
         while line := opened.readline(MOST_BYTES + 1):
             number += 1
             _check_size(len(line), f"line {number}")
@@ -64,15 +64,15 @@ def _lines(file: Path, field: str, encoding: str) -> Iterator[bytes]:
 
 def _text_of(line: bytes, number: int, field: str) -> bytes:
     try:
-        row = json.loads(line.decode())
-        text = row.get(field) if isinstance(row, dict) else None
+        entry = json.loads(line.decode())
+        text = entry.get(field) if isinstance(entry, dict) else None
         if isinstance(text, str):
             return text.encode()
     except UnicodeDecodeError as error:
         byte = f"byte 0x{line[error.start]:02x} at offset {error.start}"
         raise ValueError(f"line {number} is not valid UTF-8 ({byte} of the line)") from None
     except UnicodeEncodeError:
-        raise ValueError(f"line {number} is not valid UTF-8 (half of a surrogate pair)") from None
+        raise ValueError(f"line {number} is not valid UTF-8 (a lone surrogate)") from None
     except (json.JSONDecodeError, RecursionError):
         raise ValueError(f"line {number} is not valid JSON") from None
     raise ValueError(f'line {number} is not an object with a "{field}" that is a string')
@@ -90,7 +90,7 @@ def _column(file: Path, field: str, encoding: str) -> Iterator[bytes]:
             if field not in names:
                 raise ValueError(f"has no column `{field}`; {near_miss(field, names)}")
             if (kind := opened.schema_arrow.field(field).type) not in (pyarrow.string(), pyarrow.large_string()):
-                raise ValueError(f"its column `{field}` is of {kind}, not of text")
+                raise ValueError(f"its column `{field}` holds {kind}, not text")
             for rows in opened.iter_batches(batch_size=64, columns=[field]):
                 for row in rows.column(0):
                     text = (row.as_py() or "").encode()
@@ -104,14 +104,14 @@ def _column(file: Path, field: str, encoding: str) -> Iterator[bytes]:
 
 def _check_size(num_bytes: int, what: str) -> None:
     if num_bytes > MOST_BYTES:
-        raise ValueError(f"{what} is longer than {MOST_BYTES:,} bytes, the most that a document may have")
+        raise ValueError(f"{what} is longer than {MOST_BYTES:,} bytes, the limit for one document")
 
 
-def _opened(file: Path) -> IO[bytes]:
+def _open(file: Path) -> io.BufferedIOBase:
     return _OPENERS.get(file.suffix, open)(file, "rb")
 
 
-def _open_zstandard(file: Path, mode: str) -> IO[bytes]:
+def _open_zstandard(file: Path, mode: str) -> io.BufferedReader:
     try:
         import zstandard
     except ImportError as error:
@@ -120,7 +120,8 @@ def _open_zstandard(file: Path, mode: str) -> IO[bytes]:
 
 
 class _Zstandard(io.RawIOBase):
-    """Frames of Zstandard, one after another. The library's own reader takes a frame that is cut short for its end."""
+    """A reader of Zstandard frames, one after another. The library's own reader takes a truncated
+    frame for a complete one."""
 
     def __init__(self, file: Path, zstandard: Any):
         self._file = file.open("rb")
@@ -137,7 +138,7 @@ class _Zstandard(io.RawIOBase):
             self._packed = self._packed or self._file.read(1 << 17)
             if not self._packed:
                 if self._frame is not None:
-                    raise EOFError("the last frame is cut short")
+                    raise EOFError("the last frame is truncated")
                 return 0
             self._decompress()
         taken = min(len(buffer), len(self._ready))

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Int64
 
-from hybridlab.tasks.synthetic.draws import Draws
+from hybridlab.tasks.counter_rng import CounterRng
 from hybridlab.tasks.text.corpus import Division, open_corpus
 from hybridlab.tasks.text.files import Files
 from hybridlab.tasks.text.tokeniser import Bytes
@@ -12,7 +12,8 @@ VOCABULARY = len(Bytes.bytes_of_token)
 
 
 class Haystack:
-    """The documents of each split of a corpus, byte by byte and one after another (`path` as in `Documents`)."""
+    """The bytes of the documents of each split of a corpus, one after another (`path` as in
+    `Documents`)."""
 
     def __init__(self, path: str | None, validation_share: float, test_share: float):
         corpus = open_corpus(Files(path), "bytes", Division(validation_share, test_share))
@@ -20,11 +21,13 @@ class Haystack:
         self.facts = corpus.facts
         self._text = {name: np.concatenate(list(split.texts(None))) for name, split in corpus.splits.items()}
 
-    def cut(self, draws: Draws, split: str, length: int) -> Int64[np.ndarray, "n length"]:
-        """Cut `length` bytes for each example at a random place of the split, whose end is followed by its start."""
+    def cut(self, rng: CounterRng, split: str, length: int) -> Int64[np.ndarray, "n length"]:
+        """Return `length` bytes of the split for each example, from a random start; the end wraps
+        around to the start."""
         text = self._text[split]
-        return text[(draws.integers(len(text), 1) + np.arange(length)) % len(text)].astype(np.int64)
+        return text[(rng.integers(len(text), 1) + np.arange(length)) % len(text)].astype(np.int64)
 
     def inputs(self, text: Int64[np.ndarray, "n t"]) -> Int64[np.ndarray, "n t"]:
-        """Return what each byte is predicted from last: the byte before it, or the mark in front of all."""
+        """Return the input for each target byte: the byte before it, and the begin token for the
+        first."""
         return np.concatenate([np.full((len(text), 1), Bytes.begin), text[:, :-1]], axis=1)

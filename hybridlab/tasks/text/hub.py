@@ -1,4 +1,4 @@
-"""Documents of a Hugging Face dataset, streamed: nothing is downloaded but what is read."""
+"""Documents of a Hugging Face dataset, streamed: only what is read is downloaded."""
 
 import hashlib
 import json
@@ -8,21 +8,24 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from hybridlab import validate
 from hybridlab.errors import ConfigError, near_miss
 from hybridlab.tasks.text.formats import MOST_BYTES
+from hybridlab.tasks.text.source import Source
 
 _OFFLINE = (
-    "without a network: give files from elsewhere as task.path, or copy the $HF_HOME or $HYBRIDLAB_CACHE that has it"
+    "without a network: set task.path to local files, or copy an $HF_HOME or $HYBRIDLAB_CACHE that has the dataset"
 )
 _BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".txt": "text"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hub:
-    """A dataset by its name on the hub, or a local folder of the same files, read from its start up to a limit.
+class Hub(Source):
+    """A dataset on the hub, or a local folder of the same files, read from its start up to a limit.
 
-    `files` is a pattern of files inside it, for a dataset that `datasets` cannot load by its name. Where a row is not a
-    document but a line of one, `starts` is a regular expression for the first row of each.
+    `files` is a pattern of files in it, for datasets that `datasets` cannot load by name. If the
+    dataset's rows are lines of documents, `starts` is a regular expression that matches the first
+    row of each document.
     """
 
     name: str
@@ -36,16 +39,12 @@ class Hub:
     field: str = "text"
 
     def __post_init__(self) -> None:
-        for key in ("max_documents", "max_bytes"):
-            value = getattr(self, key)
-            if value is not None and (type(value) is not int or value < 1):
-                raise ConfigError(f"hub.{key}={value}: a whole number of at least 1 is needed, or null")
         if self.max_documents is None and self.max_bytes is None:
             raise ConfigError(
-                "hub.max_bytes=None: a limit is needed, here or as hub.max_documents: sets may be terabytes"
+                "hub.max_bytes=null: a limit is needed, here or as hub.max_documents; datasets can have terabytes"
             )
         if self.files is not None and _builder(self.files) is None:
-            raise ConfigError(f"hub.files={self.files}: must end in {', '.join(_BUILDERS)}, packed or not")
+            raise ConfigError(f"hub.files={self.files}: must end in {', '.join(_BUILDERS)}, compressed or not")
         try:
             re.compile(self.starts or "")
         except re.error as error:
@@ -53,13 +52,15 @@ class Hub:
 
     @classmethod
     def of(cls, settings: dict[str, Any], field: str) -> "Hub":
-        """Make one from a node of the configuration."""
+        """Build the dataset from its node of the configuration."""
         known = {each.name for each in fields(cls)} - {"field"}
         for key, value in settings.items():
             if key not in known:
                 raise ConfigError(f"hub.{key}={value}: no such setting; {near_miss(key, known)}")
         if not settings.get("name"):
-            raise ConfigError("hub.name=None: a dataset's name is needed, e.g. HuggingFaceFW/fineweb-edu")
+            raise ConfigError("hub.name=null: a dataset's name is needed, e.g. HuggingFaceFW/fineweb-edu")
+        limits: dict[str, Any] = {f"hub.{key}": settings.get(key) for key in ("max_documents", "max_bytes")}
+        validate.whole(null="no limit", **limits)
         return cls(**settings, field=field)
 
     def __str__(self) -> str:
@@ -67,9 +68,11 @@ class Hub:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of what decides the documents: the settings, and the contents of a local folder.
+        """The SHA-256 of everything that determines the documents: the settings, and the contents
+        of a local folder.
 
-        What the hub holds under a name may change; `revision` pins it. A set that was read once is not asked for again.
+        A dataset on the hub can change unless `revision` pins it; one that was read is cached and
+        not fetched again.
         """
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode())
         for file in sorted(Path(self.name).rglob("*")) if Path(self.name).is_dir() else ():
@@ -79,10 +82,11 @@ class Hub:
         return digest.hexdigest()
 
     def documents(self) -> Iterator[bytes]:
-        """Yield the UTF-8 bytes of each document, in the order of the dataset, until a limit is reached."""
+        """Yield the UTF-8 bytes of each document, in the dataset's order, until a limit is
+        reached."""
         num_bytes = 0
         try:
-            for number, text in enumerate(self._joined(self._rows()), start=1):
+            for number, text in enumerate(self._join(self._rows()), start=1):
                 document = text.encode()
                 yield document
                 num_bytes += len(document)
@@ -90,7 +94,7 @@ class Hub:
                     return
         except ConfigError:
             raise
-        except Exception as error:  # whatever the network, the hub or a dataset's files have in store
+        except Exception as error:  # the network, the hub and the dataset's files fail in many ways
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise ConfigError(f"{self}: cannot be streamed ({reason}); {_OFFLINE}") from error
 
@@ -119,8 +123,9 @@ class Hub:
                 )
             yield row[self.field]
 
-    def _joined(self, rows: Iterator[str]) -> Iterator[str]:
-        """Join the rows from each that `starts` matches; without it, each row is a document."""
+    def _join(self, rows: Iterator[str]) -> Iterator[str]:
+        """Yield documents: rows joined from each match of `starts` to the next; without it, each
+        row is one."""
         start = re.compile(self.starts or "")
         taken, size = [], 0
         for row in rows:
@@ -130,7 +135,7 @@ class Hub:
             taken.append(row)
             size += len(row)
             if size > MOST_BYTES:
-                raise ConfigError(f"{self}: a document is longer than {MOST_BYTES:,} bytes, the most that one may have")
+                raise ConfigError(f"{self}: a document is longer than {MOST_BYTES:,} bytes, the limit for one")
         yield "".join(taken)
 
 

@@ -1,4 +1,4 @@
-"""How long the documents of a corpus are."""
+"""The distribution of the lengths of a corpus's documents."""
 
 from typing import Any
 
@@ -9,7 +9,8 @@ _QUANTILES = {"min": 0.0, "p10": 0.1, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p90
 
 
 def distribution(lengths: Int64[np.ndarray, " documents"]) -> dict[str, Any]:
-    """Return quantiles of the lengths, and how many there are from each power of two to the next."""
+    """Return quantiles of the lengths, and a histogram with bins from each power of two to the
+    next."""
     powers, counts = np.unique(np.frexp(lengths)[1] - 1, return_counts=True)
     return {
         "quantiles": {name: round(float(np.quantile(lengths, share))) for name, share in _QUANTILES.items()},

@@ -1,10 +1,12 @@
-"""Documents of one split that are nearly documents of another: MinHash, locality-sensitive hashing, exact check.
+"""Near duplicates across splits: MinHash and locality-sensitive hashing find candidates, an exact
+comparison decides.
 
-A document is the set of its shingles: all runs of 24 bytes, white space left out and ASCII letters in one case. Two are
-near duplicates if the Jaccard similarity of their sets is at least 0.8. A set is sketched by one permutation hashing (Li,
-Owen and Zhang, arXiv:1208.1259), its empty bins filled from the next (Shrivastava and Li, arXiv:1406.4784). Documents
-that agree in all 5 values of one of 25 bands are candidates: 99.995 % of the pairs at 0.8, more of those above.
-Candidates are then compared exactly.
+A document is the set of its shingles: all runs of 24 bytes, without white space and with ASCII
+letters in lower case. Two documents are near duplicates if the Jaccard similarity of their sets is
+at least 0.8. A set is sketched by one permutation hashing (Li, Owen and Zhang, arXiv:1208.1259)
+whose empty bins are filled from the next (Shrivastava and Li, arXiv:1406.4784). Documents that
+agree in all 5 values of one of 25 bands are candidates: this finds 99.995 % of the pairs with a
+similarity of 0.8, and more of those above. Candidates are then compared exactly.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,18 +15,20 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Int64, UInt64
 
+from hybridlab.tasks.counter_rng import GAMMA, mix64
+
 THRESHOLD = 0.8
 SHINGLE = 24  # bytes
 BANDS, ROWS = 25, 5
-_BITS = 7  # of a hash that choose its bin: 128 bins, of which the bands take 125
-_PIECE = 1 << 22  # bytes whose hashes are held at once
-_MOST_CANDIDATES = 16  # of a document in a band: where more agree, any of them will do
+_BITS = 7  # bits of a hash that select its bin: 128 bins, of which the bands use 125
+_CHUNK = 1 << 22  # bytes hashed at once
+_MOST_CANDIDATES = 16  # compared with a document in a band; where more agree, any 16 will do
 
-Hashes = UInt64[np.ndarray, " n"]
+Hashes = UInt64[np.ndarray, " _"]
 
 
 def band_keys(text: bytes) -> UInt64[np.ndarray, " bands"]:
-    """Sketch a document: two documents whose keys agree in a place are candidates."""
+    """Return the sketch of a document; two documents whose keys agree in a band are candidates."""
     empty = np.uint64(2**64 - 1)
     least = np.full(1 << _BITS, empty)
     for hashes in _hashes(text):
@@ -33,8 +37,8 @@ def band_keys(text: bytes) -> UInt64[np.ndarray, " bands"]:
     bins = np.arange(BANDS * ROWS)
     source = filled[np.searchsorted(filled, bins) % len(filled)]
     distance = ((source - bins) % len(least)).astype(np.uint64)
-    values = _mixed(least[source] + distance * _ODD).reshape(BANDS, ROWS)
-    return _mixed((values * _powers(ROWS)).sum(axis=1))
+    values = mix64(least[source] + distance * GAMMA).reshape(BANDS, ROWS)
+    return mix64((values * _powers(ROWS)).sum(axis=1))
 
 
 def near_duplicates(
@@ -43,32 +47,33 @@ def near_duplicates(
     documents: Int64[np.ndarray, " n"],
     others: Int64[np.ndarray, " m"],
 ) -> Int64[np.ndarray, " found"]:
-    """Return those of `documents` that are near duplicates of one of `others`; both index `text` and `keys`."""
+    """Return the `documents` that are near duplicates of one of the `others`; both are indices into
+    `text` and `keys`."""
 
     @lru_cache(maxsize=64)
-    def of_other(index: int) -> Hashes:
-        return _set_of(text(index))
+    def shingles_of_other(index: int) -> Hashes:
+        return _shingles(text(index))
 
     found: list[int] = []
-    own, of = -1, np.empty(0, np.uint64)
+    own, shingles = -1, np.empty(0, np.uint64)
     for index, other in _candidates(keys, documents, others).tolist():
         if found and found[-1] == index:
             continue
         if index != own:
-            own, of = index, _set_of(text(index))
-        if jaccard(of, of_other(other)) >= THRESHOLD:
+            own, shingles = index, _shingles(text(index))
+        if jaccard(shingles, shingles_of_other(other)) >= THRESHOLD:
             found.append(index)
     return np.array(found, dtype=np.int64)
 
 
 def jaccard(one: Hashes, other: Hashes) -> float:
-    """Return the size of the sets' intersection over that of their union."""
+    """Return the size of the intersection of two sets divided by that of their union."""
     shared = len(np.intersect1d(one, other, assume_unique=True))
     return shared / (len(one) + len(other) - shared)
 
 
 def _candidates(keys: np.ndarray, documents: np.ndarray, others: np.ndarray) -> Int64[np.ndarray, "pairs 2"]:
-    """Return the pairs that agree in a band, in order."""
+    """Return the pairs that agree in a band, sorted."""
     pairs = []
     for band in range(BANDS):
         order = np.argsort(keys[others, band], kind="stable")
@@ -81,23 +86,25 @@ def _candidates(keys: np.ndarray, documents: np.ndarray, others: np.ndarray) -> 
     return np.unique(np.concatenate(pairs), axis=0)
 
 
-def _set_of(text: bytes) -> Hashes:
+def _shingles(text: bytes) -> Hashes:
     return np.unique(np.concatenate(list(_hashes(text))))
 
 
 def _hashes(text: bytes) -> Iterator[Hashes]:
-    """Yield the hashes of all shingles, in pieces; a document shorter than a shingle is one."""
+    """Yield the hashes of all shingles, in chunks; a document shorter than a shingle counts as
+    one."""
     codes = np.frombuffer(text, dtype=np.uint8)
     values = _VALUES[codes[_KEPT[codes]]]
     if len(values) < SHINGLE:
-        yield _mixed((values * _powers(len(values))).sum(keepdims=True))
+        yield mix64((values * _powers(len(values))).sum(keepdims=True))
         return
-    for start in range(0, len(values) - SHINGLE + 1, _PIECE):
-        yield _mixed(_rolled(values[start : start + _PIECE + SHINGLE - 1]))
+    for start in range(0, len(values) - SHINGLE + 1, _CHUNK):
+        yield mix64(_rolled(values[start : start + _CHUNK + SHINGLE - 1]))
 
 
 def _rolled(values: Hashes) -> Hashes:
-    """Return the polynomial hash of every run of 24 values: of 8 by doubling, then of 8 and 16."""
+    """Return the polynomial hash of every run of 24 values: 8 by doubling, then 8 and 16
+    together."""
     eight = values
     for size in (1, 2, 4):
         eight = eight[:-size] * _power(size) + eight[size:]
@@ -105,21 +112,13 @@ def _rolled(values: Hashes) -> Hashes:
     return sixteen[:-8] * _power(8) + eight[16:]
 
 
-def _mixed(values: Hashes) -> Hashes:
-    """Scatter each number over all 64 bits: the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
 def _power(exponent: int) -> np.uint64:
-    return np.uint64(pow(int(_ODD), exponent, 1 << 64))
+    return np.uint64(pow(int(GAMMA), exponent, 1 << 64))
 
 
 def _powers(num: int) -> Hashes:
     return np.array([_power(exponent) for exponent in range(num)], dtype=np.uint64)
 
 
-_ODD = np.uint64(0x9E3779B97F4A7C15)
 _KEPT = np.arange(256) > 32
-_VALUES = _mixed(np.array([ord(chr(code).lower()) if code < 128 else code for code in range(256)], np.uint64) + _ODD)
+_VALUES = mix64(np.array([ord(chr(code).lower()) if code < 128 else code for code in range(256)], np.uint64) + GAMMA)

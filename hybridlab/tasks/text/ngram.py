@@ -1,4 +1,4 @@
-"""Byte n-gram models: what a byte costs when only the last one, two or three are looked at."""
+"""Byte n-gram models: the bits per byte when only the last one, two or three bytes are known."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -7,45 +7,48 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
 CONTEXTS = (1, 2, 3)
-BEGIN = 256  # stands in front of every document
+BEGIN = 256  # precedes every document
 VOCABULARY = 257  # the bytes and BEGIN
 _LONGEST = max(CONTEXTS)
-_MOST_BYTES = 1 << 27  # to fit a model to
-_PIECE = 1 << 24  # bytes counted at once
+_MOST_BYTES = 1 << 27  # that a model is fitted to
+_CHUNK = 1 << 24  # bytes counted at once
 
 Text = UInt8[np.ndarray, " bytes"]
 
 
 def baselines(training: Iterable[Text], scored: Iterable[Text]) -> dict[int, float]:
-    """Bits per byte of an n-gram model with 1, 2 and 3 bytes of context.
+    """Return the bits per byte of n-gram models with 1, 2 and 3 bytes of context.
 
-    Counts and discounts come from the documents `training` and nothing else: from the first 128 MiB of them, which cost a
-    minute. Every byte of `scored` is, the first of a document included, whose context is BEGIN. The number is total bits
-    over total bytes, so long documents weigh more.
+    Counts and discounts are estimated on the first 128 MiB of `training`, which takes a minute.
+    Every byte of `scored` is scored, including the first of a document, whose context is BEGIN. The
+    result is total bits over total bytes, so long documents weigh more.
     """
-    grams, counts = _counted(_first(training, _MOST_BYTES))
-    scored_grams, times = _counted(scored)
+    grams, counts = _count(_first(training, _MOST_BYTES))
+    scored_grams, times = _count(scored)
     models = {context: KneserNey(grams, counts, context) for context in CONTEXTS}
     bits = {context: -np.log2(model.probability(scored_grams)) for context, model in models.items()}
     return {context: float(each @ times / times.sum()) for context, each in bits.items()}
 
 
 class KneserNey:
-    """Interpolated Kneser-Ney smoothing (Kneser and Ney 1995; interpolated by Chen and Goodman 1999).
+    """Interpolated Kneser-Ney smoothing (Kneser and Ney 1995; interpolated by Chen and Goodman
+    1999).
 
-    p(x | c) = (max(n(c x) - D, 0) + D · distinct(c) · p(x | c without its oldest byte)) / n(c), where n counts
-    occurrences at the longest context and different bytes to the left below it; under the shortest lies 1/256.
-    D = n1 / (n1 + 2 n2) of each level. On the validation split of the embedded corpus it needs 2.021 bits per byte
-    at 3 bytes of context, its modified form 2.021 and Witten-Bell 2.025.
+    p(x | c) = (max(n(c x) - D, 0) + D · distinct(c) · p(x | c without its oldest byte)) / n(c),
+    where n counts occurrences at the longest context, and distinct bytes to the left at shorter
+    ones; below the shortest, p is 1/256. Each level has D = n1 / (n1 + 2 n2). On the validation
+    split of the embedded corpus it reaches 2.021 bits per byte with 3 bytes of context, the
+    modified form 2.021 and Witten-Bell 2.025.
 
-    An n-gram is a number in base 257, oldest symbol first and the predicted byte last; its context may hold BEGIN.
+    An n-gram is a number in base 257, oldest symbol first and the predicted byte last; its context
+    may contain BEGIN.
     """
 
     def __init__(self, grams: Int64[np.ndarray, " n"], counts: Int64[np.ndarray, " n"], context: int):
-        grams, counts = _summed(grams % VOCABULARY ** (context + 1), counts)
+        grams, counts = _sum_by_gram(grams % VOCABULARY ** (context + 1), counts)
         self.levels = [_level(grams, counts)]
         for shorter in range(context, 0, -1):
-            grams, counts = _summed(grams % VOCABULARY**shorter, np.ones_like(grams))
+            grams, counts = _sum_by_gram(grams % VOCABULARY**shorter, np.ones_like(grams))
             self.levels.append(_level(grams, counts))
 
     def probability(self, grams: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
@@ -61,14 +64,14 @@ class KneserNey:
 
 class _Level(NamedTuple):
     grams: Int64[np.ndarray, " n"]  # sorted
-    kept: Float64[np.ndarray, " n"]  # the discounted relative frequency of each
+    kept: Float64[np.ndarray, " n"]  # discounted relative frequency of each
     contexts: Int64[np.ndarray, " c"]  # sorted
-    passed_on: Float64[np.ndarray, " c"]  # the share of each that the shorter context spends
+    passed_on: Float64[np.ndarray, " c"]  # probability mass of each that goes to the shorter context
 
 
 def _level(grams: np.ndarray, counts: np.ndarray) -> _Level:
     num_once, num_twice = (counts == 1).sum(), (counts == 2).sum()
-    # A level where nothing, or everything, is rare says nothing about the discount.
+    # The discount cannot be estimated where no n-gram occurs once, or none twice.
     discount = num_once / (num_once + 2 * num_twice) if num_once and num_twice else 0.5
     contexts, of, distinct = np.unique(grams // VOCABULARY, return_inverse=True, return_counts=True)
     total = np.bincount(of, weights=counts)
@@ -83,21 +86,22 @@ def _first(texts: Iterable[Text], most: int) -> Iterable[Text]:
             return
 
 
-def _counted(texts: Iterable[Text]) -> tuple[np.ndarray, np.ndarray]:
-    """Count the distinct n-grams, a piece at a time: they are few beside the bytes of a large corpus."""
+def _count(texts: Iterable[Text]) -> tuple[np.ndarray, np.ndarray]:
+    """Count the distinct n-grams chunk by chunk: a large corpus has far fewer of them than
+    bytes."""
     grams, counts = np.empty(0, np.int64), np.empty(0, np.int64)
     codes: list[np.ndarray] = []
     for text in texts:
         codes.append(_codes(text))
-        if sum(map(len, codes)) >= _PIECE:
-            grams, counts = _merged(grams, counts, codes)
+        if sum(map(len, codes)) >= _CHUNK:
+            grams, counts = _merge(grams, counts, codes)
             codes = []
-    return _merged(grams, counts, codes)
+    return _merge(grams, counts, codes)
 
 
-def _merged(grams: np.ndarray, counts: np.ndarray, codes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _merge(grams: np.ndarray, counts: np.ndarray, codes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     more, times = np.unique(np.concatenate([*codes, grams[:0]]), return_counts=True)
-    grams, counts = _summed(np.concatenate([grams, more]), np.concatenate([counts, times]))
+    grams, counts = _sum_by_gram(np.concatenate([grams, more]), np.concatenate([counts, times]))
     return grams, counts.astype(np.int64)
 
 
@@ -109,7 +113,7 @@ def _codes(text: np.ndarray) -> np.ndarray:
     return code
 
 
-def _summed(grams: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _sum_by_gram(grams: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     distinct, of = np.unique(grams, return_inverse=True)
     return distinct, np.bincount(of, weights=counts)
 

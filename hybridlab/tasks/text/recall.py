@@ -1,25 +1,28 @@
-"""Which tokens of real text can be recalled: those that complete an n-gram their document has shown before."""
+"""The tokens of real text that can be recalled: those that complete an n-gram shown earlier in
+their document."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int64, UInt64
+from jaxtyping import Int64, Integer, UInt64
 
+from hybridlab import validate
 from hybridlab.errors import ConfigError, near_miss
-from hybridlab.tasks.settings import require_whole
-from hybridlab.tasks.synthetic.draws import keyed, mixed
-from hybridlab.tasks.text.previous import previous_occurrence
+from hybridlab.tasks.counter_rng import keys_of, mix64
+from hybridlab.tasks.occurrences import previous_occurrence
 from hybridlab.tasks.text.split import Split
 
 
 class Rule(NamedTuple):
-    """When a token is a recall hit (Zoology, arXiv:2312.04927, section 3.1: there n = 2 tokens of a BPE).
+    """When a token is a recall hit (Zoology, arXiv:2312.04927, section 3.1: with n = 2 tokens of a
+    BPE).
 
-    It completes an n-gram that its document has shown before, whole, and that training documents hold at most `at_most`
-    times: what is frequent there is known without looking back. Zoology takes bigrams seen below 1250 times in
-    training on the Pile. Eight bytes are about two such tokens; 4 is for a corpus of ten megabytes, and ours by choice.
+    A hit completes an n-gram that its document has shown before and that training documents hold at
+    most `at_most` times: a frequent n-gram is known without looking back. Zoology takes bigrams
+    seen below 1250 times in training on the Pile. Eight bytes are about two such tokens; `at_most`
+    = 4 is our choice for a corpus of ten megabytes.
     """
 
     n: int = 8
@@ -27,32 +30,35 @@ class Rule(NamedTuple):
 
     @classmethod
     def of(cls, settings: Mapping[str, int]) -> "Rule":
-        """Read {n, at_most}, either of which may be missing."""
+        """Read {n, at_most}; either may be missing."""
         for key in settings:
             if key not in cls._fields:
                 raise ConfigError(f"recall={dict(settings)}: no key `{key}`; {near_miss(key, cls._fields)}")
         rule = cls(**settings)
-        require_whole("recall.n", rule.n, least=2)
-        require_whole("recall.at_most", rule.at_most, least=0)
+        for name, least in (("n", 2), ("at_most", 0)):
+            named: dict[str, Any] = {f"recall.{name}": getattr(rule, name)}
+            validate.whole(least=least, **named)
         return rule
 
 
 class Recalled(Mapping[str, Split]):
-    """The splits of a corpus with the slices `recall` and `recall_distance`; in training documents no token is in either.
+    """The splits of a corpus with the facts `recall` and `recall_distance`, which are -1 throughout
+    the training split.
 
-    What is recalled in a split is found when that split is first asked for, and what is frequent, when a held-out one is.
+    The hits of a split are found when it is first accessed, the frequent n-grams when a held-out
+    split is.
     """
 
     def __init__(self, splits: Mapping[str, Split], rule: Rule) -> None:
         self._splits = splits
         self._rule = rule
-        self._told: dict[str, Split] = {}
+        self._with_facts: dict[str, Split] = {}
 
     def __getitem__(self, name: str) -> Split:
-        if name not in self._told:
+        if name not in self._with_facts:
             split = self._splits[name]
-            self._told[name] = split._replace(facts={**split.facts, **self._facts(name, split)})
-        return self._told[name]
+            self._with_facts[name] = split._replace(facts={**split.facts, **self._facts(name, split)})
+        return self._with_facts[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._splits)
@@ -76,14 +82,15 @@ class Recalled(Mapping[str, Split]):
 
 
 class RecallFacts(NamedTuple):
-    """For each token whether it is a recall hit, 1 or 0, and how many tokens ago its n-gram last ended, -1 if it is none."""
+    """For each token whether it is a recall hit, 1 or 0, and how many tokens ago its n-gram last
+    ended, else -1."""
 
     recall: Int64[np.ndarray, " t"]
     distance: Int64[np.ndarray, " t"]
 
 
-def recall_facts(document: np.ndarray, rule: Rule, frequent: UInt64[np.ndarray, " k"]) -> RecallFacts:
-    """Find the recall hits of a document [t], given what `frequent_ngrams` found in the training documents."""
+def recall_facts(document: Integer[np.ndarray, " t"], rule: Rule, frequent: UInt64[np.ndarray, " k"]) -> RecallFacts:
+    """Find the recall hits of a document, given the `frequent_ngrams` of the training documents."""
     grams = _ngrams(document, rule.n)
     seen = previous_occurrence(grams)
     rare = np.searchsorted(frequent, grams, side="left") == np.searchsorted(frequent, grams, side="right")
@@ -95,9 +102,10 @@ def recall_facts(document: np.ndarray, rule: Rule, frequent: UInt64[np.ndarray, 
 
 
 def frequent_ngrams(documents: Iterable[np.ndarray], rule: Rule) -> UInt64[np.ndarray, " k"]:
-    """Return the n-grams that lie more than `at_most` times in the documents, as sorted numbers.
+    """Return the n-grams that occur more than `at_most` times in the documents, as sorted hashes of
+    64 bits.
 
-    An n-gram's number is a hash of 64 bits: that any two of ten million share one has a chance of 3 in a million.
+    The chance that any two of ten million n-grams share a hash is 3 in a million.
     """
     found = [_ngrams(document, rule.n) for document in documents]
     grams, counts = np.unique(np.concatenate([np.empty(0, dtype=np.uint64), *found]), return_counts=True)
@@ -110,9 +118,9 @@ def _documents(split: Split) -> Iterable[np.ndarray]:
 
 
 def _ngrams(document: np.ndarray, n: int) -> UInt64[np.ndarray, " grams"]:
-    """Return a number for each n-gram, by the place it starts at."""
+    """Return a hash of each n-gram, by the position where it starts."""
     tokens = document.astype(np.uint64) + np.uint64(1)
     total = np.zeros(max(len(tokens) - n + 1, 0), dtype=np.uint64)
-    for place, multiplier in enumerate(keyed(np.arange(n, dtype=np.uint64)) | np.uint64(1)):
-        total += tokens[place : place + len(total)] * multiplier
-    return mixed(total)
+    for index, multiplier in enumerate(keys_of(np.arange(n, dtype=np.uint64)) | np.uint64(1)):
+        total += tokens[index : index + len(total)] * multiplier
+    return mix64(total)

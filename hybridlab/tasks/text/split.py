@@ -1,20 +1,23 @@
-"""One split of a corpus: its documents as one flat array of tokens, and rows cut out of them."""
+"""One split of a corpus: its documents as one flat array of tokens, and the sequences cut from
+them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64, Integer, UInt8
 
 from hybridlab.tasks.batch import IGNORED, Batch
 from hybridlab.tasks.text.tokeniser import Tokeniser
 
 
-class Rows(NamedTuple):
-    """Where rows lie: the targets are the tokens first..end-1 of a document, supervised from `scored` on.
+class Spans(NamedTuple):
+    """Where sequences lie in their documents: targets are the tokens first..end-1, supervised from
+    `scored` on.
 
-    `read` is how many tokens of the document are read in all, in this row and in others.
+    `read` is the number of the document's tokens that are read in total, in this sequence and in
+    others.
     """
 
     document: Int64[np.ndarray, " b"]
@@ -25,43 +28,47 @@ class Rows(NamedTuple):
 
 
 class Split(NamedTuple):
-    """The tokens of all documents, one after another, each from its `begin`; document i starts at `offsets[i]`.
+    """The tokens of all documents, one after another, each preceded by `begin`; document i starts
+    at `offsets[i]`.
 
-    `facts` are more slices, a number for each of `tokens`, which rows hand on for their targets.
+    `facts` are further slices, a number for each of `tokens`, which sequences pass on for their
+    targets.
     """
 
-    tokens: np.ndarray  # unsigned [tokens], usually mapped from a file
-    offsets: Int64[np.ndarray, " documents_and_end"]
+    tokens: Integer[np.ndarray, " tokens"]  # unsigned, usually mapped from a file
+    offsets: Int64[np.ndarray, " documents+1"]
     tokeniser: Tokeniser
     facts: Mapping[str, Int64[np.ndarray, " tokens"]] = {}
 
     @property
     def lengths(self) -> Int64[np.ndarray, " documents"]:
-        """The length of each document in tokens, its `begin` aside."""
+        """The length of each document in tokens, without its `begin`."""
         return np.diff(self.offsets) - 1
 
     def prefixes(self, limit: int | None) -> Int64[np.ndarray, " documents"]:
-        """How many tokens of each document are evaluated: the first `limit`, or all of them."""
+        """Return how many tokens of each document are evaluated: the first `limit`, or all."""
         return self.lengths if limit is None else np.minimum(self.lengths, limit)
 
     def texts(self, lengths: Int64[np.ndarray, " documents"] | None) -> Iterator[UInt8[np.ndarray, " bytes"]]:
-        """Yield the bytes that the first `lengths` tokens of each document, or all of them, stand for."""
+        """Yield the bytes of the first `lengths` tokens of each document, or of all its tokens."""
         for start, length in zip(self.offsets, self.lengths if lengths is None else lengths, strict=False):
             yield self.tokeniser.text(self.tokens[start + 1 : start + 1 + length])
 
-    def rows(self, rows: Rows, length: int) -> Batch:
-        """Cut rows of `length` tokens, padded at the right; token k is predicted from the k + 1 tokens before it."""
-        position = rows.first[:, None] + np.arange(length)
-        inside = position < rows.end[:, None]
-        index = self.offsets[rows.document][:, None] + np.where(inside, position, 0)
-        supervised = inside & (position >= rows.scored[:, None])
+    def sequences(self, spans: Spans, length: int) -> Batch:
+        """Cut sequences of `length` tokens, padded on the right; target k is predicted from the k +
+        1 tokens before it."""
+        position = spans.first[:, None] + np.arange(length)
+        inside = position < spans.end[:, None]
+        index = self.offsets[spans.document][:, None] + np.where(inside, position, 0)
+        supervised = inside & (position >= spans.scored[:, None])
         slices = {
-            "document": np.repeat(rows.document[:, None], length, axis=1),
+            "document": np.repeat(spans.document[:, None], length, axis=1),
             "position": position,
-            "length": np.repeat(rows.read[:, None], length, axis=1),
+            "length": np.repeat(spans.read[:, None], length, axis=1),
             **{name: values[index + 1] for name, values in self.facts.items()},
         }
-        # Signed before IGNORED is put in: an unsigned number would wrap it round to a large token.
+        # Converted to signed first: in an unsigned array IGNORED would wrap around to a large
+        # token.
         inputs, targets = (self.tokens[where].astype(np.int64) for where in (index, index + 1))
         return Batch(
             torch.from_numpy(np.where(inside, inputs, self.tokeniser.begin)),
@@ -70,18 +77,19 @@ class Split(NamedTuple):
         )
 
 
-def joined(rows: Sequence[Sequence[Rows]], split: Split) -> Batch:
-    """Fill each row with several pieces, one after another, each a document of its own; the rows are of one length."""
+def pack(sequences: Sequence[Sequence[Spans]], split: Split) -> Batch:
+    """Fill each sequence with segments, one after another, each a document of its own; all
+    sequences have one length."""
 
-    def cut(number: int, piece: Rows) -> Batch:
-        batch = split.rows(piece, int(piece.end[0] - piece.first[0]))
+    def cut(number: int, segment: Spans) -> Batch:
+        batch = split.sequences(segment, int(segment.end[0] - segment.first[0]))
         return batch._replace(documents=torch.full_like(batch.inputs, number))
 
-    filled = [_concatenated([cut(*numbered) for numbered in enumerate(pieces)], dim=1) for pieces in rows]
-    return _concatenated(filled, dim=0)
+    packed = [_concatenate([cut(*numbered) for numbered in enumerate(segments)], dim=1) for segments in sequences]
+    return _concatenate(packed, dim=0)
 
 
-def _concatenated(batches: Sequence[Batch], dim: int) -> Batch:
+def _concatenate(batches: Sequence[Batch], dim: int) -> Batch:
     inputs, targets, slices, documents = zip(*batches, strict=True)
-    each = {key: torch.cat([facts[key] for facts in slices], dim) for key in slices[0]}
-    return Batch(torch.cat(inputs, dim), torch.cat(targets, dim), each, torch.cat(documents, dim))
+    facts = {name: torch.cat([each[name] for each in slices], dim) for name in slices[0]}
+    return Batch(torch.cat(inputs, dim), torch.cat(targets, dim), facts, torch.cat(documents, dim))

@@ -1,4 +1,5 @@
-"""Folders of derived data, each made once, whole or not at all, and found again by a key."""
+"""A cache of derived data on disk: each folder is built once, completely or not at all, and found
+by its key."""
 
 import hashlib
 import json
@@ -15,20 +16,20 @@ MANIFEST = "manifest.json"
 
 
 def stored(key: str, build: Callable[[Path], None]) -> Path:
-    """Return the folder of `key`, filled by `build` if it is not there or damaged.
+    """Return the folder of `key`, filled by `build` if it is missing or damaged.
 
-    It lies in $HYBRIDLAB_CACHE, or else ~/.cache/hybridlab. Of several processes that ask at once, one builds; a build
-    that is killed leaves nothing under the key, and what it left beside it is removed by the next. A file that has not
-    the size and the SHA-256 that it was stored with is damaged.
+    It is in $HYBRIDLAB_CACHE, or else in ~/.cache/hybridlab. If several processes ask at once, one
+    of them builds. A build that is killed leaves nothing under the key, and the next build removes
+    its remains. A folder is damaged if a file's size or SHA-256 differs from when it was stored.
     """
     home = Path(os.environ.get("HYBRIDLAB_CACHE") or "~/.cache/hybridlab").expanduser() / "corpora"
     folder = home / key
-    if _is_whole(folder):
+    if _is_complete(folder):
         return folder
     try:
         home.mkdir(parents=True, exist_ok=True)
         with FileLock(home / f"{key}.lock"):
-            if not _is_whole(folder):  # another process may have been faster
+            if not _is_complete(folder):  # another process may have built it meanwhile
                 _replace(folder, build)
     except OSError as error:
         reason = f"cannot be written ({error.strerror or error}); $HYBRIDLAB_CACHE names another folder"
@@ -38,7 +39,7 @@ def stored(key: str, build: Callable[[Path], None]) -> Path:
 
 def _replace(folder: Path, build: Callable[[Path], None]) -> None:
     unfinished = folder.with_name(f".{folder.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)  # of a build that was killed: we hold the lock
+    shutil.rmtree(unfinished, ignore_errors=True)  # left by a build that was killed: this process holds the lock
     unfinished.mkdir()
     try:
         build(unfinished)
@@ -51,7 +52,7 @@ def _replace(folder: Path, build: Callable[[Path], None]) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_complete(folder: Path) -> bool:
     try:
         facts = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         return facts == {name: _facts(folder / name) for name in facts}

@@ -119,7 +119,7 @@ def test_damaged_data_end_in_one_line(tmp_path: Path):
     paths = write_pathfinder(tmp_path / "paths")
     (paths / "imgs" / "1" / "sample_3.png").write_bytes(b"no picture")
     task = LRAPathfinder(seed=0, path=str(paths), batch=200)
-    with pytest.raises(ConfigError, match=r"sample_3.png is no picture"):
+    with pytest.raises(ConfigError, match=r"sample_3.png cannot be read as a picture"):
         task.train_batch(0)
     (paths / "metadata" / "2.npy").write_text("imgs/0 sample_1.png\n")
     with pytest.raises(ConfigError, match=r"metadata/2.npy has a line"):
@@ -133,6 +133,6 @@ def test_a_pickle_that_runs_something_is_refused(tmp_path: Path):
 
     folder = write_cifar(tmp_path / "py")
     (folder / "data_batch_3").write_bytes(pickle.dumps(Planted()))
-    with pytest.raises(ConfigError, match=r"a batch is damaged: .* is no part of an array"):
+    with pytest.raises(ConfigError, match=r"a batch is damaged: .* is not part of an array"):
         LRAImage(seed=0, path=str(folder), batch=2)
     assert not (tmp_path / "touched").exists()

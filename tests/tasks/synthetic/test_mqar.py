@@ -72,15 +72,15 @@ def test_filler_may_be_any_token():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"length": 31}, "length=31: must be even: keys and values come in twos"),
+        ({"length": 31}, "length=31: must be even: keys and values come in pairs"),
         ({"pairs": 9}, "pairs=9: at most 8 fit in length=32, shown 1 times and asked for"),
         ({"pairs": 5, "passes": 3}, "pairs=5: at most 4 fit in length=32, shown 3 times and asked for"),
         ({"vocabulary": 32}, "vocabulary=32: must be a whole number of at least 33"),
-        ({"power_a": 0.0}, "power_a=0.0: must be above 0"),
+        ({"power_a": 0.0}, "power_a=0.0: must be a number above 0"),
         ({"order": "publisht"}, "order=publisht: did you mean `published`?"),
-        ({"pairs": None}, "pairs=None: must be a whole number of at least 1"),
+        ({"pairs": None}, "pairs=null: must be a whole number of at least 1"),
         ({"training": []}, "training: goes with evaluation; a mix needs both, one segment neither"),
-        ({"training": [], "evaluation": []}, "pairs=4: of a mix, each segment says its own"),
+        ({"training": [], "evaluation": []}, "pairs=4: in a mix, each segment sets its own"),
     ],
 )
 def test_bad_settings_are_refused(wrong: dict, message: str):
@@ -96,7 +96,7 @@ def test_bad_settings_are_refused(wrong: dict, message: str):
         ([{"length": 8, "pairs": 1}], "training=examples: missing in {'length': 8, 'pairs': 1}"),
         ([{"length": 8, "pairs": 1, "examples": 9, "pears": 1}], "training=pears: did you mean `pairs`?"),
         ([{"length": 8, "pairs": 0, "examples": 9}], "training.pairs=0: must be a whole number of at least 1"),
-        ([{"length": 8, "pairs": 1, "examples": 99}], "length=32: must be that of the longest row to train on, 8"),
+        ([{"length": 8, "pairs": 1, "examples": 99}], "length=32: must be that of the longest training sequence, 8"),
     ],
 )
 def test_bad_mixes_are_refused(segments: list, message: str):

@@ -123,12 +123,16 @@ def test_each_distance_that_fits_is_planted(folder: Path):
 @pytest.mark.parametrize(
     ("make", "wrong", "message"),
     [
-        (passkey, {"length": 90}, "length=90: must be at least 91, for needle, question, key and some text"),
+        (
+            passkey,
+            {"length": 90},
+            "length=90: must be at least 91, for the needle, the question, the key and some text",
+        ),
         (passkey, {"digits": 0}, "digits=0: must be a whole number of at least 1"),
         (passkey, {"train_on": "keys"}, "train_on=keys: did you mean `key`?"),
         (passkey, {"path": "nowhere"}, "path=nowhere: no such file or folder"),
         (planted, {"size": 3}, "size=3: must be a whole number of at least 4"),
-        (planted, {"plants": 4}, "plants=4: twice size=8 each must be at most half of length=96"),
+        (planted, {"plants": 4}, "plants=4: two strings of size=8 per plant must fill at most half of length=96"),
         (
             planted,
             {"distances": [16, 20]},

@@ -52,12 +52,12 @@ def test_the_same_row_is_never_of_two_splits_whatever_the_seeds(one: int, other:
 
 
 def test_a_split_that_would_be_made_of_repeats_is_refused():
-    with pytest.raises(ConfigError, match=r"held_out=40: the rule draws only \d+ different rows of test"):
+    with pytest.raises(ConfigError, match=r"held_out=40: the rule draws only \d+ different test sequences"):
         evaluated(copying(vocabulary=4, length=6), "test")
 
 
 def test_a_rule_without_rows_for_a_split_is_refused():
-    with pytest.raises(ConfigError, match="length=2: with these settings the rule has too few rows to fill"):
+    with pytest.raises(ConfigError, match="length=2: with these settings the rule has too few sequences to fill"):
         [evaluated(copying(vocabulary=3, length=2, held_out=1), split) for split in SPLITS]
 
 
@@ -116,13 +116,13 @@ def test_what_is_scored_does_not_depend_on_how_many_rows_come_at_a_time():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"examples": 3}, "examples=3: fewer than the rows of a step, batch=4"),
-        ({"examples": 0}, "examples=0: must be a whole number of at least 1"),
+        ({"examples": 3}, "examples=3: fewer than the sequences of a step, batch=4"),
+        ({"examples": 0}, "examples=0: must be a whole number of at least 1, or null: fresh examples at every step"),
         ({"held_out": 0}, "held_out=0: must be a whole number of at least 1"),
         ({"batch": 0}, "batch=0: must be a whole number of at least 1"),
         ({"seed": -1}, "seed=-1: must be a whole number of at least 0"),
-        ({"multiples": []}, r"multiples=\[\]: must be whole numbers of at least 1, one or more"),
-        ({"multiples": [1, 0]}, r"multiples=\[1, 0\]: must be whole numbers of at least 1, one or more"),
+        ({"multiples": []}, r"multiples=\[\]: at least one multiple of the length is needed, such as 1"),
+        ({"multiples": [1, 0]}, "multiples=0: must be a whole number of at least 1"),
         ({"length": 7}, "length=7: must be even: a string and its copy"),
     ],
 )

@@ -18,10 +18,10 @@ LOSSY = Tokenizer(models.BPE())
 LOSSY.normalizer = normalizers.Lowercase()
 CASES = {
     "a binary file": ("some.txt", b"\x7fELF\0", [], "some.txt: binary, not text (a NUL at offset 4)"),
-    "another encoding": ("some.md", b"na\xefve", [], "some.md: not text in utf-8 (byte 0xef at offset 2); encoding= names another"),
+    "another encoding": ("some.md", b"na\xefve", [], "some.md: not text in utf-8 (byte 0xef at offset 2); set encoding to another"),
     "a gzip file that is cut": ("some.jsonl.gz", gzip.compress(LINES)[:-9], [], "some.jsonl.gz: cannot be read: Compressed file ended"),
     "an xz file that is cut": ("some.jsonl.xz", lzma.compress(LINES)[:-9], [], "some.jsonl.xz: cannot be read: Compressed file ended"),
-    "a Zstandard file that is cut": ("some.jsonl.zst", zstandard.compress(LINES)[:-9], [], "some.jsonl.zst: cannot be read: the last frame is cut short"),
+    "a Zstandard file that is cut": ("some.jsonl.zst", zstandard.compress(LINES)[:-9], [], "some.jsonl.zst: cannot be read: the last frame is truncated"),
     "a table that is cut": ("some.parquet", b"PAR1 and no more", [], "some.parquet: cannot be read: Parquet magic bytes not found"),
     "one huge line": ("some.jsonl", b'{"text": "' + b"a" * 20_000, [], "some.jsonl: line 1 is longer than 10,000 bytes"),
     "empty documents": ("some.jsonl", b'{"text": ""}\n' * 5, [], "holds no documents"),
@@ -29,12 +29,12 @@ CASES = {
     "no such field": ("some.jsonl", LINES, ["task.field=body"], 'some.jsonl: line 1 is not an object with a "body" that is a string'),
 }  # fmt: skip
 SETTINGS = {
-    "an unknown encoding": (["task.encoding=utf-9"], "`task.encoding=utf-9`: no such encoding of text"),
+    "an unknown encoding": (["task.encoding=utf-9"], "`task.encoding=utf-9`: no such text encoding"),
     "a vocabulary below the bytes": (["task.tokeniser={bpe:9}"], "`task.tokeniser.bpe=9`: must be {bpe: n}"),
     "no tokeniser file": (["task.tokeniser=nowhere"], "`task.tokeniser=nowhere`: cannot be read (No such file or directory)"),
-    "near duplicates of a wrong choice": (["task.near_duplicates=dorp"], "`task.near_duplicates=dorp`: no such choice; did you mean `drop`?"),
-    "lengths of a wrong choice": (["task.length_distribution=unifrom"], "`task.length_distribution=unifrom`: no such choice; did you mean `uniform`?"),
-    "a hub without a limit": (["task=pg19", "task.hub.max_bytes=null"], "`task.hub.max_bytes=None`: a limit is needed"),
+    "near duplicates of a wrong choice": (["task.near_duplicates=dorp"], "`task.near_duplicates=dorp`: did you mean `drop`?"),
+    "lengths of a wrong choice": (["task.length_distribution=unifrom"], "`task.length_distribution=unifrom`: did you mean `uniform`?"),
+    "a hub without a limit": (["task=pg19", "task.hub.max_bytes=null"], "`task.hub.max_bytes=null`: a limit is needed"),
     "an unknown setting of the hub": (["task=pg19", "task.hub.max_byte=3"], "`task.hub.max_byte=3`: no such setting; did you mean `max_bytes`?"),
     "a hub that cannot be reached": (["task=proof_pile"], "`task.hub.name=EleutherAI/proof-pile-2`: cannot be streamed ("),
 }  # fmt: skip
@@ -78,7 +78,7 @@ def test_a_tokeniser_that_loses_text_is_one_line(hybridlab, tiny, tmp_path):
     LOSSY.save(str(tmp_path / "tokenizer.json"))
     name = f"`task.tokeniser={tmp_path}/tokenizer.json`"
     outcome = hybridlab("train", *tiny, f"task.tokeniser={tmp_path}/tokenizer.json")
-    refused(outcome, f"{name}: loses text, so that bits per byte mean nothing, e.g. at '")
+    refused(outcome, f"{name}: loses text, which makes bits per byte meaningless, e.g. at '")
 
 
 def test_a_full_disk_is_one_line_and_leaves_what_was_stored(hybridlab, corpus, folders, cache):

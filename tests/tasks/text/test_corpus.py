@@ -64,12 +64,14 @@ def test_near_duplicates_across_splits_are_dropped_from_the_earlier_one(doubled:
     with pytest.raises(ConfigError) as caught:
         open_corpus(doubled, "bytes", division._replace(near_duplicates="refuse"))
     counts = f"{expected['training']} training and {expected['validation']} validation"
-    assert str(caught.value) == f"near_duplicates=refuse: {counts} documents are nearly ones of a later split"
+    assert str(caught.value) == f"near_duplicates=refuse: {counts} documents nearly duplicate ones of a later split"
 
 
 def test_a_split_that_near_duplicates_would_empty_is_refused(tmp_path: Path):
     source = write(tmp_path, [" ".join([*words(0), end]) for end in ("one", "two", "three")])
-    with pytest.raises(ConfigError, match=r"^near_duplicates=drop: leaves no training documents; keep keeps them$"):
+    with pytest.raises(
+        ConfigError, match=r"^near_duplicates=drop: leaves no training documents; near_duplicates=keep keeps them$"
+    ):
         open_corpus(source, "bytes", Division())
     assert open_corpus(source, "bytes", Division(near_duplicates="keep")).facts["documents"]["training"] == 1
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from hybridlab.build import build
 from hybridlab.errors import ConfigError
 from hybridlab.tasks.batch import IGNORED
 from hybridlab.tasks.text.documents import Documents
 from hybridlab.tasks.text.ngram import BEGIN, baselines
-from hybridlab.tasks.text.training_rows import TrainingRows
+from hybridlab.tasks.text.training_sequences import TrainingSequences
 
 
 def contents(task: Documents) -> dict[str, set[bytes]]:
@@ -108,13 +109,11 @@ def test_a_short_document_is_padded_and_the_padding_not_supervised(tmp_path: Pat
     [
         ({"seed": -1}, "seed=-1: must be a whole number of at least 0"),
         ({"length": 0}, "length=0: must be a whole number of at least 1"),
-        ({"length": 2.5}, "length=2.5: must be a whole number of at least 1"),
-        ({"length": "long"}, "length=long: must be a whole number of at least 1"),
         ({"batch": -8}, "batch=-8: must be a whole number of at least 1"),
-        ({"batch": True}, "batch=True: must be a whole number of at least 1"),
+        ({"batch": True}, "batch=true: must be a whole number of at least 1"),
         ({"length": 801}, "length=801: longer than every training document; the longest has 800 bytes"),
-        ({"test_share": 0.0}, "test_share=0.0: must be a number between 0 and 1"),
-        ({"validation_share": "some"}, "validation_share=some: must be a number between 0 and 1"),
+        ({"test_share": 0.0}, "test_share=0.0: must be a number above 0 and below 1"),
+        ({"validation_share": 1.0}, "validation_share=1.0: must be a number above 0 and below 1"),
         (
             {"test_share": 0.5, "validation_share": 0.5},
             "test_share=0.5: with validation_share=0.5 leaves nothing to train on",
@@ -125,6 +124,14 @@ def test_bad_settings_are_refused(documents: Callable[..., Documents], wrong: di
     with pytest.raises(ConfigError) as caught:
         documents(**wrong)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("wrong", [{"length": 2.5}, {"length": "long"}, {"validation_share": "some"}])
+def test_settings_of_a_wrong_type_are_refused(folder: Path, wrong: dict):
+    settings = {"_target_": "hybridlab.tasks.text.documents.Documents", "path": str(folder), "length": 16, "batch": 4}
+    ((key, value),) = wrong.items()
+    with pytest.raises(ConfigError, match=rf"^`task\.{key}={value}`: must be "):
+        build(settings | wrong, "task", seed=0)
 
 
 def test_a_row_may_be_as_long_as_the_longest_training_document(documents: Callable[..., Documents]):
@@ -240,7 +247,7 @@ def test_relative_position_is_in_training_lengths(documents: Callable[..., Docum
 def test_facts_about_tokens_go_with_the_targets(task: Documents, packed: bool):
     training = task.splits["training"]
     known = training._replace(facts={"recall": np.arange(len(training.tokens))})
-    rows = TrainingRows(known, length=32, batch=4, distribution="fixed", packed=packed)
+    rows = TrainingSequences(known, length=32, batch=4, distribution="fixed", packed=packed)
     batch = rows.draw(np.random.default_rng(0))
     scored = batch.targets != IGNORED
     assert (training.tokens[batch.slices["recall"][scored].numpy()] == batch.targets[scored].numpy()).all()
@@ -249,14 +256,14 @@ def test_facts_about_tokens_go_with_the_targets(task: Documents, packed: bool):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"length_distribution": "corpse"}, "length_distribution=corpse: no such choice; did you mean `corpus`?"),
+        ({"length_distribution": "corpse"}, "length_distribution=corpse: did you mean `corpus`?"),
         (
             {"length_distribution": "uniform", "packed": True},
-            "packed=True: packed rows are full; length_distribution must be fixed",
+            "packed=True: packed sequences are full; length_distribution must be fixed",
         ),
-        ({"near_duplicates": "drip"}, "near_duplicates=drip: no such choice; did you mean `drop`?"),
+        ({"near_duplicates": "drip"}, "near_duplicates=drip: did you mean `drop`?"),
         ({"hub": {"name": "some/set"}}, "path={path}: with hub.name=some/set there are two sources; one is needed"),
-        ({"tokeniser": {"bpe": 3}}, "tokeniser.bpe=3: must be {{bpe: n}}, n a whole number above the 256 bytes"),
+        ({"tokeniser": {"bpe": 3}}, "tokeniser.bpe=3: must be {{bpe: n}} with a whole number n above 256"),
     ],
 )
 def test_bad_choices_are_refused(documents: Callable[..., Documents], folder: Path, wrong: dict, message: str):

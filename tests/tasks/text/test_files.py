@@ -109,9 +109,9 @@ CUT = "cannot be read: Compressed file ended before the end-of-stream marker was
     [
         ("missing", None, "no such file or folder"),
         ("missing.jsonl", None, "no such file or folder"),
-        ("book.pdf", b"%PDF", f"must be a folder, or a file of {FORMATS}"),
+        ("book.pdf", b"%PDF", f"must be a folder or a file; formats: {FORMATS}"),
         ("latin.jsonl", GOOD + b'{"text": "\xe9"}', "line 2 is not valid UTF-8 (byte 0xe9 at offset 10 of the line)"),
-        ("half.jsonl", b'{"text": "\\ud800"}', "line 1 is not valid UTF-8 (half of a surrogate pair)"),
+        ("half.jsonl", b'{"text": "\\ud800"}', "line 1 is not valid UTF-8 (a lone surrogate)"),
         ("broken.jsonl", GOOD + b'{"text": ', "line 2 is not valid JSON"),
         ("deep.jsonl", b"[" * 100_000, "line 1 is not valid JSON"),
         ("other.jsonl", b'{"body": "a"}', 'line 1 is not an object with a "text" that is a string'),
@@ -122,8 +122,8 @@ CUT = "cannot be read: Compressed file ended before the end-of-stream marker was
         ("broken.jsonl.gz", b"not packed", "cannot be read: Not a gzipped file (b'no')"),
         ("cut.jsonl.gz", gzip.compress(LINES)[:-9], CUT),
         ("broken.jsonl.zst", b"not packed", "cannot be read: zstd decompressor error: Unknown frame descriptor"),
-        ("cut.jsonl.zst", zstandard.compress(LINES)[:-4], "cannot be read: the last frame is cut short"),
-        ("latin.txt", b"na\xefve", "not text in utf-8 (byte 0xef at offset 2); encoding= names another"),
+        ("cut.jsonl.zst", zstandard.compress(LINES)[:-4], "cannot be read: the last frame is truncated"),
+        ("latin.txt", b"na\xefve", "not text in utf-8 (byte 0xef at offset 2); set encoding to another"),
         ("program.txt", b"\x7fELF\0\0", "binary, not text (a NUL at offset 4)"),
     ],
 )
@@ -144,8 +144,8 @@ def test_a_bad_file_is_refused_with_its_path(tmp_path: Path, name: str, content:
     ("column", "damage", "message"),
     [
         (["a"], lambda whole: whole[: len(whole) // 2], "cannot be read: Parquet magic bytes not found in footer"),
-        ([1], lambda whole: whole, "its column `text` is of int64, not of text"),
-        ([b"\xff"], lambda whole: whole, "its column `text` is of binary, not of text"),
+        ([1], lambda whole: whole, "its column `text` holds int64, not text"),
+        ([b"\xff"], lambda whole: whole, "its column `text` holds binary, not text"),
     ],
 )
 def test_a_bad_table_is_refused(tmp_path: Path, column: list, damage: Callable, message: str):
@@ -176,9 +176,7 @@ def test_a_document_without_end_is_refused_before_it_is_read(
 ):
     monkeypatch.setattr(formats, "MOST_BYTES", 100)
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(
-        ConfigError, match=f"{name}: {what} is longer than 100 bytes, the most that a document may have"
-    ):
+    with pytest.raises(ConfigError, match=f"{name}: {what} is longer than 100 bytes, the limit for one document"):
         read(tmp_path)
 
 
@@ -190,7 +188,7 @@ def test_a_folder_without_texts_is_refused(tmp_path: Path):
 
 @pytest.mark.parametrize("encoding", ["utf-9", "hex", "undefined"])
 def test_an_unknown_encoding_is_refused(encoding: str):
-    with pytest.raises(ConfigError, match=f"^encoding={encoding}: no such encoding of text"):
+    with pytest.raises(ConfigError, match=f"^encoding={encoding}: no such text encoding"):
         Files(None, encoding=encoding)
 
 

@@ -75,20 +75,23 @@ def test_the_digest_tells_settings_and_contents_apart(tmp_path: Path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"max_bytes": 1}, "hub.name=None: a dataset's name is needed, e.g. HuggingFaceFW/fineweb-edu"),
+        ({"max_bytes": 1}, "hub.name=null: a dataset's name is needed, e.g. HuggingFaceFW/fineweb-edu"),
         (
             {"name": "some/set"},
-            "hub.max_bytes=None: a limit is needed, here or as hub.max_documents: sets may be terabytes",
+            "hub.max_bytes=null: a limit is needed, here or as hub.max_documents; datasets can have terabytes",
         ),
-        ({"name": "some/set", "max_bytes": 0}, "hub.max_bytes=0: a whole number of at least 1 is needed, or null"),
+        (
+            {"name": "some/set", "max_bytes": 0},
+            "hub.max_bytes=0: must be a whole number of at least 1, or null: no limit",
+        ),
         (
             {"name": "some/set", "max_documents": 1.5},
-            "hub.max_documents=1.5: a whole number of at least 1 is needed, or null",
+            "hub.max_documents=1.5: must be a whole number of at least 1, or null: no limit",
         ),
         ({"name": "some/set", "max_byte": 5}, "hub.max_byte=5: no such setting; did you mean `max_bytes`?"),
         (
             {"name": "some/set", "max_bytes": 5, "files": "*.csv"},
-            "hub.files=*.csv: must end in .parquet, .jsonl, .json, .txt, packed or not",
+            "hub.files=*.csv: must end in .parquet, .jsonl, .json, .txt, compressed or not",
         ),
         (
             {"name": "some/set", "max_bytes": 5, "starts": "("},
@@ -109,7 +112,7 @@ def test_a_hub_that_cannot_be_reached_names_the_offline_choice(settings: dict):
     line = str(caught.value)
     assert line.startswith("hub.name=some/set: cannot be streamed (")
     assert line.endswith(
-        "; without a network: give files from elsewhere as task.path, or copy the $HF_HOME or $HYBRIDLAB_CACHE that has it"
+        "; without a network: set task.path to local files, or copy an $HF_HOME or $HYBRIDLAB_CACHE that has the dataset"
     )
     assert "\n" not in line
 
@@ -137,7 +140,5 @@ def test_a_split_that_is_not_there_is_said(folder: str):
 def test_a_document_without_end_is_refused(folder: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("hybridlab.tasks.text.hub.MOST_BYTES", 40)
     assert read({"name": folder, "max_documents": 2}) == TEXTS[:2]
-    with pytest.raises(
-        ConfigError, match=r"^hub.name=.*: a document is longer than 40 bytes, the most that one may have$"
-    ):
+    with pytest.raises(ConfigError, match=r"^hub.name=.*: a document is longer than 40 bytes, the limit for one$"):
         read({"name": folder, "max_documents": 2, "starts": "never"})

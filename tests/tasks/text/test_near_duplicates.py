@@ -43,14 +43,14 @@ def found(documents: Sequence[bytes], others: Sequence[bytes]) -> list[int]:
 @settings(max_examples=60)
 def test_the_similarity_is_that_of_the_sets_of_shingles(one: bytes, other: bytes):
     for pair in ((one, other), (one, one + other), (other, other)):
-        assert jaccard(*map(module._set_of, pair)) == slow_jaccard(*pair)
+        assert jaccard(*map(module._shingles, pair)) == slow_jaccard(*pair)
 
 
 def test_a_long_document_is_hashed_in_pieces(monkeypatch: pytest.MonkeyPatch):
     text = b" ".join(words(0, 300))
-    whole, keys = module._set_of(text), band_keys(text)
-    monkeypatch.setattr(module, "_PIECE", 50)
-    assert np.array_equal(module._set_of(text), whole)
+    whole, keys = module._shingles(text), band_keys(text)
+    monkeypatch.setattr(module, "_CHUNK", 50)
+    assert np.array_equal(module._shingles(text), whole)
     assert np.array_equal(band_keys(text), keys)
 
 
@@ -77,7 +77,7 @@ def test_the_share_of_agreeing_bins_estimates_the_similarity():
     """25 bands of 5 find a pair of similarity s with probability 1 - (1 - s^5)^25."""
     texts = [words(seed, 300) for seed in range(400)]
     pairs = [(b" ".join(text), b" ".join(edited(text, 12))) for text in texts]
-    similarity = np.array([jaccard(*map(module._set_of, pair)) for pair in pairs])
+    similarity = np.array([jaccard(*map(module._shingles, pair)) for pair in pairs])
     expected = 1 - (1 - similarity**5) ** BANDS
     agree = np.array([(band_keys(one) == band_keys(other)).any() for one, other in pairs])
     assert 0.1 < expected.mean() < 0.9

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from hybridlab.errors import ConfigError
 from hybridlab.tasks.batch import IGNORED
+from hybridlab.tasks.slices import RECALL, RECALL_DISTANCE
 from hybridlab.tasks.text.documents import Documents
 from hybridlab.tasks.text.recall import Rule, frequent_ngrams, recall_facts
 
@@ -40,7 +41,7 @@ def test_facts_are_those_that_a_dictionary_finds(some: list, training: list, n: 
 
 def test_documents_hand_on_the_facts_of_their_targets(documents: Callable[..., Documents]):
     task = documents(recall={"n": 3, "at_most": 30})
-    assert {"recall", "recall_distance"} <= set(task.slices)
+    assert {RECALL, RECALL_DISTANCE} <= set(task.slices)
     texts = {name: [text.tolist() for text in split.texts(None)] for name, split in task.splits.items()}
     hits = 0
     for batch in task.evaluation_batches("test", window=16, stride=8, limit=None, batch=3):

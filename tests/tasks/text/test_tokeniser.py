@@ -98,19 +98,19 @@ def test_ids_with_holes_are_below_the_vocabulary():
 def test_a_tokeniser_that_loses_text_is_refused(tokenizer: Tokenizer, text: bytes, lost: str):
     with pytest.raises(ConfigError) as caught:
         Subwords(tokenizer.to_str(), "tokeniser=some").tokens(text)
-    assert str(caught.value) == f"tokeniser=some: loses text, so that bits per byte mean nothing, e.g. at {lost}"
+    assert str(caught.value) == f"tokeniser=some: loses text, which makes bits per byte meaningless, e.g. at {lost}"
 
 
 def test_a_vocabulary_smaller_than_the_ids_is_refused(bpe: Subwords):
     tokeniser = Subwords(bpe.specification, "tokeniser=some")
     tokeniser.begin = 100
-    with pytest.raises(ConfigError, match=r"^tokeniser=some: gives the id [0-9]+, but its vocabulary has 100$"):
+    with pytest.raises(ConfigError, match=r"^tokeniser=some: returns the id [0-9]+, but its vocabulary has 100 ids$"):
         tokeniser.tokens("é".encode())
 
 
 @pytest.mark.parametrize("size", [256, 0, -1, "many", 4096.5, True])
 def test_a_size_below_the_bytes_is_refused(size):
-    with pytest.raises(ConfigError, match=r"must be \{bpe: n\}, n a whole number above the 256 bytes$"):
+    with pytest.raises(ConfigError, match=r"must be \{bpe: n\} with a whole number n above 256$"):
         identity({"bpe": size})
 
 

@@ -63,8 +63,8 @@ def test_the_first_byte_is_predicted_from_begin(task: Documents):
         ({"stride": 0}, "stride=0: must be a whole number of at least 1"),
         ({"window": -2}, "window=-2: must be a whole number of at least 1"),
         ({"batch": 0}, "batch=0: must be a whole number of at least 1"),
-        ({"limit": 0}, "limit=0: must be a whole number of at least 1"),
-        ({"split": "tets"}, "split=tets: no such split; did you mean `test`?"),
+        ({"limit": 0}, "limit=0: must be a whole number of at least 1, or null: no limit"),
+        ({"split": "tets"}, "split=tets: did you mean `test`?"),
     ],
 )
 def test_bad_layouts_are_refused_at_once(task: Documents, wrong: dict, message: str):

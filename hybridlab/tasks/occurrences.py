@@ -1,11 +1,13 @@
-"""Where a symbol was seen before: the fact under recall, induction and their distances."""
+"""Earlier occurrences of a symbol in its sequence, from which recall, induction and their distances
+follow."""
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Shaped
 
 
-def previous_occurrence(symbols: Int64[np.ndarray, "*rows t"]) -> Int64[np.ndarray, "*rows t"]:
-    """Return the place of the last earlier occurrence of each symbol in its row, -1 where there is none.
+def previous_occurrence(symbols: Shaped[np.ndarray, "*n t"]) -> Shaped[np.ndarray, "*n t"]:
+    """Return the index of the last earlier occurrence of each symbol in its sequence, -1 for a new
+    symbol.
 
     >>> previous_occurrence(np.array([5, 6, 5, 5]))
     array([-1, -1,  0,  2])
@@ -15,8 +17,9 @@ def previous_occurrence(symbols: Int64[np.ndarray, "*rows t"]) -> Int64[np.ndarr
     return _put_back(order, before)
 
 
-def first_occurrence(symbols: Int64[np.ndarray, "*rows t"]) -> Int64[np.ndarray, "*rows t"]:
-    """Return the place of the first occurrence of each symbol in its row: its own, where it is new.
+def first_occurrence(symbols: Shaped[np.ndarray, "*n t"]) -> Shaped[np.ndarray, "*n t"]:
+    """Return the index of the first occurrence of each symbol in its sequence; a new symbol's is
+    its own.
 
     >>> first_occurrence(np.array([5, 6, 5, 5]))
     array([0, 1, 0, 0])
@@ -27,7 +30,8 @@ def first_occurrence(symbols: Int64[np.ndarray, "*rows t"]) -> Int64[np.ndarray,
 
 
 def _grouped(symbols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return places sorted by symbol, then by place, and whether each holds the same symbol as the one before it."""
+    """Return the indices sorted by symbol, then by index, and whether each has the same symbol as
+    the one before it."""
     order = np.argsort(symbols, axis=-1, kind="stable")
     ordered = np.take_along_axis(symbols, order, axis=-1)
     follows = np.zeros(symbols.shape, dtype=bool)

@@ -1,30 +1,34 @@
-"""Which rows of the training documents a step sees."""
+"""The sequences of the training documents that a step trains on."""
 
 import numpy as np
 
-from hybridlab.errors import ConfigError, near_miss
+from hybridlab import validate
+from hybridlab.errors import ConfigError
 from hybridlab.tasks.batch import Batch
-from hybridlab.tasks.text.split import Rows, Split, joined
+from hybridlab.tasks.text.split import Spans, Split, pack
 
 LENGTH_DISTRIBUTIONS = ("fixed", "uniform", "corpus")
 
 
 def check_distribution(distribution: str, packed: bool) -> None:
-    """Refuse a distribution of lengths that there is not, or that packed rows cannot have."""
-    if distribution not in LENGTH_DISTRIBUTIONS:
-        wrong = f"length_distribution={distribution}"
-        raise ConfigError(f"{wrong}: no such choice; {near_miss(distribution, LENGTH_DISTRIBUTIONS)}")
+    """Validate the name of the length distribution, and that packed sequences have `fixed`
+    lengths."""
+    validate.choice(LENGTH_DISTRIBUTIONS, length_distribution=distribution)
     if packed and distribution != "fixed":
-        raise ConfigError(f"packed={packed}: packed rows are full; length_distribution must be fixed")
+        raise ConfigError(f"packed={packed}: packed sequences are full; length_distribution must be fixed")
 
 
-class TrainingRows:
-    """Rows of `length` tokens, drawn in one of four ways; what is left of a row is padding.
+class TrainingSequences:
+    """Sequences of `length` tokens, sampled in one of four ways and padded on the right.
 
-    - `fixed`: every start at which a whole row fits is equally likely; a document shorter than a row has one start.
-    - `uniform`: as `fixed`, then cut after a number of tokens for which 1 to `length` are equally likely.
-    - `corpus`: every document is equally likely; a row is the whole document, or a piece of `length` tokens at any place.
-    - `fixed` and `packed`: rows are cut out of shuffled documents laid end to end, and have no padding.
+    - `fixed`: every start at which a whole sequence fits is equally likely; a shorter document has
+      one start.
+    - `uniform`: as `fixed`, then truncated to a number of tokens drawn uniformly from 1 to
+      `length`.
+    - `corpus`: every document is equally likely; a sequence is the whole document, or `length`
+      tokens of it from a random start.
+    - `fixed` and `packed`: sequences are cut from shuffled documents laid end to end, without
+      padding.
     """
 
     def __init__(self, training: Split, *, length: int, batch: int, distribution: str, packed: bool):
@@ -41,9 +45,9 @@ class TrainingRows:
         self._ends = self._lengths.cumsum()
 
     def draw(self, generator: np.random.Generator) -> Batch:
-        """Draw the rows of a step."""
+        """Draw the sequences of a step."""
         if self.packed:
-            return joined([self._packed(generator) for _ in range(self.batch)], self.training)
+            return pack([self._segments(generator) for _ in range(self.batch)], self.training)
         if self.distribution == "corpus":
             document = generator.integers(len(self._lengths), size=self.batch)
             first = generator.integers(np.maximum(self._lengths[document] - self.length + 1, 1))
@@ -55,18 +59,18 @@ class TrainingRows:
         if self.distribution == "uniform":
             most = generator.integers(1, self.length, size=self.batch, endpoint=True)
         end = np.minimum(first + most, self._lengths[document])
-        return self.training.rows(Rows(document, first, first, end, end - first), self.length)
+        return self.training.sequences(Spans(document, first, first, end, end - first), self.length)
 
-    def _packed(self, generator: np.random.Generator) -> list[Rows]:
-        """Cut a row out of shuffled documents laid end to end, at a token of one, each token equally likely."""
+    def _segments(self, generator: np.random.Generator) -> list[Spans]:
+        """Cut a sequence from shuffled documents laid end to end; every token is an equally likely
+        start."""
         start = generator.integers(self._ends[-1])
         document = int(np.searchsorted(self._ends, start, side="right"))
         first, left = int(start - self._ends[document] + self._lengths[document]), self.length
-        pieces = []
+        segments = []
         while left:
             end = min(int(self._lengths[document]), first + left)
-            piece = (np.array([each]) for each in (document, first, first, end, end - first))
-            pieces.append(Rows(*piece))
+            segments.append(Spans(*(np.array([each]) for each in (document, first, first, end, end - first))))
             left -= end - first
             document, first = int(generator.integers(len(self._lengths))), 0
-        return pieces
+        return segments

@@ -3,25 +3,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridlab.tasks.synthetic.draws import Draws, keyed, mixed
+from hybridlab.tasks.counter_rng import CounterRng, keys_of, mix64
 
 
-def draws(num: int) -> Draws:
-    return Draws(keyed(3, np.arange(num)))
+def draws(num: int) -> CounterRng:
+    return CounterRng(keys_of(3, np.arange(num)))
 
 
 def test_the_finaliser_is_splitmix64():
     state = np.uint64(0x9E3779B97F4A7C15) * np.arange(1, 4, dtype=np.uint64)
     # The first numbers of java.util.SplittableRandom's mix from the state 0.
-    assert [hex(number) for number in mixed(state)] == ["0xe220a8397b1dcdaf", "0x6e789e6aa1b965f4", "0x6c45d188009454f"]
+    assert [hex(number) for number in mix64(state)] == ["0xe220a8397b1dcdaf", "0x6e789e6aa1b965f4", "0x6c45d188009454f"]
 
 
 @given(st.lists(st.integers(0, 99), min_size=1, max_size=20, unique=True), st.integers(2, 40))
 def test_what_an_example_draws_depends_on_its_key_alone(chosen: list[int], high: int):
-    def drawn(some: Draws) -> list[np.ndarray]:
-        return [some.integers(high, 3), some.distinct(high, 2), some.ranked(np.arange(1.0, 9), 3), some.uniform(2)]
+    def drawn(some: CounterRng) -> list[np.ndarray]:
+        return [some.integers(high, 3), some.distinct(high, 2), some.weighted(np.arange(1.0, 9), 3), some.uniform(2)]
 
-    for whole, part in zip(drawn(draws(100)), drawn(Draws(keyed(3, np.array(chosen)))), strict=True):
+    for whole, part in zip(drawn(draws(100)), drawn(CounterRng(keys_of(3, np.array(chosen)))), strict=True):
         assert np.array_equal(whole[chosen], part)
 
 
@@ -46,7 +46,7 @@ def test_ordered_choices_are_as_likely():
 
 def test_ranked_numbers_are_drawn_in_proportion_to_the_weights_left():
     weights = np.array([5.0, 3.0, 1.0, 1.0])
-    first, second = draws(40000).ranked(weights, 2).T
+    first, second = draws(40000).weighted(weights, 2).T
     for number, weight in enumerate(weights):
         assert (first == number).mean() == pytest.approx(weight / 10, abs=0.0125)
         after = np.delete(np.arange(4), number)

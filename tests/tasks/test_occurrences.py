@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from hybridlab.tasks.text.previous import first_occurrence, previous_occurrence
+from hybridlab.tasks.occurrences import first_occurrence, previous_occurrence
 
 
 @given(
