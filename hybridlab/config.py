@@ -11,12 +11,14 @@ from typing import Any
 from hybridlab.errors import ConfigError, near_miss, replacing, under
 from hybridlab.validate import whole
 
-# The command line may set any key below these groups without Hydra's `+`. The keys are checked against the signature of the
-# class that the group configures, where it is built; the message then names the near miss.
+# The command line may set any key below these groups without Hydra's `+`. The keys are checked
+# against the signature of the class that the group configures, where it is built; the message then
+# names the near miss.
 GROUPS = ("stack", "mixers", "task", "optimizer", "trainer", "checkpoint", "evaluation", "logger")
 SCALARS = ("name", "runs", "seed", "retries", "compile")
 
-# Launchers and sweepers that are not installed by default, and the extra of this package that installs each.
+# Launchers and sweepers that are not installed by default, and the extra of this package that
+# installs each.
 EXTRAS = {
     "hydra/launcher=joblib": "parallel",
     "hydra/launcher=submitit_local": "slurm",
@@ -25,12 +27,15 @@ EXTRAS = {
     "hydra/sweeper=optuna": "optuna",
 }
 
-# The keys of a sweep's file that only its report reads. Hydra does not see them, so they change no run.
+# The keys of a sweep's file that only its report reads. Hydra does not see them, so they change no
+# run.
 REPORTED = ("tuned", "table", "published", "claims")
 
 
 def conf_dir() -> Path:
-    """Return the folder of the configuration files: conf/ beside the package in a checkout, inside it when installed."""
+    """Return the folder of the configuration files: conf/ beside the package in a checkout, inside
+    it when installed.
+    """
     package = Path(__file__).resolve().parent
     for folder in (package / "conf", package.parent / "conf"):
         if (folder / "config.yaml").is_file():
@@ -44,13 +49,16 @@ def sweep_files() -> dict[str, Path]:
 
 
 def run_app(function: Callable[[Any], Any], arguments: Sequence[str], command: str) -> None:
-    """Let Hydra compose the configuration from `arguments` and call `function` with it: once, or per job of a multirun."""
+    """Let Hydra compose the configuration from `arguments` and call `function` with it: once, or
+    per job of a multirun.
+    """
     import sys
 
     _check_overrides(arguments)
     import hydra
 
-    # Hydra prints its own errors and exits with 1. With the full error it raises, and the command line prints one line.
+    # Hydra prints its own errors and exits with 1. With the full error it raises, and the command
+    # line prints one line.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     register()
     before, sys.argv = sys.argv, [f"hybridlab {command}", *_flags_first(arguments), f"hydra.job.name={command}"]
@@ -62,23 +70,29 @@ def run_app(function: Callable[[Any], Any], arguments: Sequence[str], command: s
 
 
 def compose(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) -> Any:
-    """Return the configuration that `hybridlab train` composes from the same overrides, as an OmegaConf DictConfig.
+    """Return the configuration that `hybridlab train` composes from the same overrides, as an
+    OmegaConf DictConfig.
 
-    `config_dir` is a directory of your own configuration files, as `--config-dir` on the command line. It stays on the
-    search path of the returned configuration: see `search_path`.
+    `config_dir` is a directory of your own configuration files, as `--config-dir` on the command
+    line. It stays on the search path of the returned configuration: see `search_path`.
     """
+    for word in overrides:
+        if word.startswith("-"):
+            raise ConfigError(f"`{word}`: must be an override, e.g. `seed=1`; flags belong to the command line")
     _check_overrides(overrides)
     from hydra import compose as compose_config
     from hydra import initialize_config_dir
     from hydra._internal.hydra import Hydra
     from hydra._internal.utils import create_config_search_path
+    from hydra.core.config_search_path import SearchPathQuery
     from hydra.core.global_hydra import GlobalHydra
 
     path = create_config_search_path(str(conf_dir()))
     if config_dir is not None:
         if not Path(config_dir).is_dir():
             raise ConfigError(f"{config_dir}: no such directory")
-        path.append("command-line", f"file://{Path(config_dir).resolve()}")
+        before = SearchPathQuery(provider="schema")  # as Hydra does for `--config-dir`
+        path.prepend("command-line", f"file://{Path(config_dir).resolve()}", anchor=before)
     register()
     with (
         _hydra_errors(),
@@ -112,7 +126,10 @@ def _hydra_errors() -> Iterator[None]:
 
 
 def _flags_first(arguments: Sequence[str]) -> list[str]:
-    """Put Hydra's flags before the overrides; its parser refuses overrides on both sides of a flag."""
+    """Put Hydra's flags before the overrides.
+
+    Its parser refuses overrides on both sides of a flag.
+    """
     takes_value = (
         "--cfg",
         "-c",
@@ -133,10 +150,11 @@ def _flags_first(arguments: Sequence[str]) -> list[str]:
 
 
 def register() -> None:
-    """Tell Hydra which groups are open (see GROUPS), and store every sweep as a configuration of the group `sweeps`.
+    """Tell Hydra which groups are open (see GROUPS), and store every sweep as a configuration of
+    the group `sweeps`.
 
-    The folder above the sweeps is not put on Hydra's search path. Hydra would take every folder in it for a group, `runs`
-    among them once it exists, and refuse `runs=elsewhere`.
+    The folder above the sweeps is not put on Hydra's search path. Hydra would take every folder in
+    it for a group, `runs` among them once it exists, and refuse `runs=elsewhere`.
     """
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
@@ -161,7 +179,9 @@ def without_hydra(config: Any) -> Any:
 
 
 def resolve(config: Any) -> dict[str, Any]:
-    """Return a composed configuration as plain Python, with interpolations replaced and the root keys checked."""
+    """Return a composed configuration as plain Python, with interpolations replaced and the root
+    keys checked.
+    """
     from omegaconf import OmegaConf
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -186,17 +206,20 @@ def resolve(config: Any) -> dict[str, Any]:
 
 
 def _register_times() -> None:
-    """Register the resolver `times` with OmegaConf: `${times:8,${task.length}}` is a multiple of another setting."""
+    """Register the resolver `times` with OmegaConf: `${times:8,${task.length}}` is a multiple of
+    another setting.
+    """
     from omegaconf import OmegaConf
 
     OmegaConf.register_new_resolver("times", lambda *factors: prod(factors), replace=True)
 
 
 def search_path(config: Any = None) -> list[Path]:
-    """Return the folders whose files a configuration may name: conf/, then those that the user added.
+    """Return the folders whose files a configuration may name: conf/, then those that the user
+    added.
 
-    A configuration of `compose` carries its own, under `hydra.searchpath`. Otherwise they are those of the running Hydra
-    application.
+    A configuration of `compose` carries its own, under `hydra.searchpath`. Otherwise they are those
+    of the running Hydra application.
     """
     from hydra.core.hydra_config import HydraConfig
 
@@ -215,13 +238,27 @@ def with_search_path(config: Any, folders: Sequence[Path]) -> Any:
 
 
 def mixer_files(folders: Sequence[Path] | None = None) -> Mapping[str, Path]:
-    """Return the YAML of every named mixer below some folders, by default `search_path()`; the first folder wins."""
+    """Return the YAML of every named mixer below some folders, by default `search_path()`.
+
+    The first folder wins.
+    """
     return _files_of("mixers", folders)
 
 
 def task_files(folders: Sequence[Path] | None = None) -> Mapping[str, Path]:
-    """Return the YAML of every named task below some folders, by default `search_path()`; the first folder wins."""
+    """Return the YAML of every named task below some folders, by default `search_path()`.
+
+    The first folder wins.
+    """
     return _files_of("task", folders)
+
+
+def measure_files(folders: Sequence[Path] | None = None) -> Mapping[str, Path]:
+    """Return the YAML of every named measure below some folders, by default `search_path()`.
+
+    The first folder wins.
+    """
+    return _files_of("evaluation/measures", folders)
 
 
 def _files_of(group: str, folders: Sequence[Path] | None = None) -> Mapping[str, Path]:
@@ -238,7 +275,9 @@ def _folders(sources: Any) -> list[Path]:
 
 
 def _in_one_line(error: Exception) -> str:
-    """Return one line for an error of Hydra's: the key or the choice that it refused, and the near miss."""
+    """Return one line for an error of Hydra's: the key or the choice that it refused, and the near
+    miss.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if lines[0].startswith("Could not override '"):
         key = lines[0].split("'")[1]
@@ -246,6 +285,9 @@ def _in_one_line(error: Exception) -> str:
     if lines[0].startswith("Error merging override "):
         key, _, value = lines[0].removeprefix("Error merging override ").partition("=")
         return f"`{key}={value}`: cannot be merged into what the file sets; {replacing(key, value)}"
+    if lines[0].startswith("Ambiguous value for argument '"):
+        override = lines[0].split("'")[1]
+        return f"`{override}`: several values; `hybridlab train -m` sweeps over them, and a list is written [a,b]"
     if "Could not find '" in lines[0] and any(line.startswith("Available options") for line in lines):
         group, _, choice = lines[0].split("Could not find '")[1].rstrip("'").rpartition("/")
         first = next(index for index, line in enumerate(lines) if line.startswith("Available options")) + 1

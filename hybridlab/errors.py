@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 
 
 class ConfigError(ValueError):
@@ -13,7 +12,10 @@ class ConfigError(ValueError):
 
 
 class RunFailedError(RuntimeError):
-    """A run that ended without its numbers; its record and its traceback say why. The command line exits with code 1."""
+    """A run that ended without its numbers; its record and its traceback say why.
+
+    The command line exits with code 1.
+    """
 
 
 def near_miss(word: str, allowed: Iterable[str]) -> str:
@@ -22,6 +24,8 @@ def near_miss(word: str, allowed: Iterable[str]) -> str:
     >>> near_miss("slidng", ["full", "sliding"])
     'did you mean `sliding`?'
     """
+    from difflib import get_close_matches  # here, so that `import hybridlab` stays fast
+
     words = sorted(map(str, allowed))
     if close := get_close_matches(str(word), words, n=1):
         return f"did you mean `{close[0]}`?"
@@ -29,7 +33,8 @@ def near_miss(word: str, allowed: Iterable[str]) -> str:
 
 
 def replacing(key: str, value: str) -> str:
-    """Return the end of an error message: the overrides that replace a mapping or list, which Hydra would merge into.
+    """Return the end of an error message: the overrides that replace a mapping or list, which Hydra
+    would merge into.
 
     >>> replacing("stack.groups.deep.mixer", "[full]")
     "to replace it: '~stack.groups.deep.mixer' '+stack.groups.deep.mixer=[full]'"
@@ -41,7 +46,8 @@ def replacing(key: str, value: str) -> str:
 def under(path: str) -> Iterator[None]:
     """Put a configuration path in front of the setting that a ValueError raised inside starts with.
 
-    `length=0: must be ...` under `task` becomes the ConfigError "`task.length=0`: must be ...". At the root `path` is "".
+    `length=0: must be ...` under `task` becomes the ConfigError "`task.length=0`: must be ...". At
+    the root `path` is "".
     """
     try:
         yield

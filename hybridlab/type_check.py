@@ -16,10 +16,11 @@ _WORDS = {
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Return whether a value fits a hint made of int, float, str, bool, None, list, dict and their unions.
+    """Return whether a value fits a hint made of int, float, str, bool, None, list, dict and their
+    unions.
 
-    A whole number fits `float`; true and false fit neither `int` nor `float`. The items of lists and mappings are not
-    checked. Every value fits a hint of any other kind.
+    A whole number fits `float`; true and false fit neither `int` nor `float`. The items of lists
+    and mappings are not checked. Every value fits a hint of any other kind.
 
     >>> fits(3, float | None), fits(True, int), fits([1], list[str])
     (True, False, True)

@@ -9,7 +9,8 @@ Layer = TypeVar("Layer")
 def by_group_and_mixer(
     layers: Iterable[Layer], name: Callable[[Layer, str], str]
 ) -> dict[tuple[str, str], list[Layer]]:
-    """Return the layers under ("group", declared layer group), then under ("mixer", kind of mixer), each in their order.
+    """Return the layers under ("group", declared layer group), then under ("mixer", kind of mixer),
+    each in their order.
 
     `name(layer, "group")` and `name(layer, "mixer")` are a layer's names.
     """

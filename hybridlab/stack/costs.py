@@ -1,4 +1,4 @@
-"""What the candidates for a stack's mixers cost."""
+"""The costs of candidate mixers, while the free sizes of a stack are moved."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,15 +12,15 @@ from hybridlab.stack.plan import Plan
 
 
 class Costs:
-    """What mixers cost, each of which is built and measured once."""
+    """The costs of mixers, by fingerprint: each distinct mixer is built and measured once."""
 
     def __init__(self, plan: Plan, measure: Callable[[nn.Module], float]) -> None:
         self._plan, self._measure = plan, measure
         self._built: dict[str, nn.Module] = {}
-        self._found: dict[str, float] = {}
+        self._costs: dict[str, float] = {}
 
-    def takes(self, layer: Layer) -> bool:
-        """Say whether the mixer can be built so."""
+    def accepts(self, layer: Layer) -> bool:
+        """Return whether the mixer accepts these settings."""
         try:
             self._mixer(layer)
         except ConfigError:
@@ -28,22 +28,24 @@ class Costs:
         return True
 
     def of(self, layer: Layer) -> float:
-        """Return what the mixer costs."""
-        if layer.fingerprint not in self._found:
-            self._found[layer.fingerprint] = self._measure(self._mixer(layer))
-        return self._found[layer.fingerprint]
+        """Return the cost of the layer's mixer."""
+        if layer.fingerprint not in self._costs:
+            self._costs[layer.fingerprint] = self._measure(self._mixer(layer))
+        return self._costs[layer.fingerprint]
 
     def mean(self, layers: tuple[Layer, ...]) -> float:
-        """Return what the mixers of a stack cost on average."""
+        """Return the mean cost of the layers' mixers."""
         return sum(map(self.of, layers)) / len(layers)
 
-    def spelt_out(self, layer: Layer) -> Layer:
-        """Return the layer with the free sizes that are left to the mixer, null, as it chooses them."""
+    def with_chosen_sizes(self, layer: Layer) -> Layer:
+        """Return the layer with every free size that is null replaced by the value that its mixer
+        chooses.
+        """
         for size in free_sizes(layer):
             if size.of(layer) is None:
                 mixer: Any = self._mixer(layer)
                 part = mixer if size.part is None else mixer.parts[layer.part_names()[size.part]]
-                layer = size.moved(layer, getattr(part, size.name, None))
+                layer = size.set(layer, getattr(part, size.name, None))
         return layer
 
     def _mixer(self, layer: Layer) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What a mixer declares that may be moved to match stacks."""
+"""The sizes of a mixer that `stack.match` may change."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,20 +9,22 @@ from hybridlab.stack.layer import Layer
 
 @dataclass(frozen=True)
 class FreeSize:
-    """A hyper-parameter of a layer's mixer, or of one part of a parallel one, that may be moved."""
+    """A hyper-parameter of a layer's mixer, or of one part of a parallel mixer, that may be
+    changed.
+    """
 
-    part: int | None
+    part: int | None  # index of the part; None: the layer has one mixer
     name: str
 
     def of(self, layer: Layer) -> Any:
-        """Return its value."""
+        """Return its value in the layer."""
         return (layer if self.part is None else layer.parts[self.part]).settings[self.name]
 
     def path(self, layer: Layer) -> str:
-        """Name it, with the mixer that it belongs to."""
+        """Return its name with that of its mixer, e.g. `full+mamba2.mamba2.state`."""
         return ".".join([layer.mixer, *([] if self.part is None else [layer.part_names()[self.part]]), self.name])
 
-    def moved(self, layer: Layer, value: Any) -> Layer:
+    def set(self, layer: Layer, value: Any) -> Layer:
         """Return the layer with another value of it."""
         if self.part is None:
             return replace(layer, settings={**layer.settings, self.name: value})
@@ -32,6 +34,6 @@ class FreeSize:
 
 
 def free_sizes(layer: Layer) -> list[FreeSize]:
-    """Return what may be moved."""
+    """Return the free sizes that the layer's mixer, or the parts of it, declare, in their order."""
     parts = enumerate(layer.parts) if layer.parts else [(None, layer)]
     return [FreeSize(i, name) for i, part in parts for name in find_target(part.settings, part.where).free_sizes]

@@ -1,6 +1,7 @@
-"""Changes of a trained stack for the time of a measurement.
+"""Temporary changes of a trained stack, for a measurement.
 
-They work on the eager stack only: a compiled one ignores what comes after its compilation.
+They work on an eager stack only: a compiled one ignores hooks that are registered after its
+compilation.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,24 +19,27 @@ Part = Literal["mixer", "channel"]
 
 
 @contextmanager
-def silenced(stack: Stack, layers: Iterable[int], part: Part, only: str | None = None) -> Iterator[None]:
-    """Make the mixers (or the channel mixers) of the given layers add nothing to the residual stream.
+def zero_ablated(stack: Stack, layers: Iterable[int], part: Part, only: str | None = None) -> Iterator[None]:
+    """Make the mixers, or the channel mixers, of the given layers add nothing to the residual
+    stream (zero ablation).
 
-    `only` names a part of parallel mixers: the others go on.
+    `only` restricts the change to one part of parallel mixers.
     """
     with _changed(modules(stack, layers, part, only), lambda _module, output: torch.zeros_like(output)):
         yield
 
 
 @contextmanager
-def averaged(
+def mean_ablated(
     stack: Stack,
     layers: Iterable[int],
     part: Part,
     means: Mapping[nn.Module, Float[Tensor, " d"]],
     only: str | None = None,
 ) -> Iterator[None]:
-    """Make the mixers (or the channel mixers) of the given layers put out the same vector at every position."""
+    """Replace the output of the mixers, or of the channel mixers, of the given layers by `means`
+    (mean ablation).
+    """
     with _changed(
         modules(stack, layers, part, only), lambda module, output: means[module].to(output).expand_as(output)
     ):
@@ -44,10 +48,12 @@ def averaged(
 
 @contextmanager
 def blocked(stack: Stack, layers: Iterable[int], block: int, only: str | None = None) -> Iterator[None]:
-    """Cut the mixers of the given layers off from what lies further back than `block` to 2 `block` tokens.
+    """Limit how far back the mixers of the given layers see, to between `block` and 2 `block` - 1
+    tokens.
 
-    Each mixer reads its rows in windows of two blocks, one every block, of which the second gives the output: every position
-    sees the `block` positions before it, and no more than 2 `block` - 1. A mixer that looks ahead reads a third block.
+    Each mixer reads windows of two blocks, one window per block, and the output is taken from the
+    second block. So every position sees at least the `block` positions before it and at most 2
+    `block` - 1. A bidirectional mixer also reads the block after.
     """
     changed = modules(stack, layers, "mixer", only)
     for module in changed:
@@ -60,14 +66,17 @@ def blocked(stack: Stack, layers: Iterable[int], block: int, only: str | None = 
 
 
 def modules(stack: Stack, layers: Iterable[int], part: Part, only: str | None = None) -> list[Any]:
-    """Return the mixers (or the channel mixers) of the given layers, or one part of their parallel mixers."""
+    """Return the mixers, or the channel mixers, of the given layers.
+
+    With `only`, one part of their parallel mixers.
+    """
     found: list[Any] = [getattr(stack.layers[index], part) for index in layers]
     return [module if only is None else module.parts[only] for module in found if module is not None]
 
 
 @contextmanager
 def _changed(changed: Iterable[nn.Module], change: Callable[[nn.Module, Tensor], Tensor]) -> Iterator[None]:
-    """Replace what some modules put out."""
+    """Replace the outputs of some modules."""
 
     def hook(module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         return change(module, output)
@@ -81,7 +90,10 @@ def _changed(changed: Iterable[nn.Module], change: Callable[[nn.Module, Tensor],
 def _in_windows(
     mix: Callable[[Tensor], Tensor], block: int, ahead: int, x: Float[Tensor, "b t d"]
 ) -> Float[Tensor, "b t d"]:
-    """Mix a row block by block, each with the block before it and `ahead` positions after it; windows alike share a call."""
+    """Mix sequences block by block, each with the block before it and `ahead` positions after it.
+
+    Windows of the same shape share a call.
+    """
     length = x.shape[1]
     windows: dict[tuple[int, int, int], list[int]] = {}
     for first in range(0, length, block):
@@ -89,7 +101,7 @@ def _in_windows(
         windows.setdefault((first - low, end - low, min(end + ahead, length) - low), []).append(low)
     mixed = torch.empty_like(x)
     for (first, end, size), lows in windows.items():
-        places = torch.tensor(lows, device=x.device)[:, None] + torch.arange(size, device=x.device)
-        y = mix(x[:, places].flatten(0, 1)).unflatten(0, (len(x), -1))
-        mixed = mixed.to(y.dtype).index_copy(1, places[:, first:end].flatten(), y[:, :, first:end].flatten(1, 2))
+        positions = torch.tensor(lows, device=x.device)[:, None] + torch.arange(size, device=x.device)
+        y = mix(x[:, positions].flatten(0, 1)).unflatten(0, (len(x), -1))
+        mixed = mixed.to(y.dtype).index_copy(1, positions[:, first:end].flatten(), y[:, :, first:end].flatten(1, 2))
     return mixed

@@ -1,4 +1,4 @@
-"""One layer of an expanded stack, and its mixer."""
+"""One layer of an expanded stack, and how its mixer is built."""
 
 import inspect
 from dataclasses import dataclass
@@ -10,17 +10,19 @@ from hybridlab.errors import ConfigError
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of the expanded stack."""
+    """One layer of an expanded stack."""
 
     index: int
     group: str
-    mixer: str  # the mixer's name: a file of conf/mixers/; those of parallel parts are joined by `+`
-    settings: dict[str, Any]  # its `_target_` and hyper-parameters, without what the stack gives
-    where: str  # the configuration path that a message about it should name
-    parts: tuple["Layer", ...] = ()  # of a parallel layer: `settings` says how they are combined, each part its own
+    mixer: str  # the name of a file in conf/mixers/; the names of parallel parts joined by `+`
+    settings: dict[str, Any]  # `_target_` and hyper-parameters, without those that the stack sets
+    where: str  # the configuration path that error messages name
+    parts: tuple["Layer", ...] = ()  # of a parallel layer, whose `settings` say how the parts' outputs are combined
 
     def part_names(self) -> list[str]:
-        """Name the parts of a parallel layer, each once: a second `sliding` is `sliding_2`."""
+        """Return a distinct name for each part of a parallel layer: a second `sliding` is
+        `sliding_2`.
+        """
         names: list[str] = []
         for part in self.parts:
             number = 1 + sum(earlier.mixer == part.mixer for earlier in self.parts[: len(names)])
@@ -28,7 +30,7 @@ class Layer:
         return names
 
     def all_settings(self) -> dict[str, Any]:
-        """Return the settings of the mixer, with those of its parts if it has some."""
+        """Return the settings of the mixer, with those of its parts under `parts`."""
         if not self.parts:
             return self.settings
         parts = zip(self.part_names(), self.parts, strict=True)
@@ -36,14 +38,17 @@ class Layer:
 
     @property
     def fingerprint(self) -> str:
-        """What is equal for two layers if their mixers are: the name and all settings."""
+        """A text that two layers share if, and only if, their mixers have the same name and the
+        same settings.
+        """
         return f"{self.mixer} {sorted(self.all_settings().items(), key=str)}"
 
 
 def build_mixer(layer: Layer, width: int, causal: bool) -> Any:
-    """Build the mixer of a layer, in its causal form or, where it has one and the task allows it, its bidirectional one.
+    """Build the mixer of a layer.
 
-    A `causal` among the mixer's own settings wins.
+    A mixer with a causal and a bidirectional form is built as `causal` says, unless its settings
+    hold a `causal`.
     """
     from hybridlab.mixers.base import Mixer
 

@@ -1,7 +1,8 @@
-"""Make stacks equal in size: each mixer's free sizes are moved until its cost is that of the reference's layer.
+"""Make stacks equal in size: the free sizes of each mixer are changed until its cost is that of the
+reference.
 
-The reference is one mixer throughout, full attention unless another is named. Each comes within 1 % of it, so stacks of one
-width and depth that are matched agree with one another within 2 %.
+The reference is a stack of one mixer, full attention unless another is named. A matched stack comes
+within 1 % of it, so any two matched stacks of the same width and depth agree within 2 %.
 """
 
 import inspect
@@ -23,36 +24,41 @@ from hybridlab.stack.plan import Plan, check_mixer_name
 
 MATCHED = ("params", "flops", "state")
 REFERENCE = "full"
-TOLERANCE = 0.01  # of the reference: any two that agree with it to this agree within 2 %
-FAR, FARTHEST = 2, 4  # powers of two that a size is moved at most where channel mixers take the rest, and elsewhere
-PASSES = 16  # at most, in which mixers that can be moved make up for those that cannot
-STEPS, ROUNDS = 32, 2  # sizes tried between two powers of two, and then between two of these
-NEAR = 8  # values of the first size to either side with which the last one is moved anew
-FINE = 8  # the channel mixer's hidden width goes in steps of this
+TOLERANCE = 0.01  # largest difference from the reference, as a share of it
+FAR, FARTHEST = 2, 4  # a size changes by at most 2**FAR where channel mixers take the rest, elsewhere by 2**FARTHEST
+PASSES = 16  # at most; in each, mixers with free sizes make up for those without
+STEPS, ROUNDS = 32, 2  # values tried between two powers of two, and again between two of these
+NEAR = 8  # values of the first size on either side of the one found, for each of which the last size is fitted again
+FINE = 8  # step of the channel mixer's hidden width
 
 
 def what_and_reference(match: Any, names: Any) -> tuple[str, str]:
-    """Read `stack.match`: `params`, or `{state: gla}`, which names the mixer of the reference."""
+    """Return what `stack.match` matches and the reference's mixer, from `params` or, e.g., `{state:
+    gla}`.
+    """
     what, reference = (
         next(iter(match.items())) if isinstance(match, Mapping) and len(match) == 1 else (match, REFERENCE)
     )
     if what not in MATCHED:
         raise ConfigError(
-            f"`stack.match={match}`: one of {', '.join(MATCHED)} is needed, or e.g. {{state: gla}}, or null"
+            f"`stack.match={match}`: must be one of {', '.join(MATCHED)}, or e.g. {{state: gla}}, or null"
         )
     check_mixer_name(reference, f"stack.match.{what}={reference}", names)
     return what, reference
 
 
 def matched(plan: Plan, what: str, length: int, reference: Layer) -> tuple[Plan, list[str]]:
-    """Return the plan with its free sizes moved, and a line for each change; refuse if 1 % cannot be reached.
+    """Return the plan with its free sizes changed, and a line for each change.
 
-    `what` is params, flops (forward, of a row of `length` tokens) or state (its bytes after such a row). First the sizes
-    that a mixer declares as free, in its order; what is then left of a difference in parameters or FLOPs is given to the
-    width of all channel mixers alike, and one in state to the mixers that can be moved.
+    Refuse if 1 % cannot be reached.
+
+    `what` is params, flops (of the forward pass of a sequence of `length` tokens) or state (bytes
+    after such a sequence). The free sizes of each mixer are fitted first, in the order in which it
+    declares them. A remaining difference in parameters or FLOPs goes to the hidden width of the
+    channel mixer, the same in every layer; one in state goes to the mixers with free sizes.
     """
     if what == "state" and not plan.causal:
-        raise ConfigError("`stack.match=state`: what reads a row both ways keeps no state; match params or flops")
+        raise ConfigError("`stack.match=state`: bidirectional mixers keep no state; match params or flops")
     measure = _measure(plan, what, length)
     with torch.device("meta"):
         target = _reference_cost(plan, what, measure, reference)
@@ -60,20 +66,20 @@ def matched(plan: Plan, what: str, length: int, reference: Layer) -> tuple[Plan,
         costs = Costs(plan, measure)
         layers = _fit_all(plan, costs, target, once=takes_the_rest)
         mixers = costs.mean(layers)
-        found, wanted, reached = replace(plan, layers=layers), target, mixers
+        fitted, wanted, reached = replace(plan, layers=layers), target, mixers
         if what != "state" and plan.channel is not None:
             wanted += measure(_channel(plan, plan.channel))
             if takes_the_rest:
-                found = replace(found, channel=_fit_channel(plan, plan.channel, measure, wanted - mixers, wanted))
-            reached += measure(_channel(plan, found.channel or {}))
+                fitted = replace(fitted, channel=_fit_channel(plan, plan.channel, measure, wanted - mixers, wanted))
+            reached += measure(_channel(plan, fitted.channel or {}))
     off = reached / wanted - 1
     if abs(off) > TOLERANCE:
         free = ", ".join(sorted({size.name for layer in plan.layers for size in free_sizes(layer)})) or "none"
         raise ConfigError(
-            f"`stack.match={what}`: the nearest that the free sizes ({free}) allow is {off:+.1%} of a stack of "
-            f"`{reference.mixer}`, and at most {TOLERANCE:.0%} is needed"
+            f"`stack.match={what}`: the free sizes ({free}) come no nearer than {off:+.1%} to a stack of "
+            f"`{reference.mixer}`; must be within {TOLERANCE:.0%}"
         )
-    return found, [*_changes(plan, found), f"{what} within {off:+.2%} of the same stack of `{reference.mixer}`"]
+    return fitted, [*_changes(plan, fitted), f"{what} within {off:+.2%} of the same stack of `{reference.mixer}`"]
 
 
 def _reference_cost(plan: Plan, what: str, measure: Callable[[nn.Module], float], reference: Layer) -> float:
@@ -82,7 +88,7 @@ def _reference_cost(plan: Plan, what: str, measure: Callable[[nn.Module], float]
     if plan.causal and not mixer.causal:
         raise ConfigError(f"{where}: sees the future, and the task is causal")
     if not (cost := measure(mixer)):
-        raise ConfigError(f"{where}: has none, and nothing can be matched to nothing")
+        raise ConfigError(f"{where}: has none, so nothing can be matched to it")
     return cost
 
 
@@ -94,7 +100,10 @@ def _measure(plan: Plan, what: str, length: int) -> Callable[[nn.Module], float]
 
 
 def _fit_all(plan: Plan, costs: Costs, target: float, *, once: bool) -> tuple[Layer, ...]:
-    """Fit every mixer; unless `once`, those that can be moved make up, on average, for those that cannot."""
+    """Fit every mixer.
+
+    Unless `once`, mixers with free sizes make up, on average, for those without.
+    """
     movable = sum(bool(free_sizes(layer)) for layer in plan.layers) / len(plan.layers)
     nearest, least, aim, far = plan.layers, math.inf, target, FAR if once else FARTHEST
     for _ in range(1 if once or not movable else PASSES):
@@ -110,7 +119,7 @@ def _fit_all(plan: Plan, costs: Costs, target: float, *, once: bool) -> tuple[La
 
 
 def _like(fitted: Layer, layer: Layer) -> Layer:
-    """Return a layer with the sizes of a fitted one."""
+    """Return `layer` with the settings of `fitted`."""
     parts = zip(layer.parts, fitted.parts, strict=True)
     return replace(
         layer, settings=fitted.settings, parts=tuple(replace(old, settings=new.settings) for old, new in parts)
@@ -118,30 +127,34 @@ def _like(fitted: Layer, layer: Layer) -> Layer:
 
 
 def _fit(given: Layer, costs: Costs, target: float, far: int) -> Layer:
-    """Move the free sizes of one mixer, each in its turn, to where its cost is nearest to the target.
+    """Fit the free sizes of one mixer one after the other, so that its cost comes nearest to the
+    target.
 
-    Where whole numbers leave that too far off, the last size is moved anew for values of the first near the one reached.
+    If whole numbers leave the cost too far off, the last size is fitted again for several values of
+    the first.
     """
-    declared = costs.spelt_out(given)
+    declared = costs.with_chosen_sizes(given)
     layer, sizes = declared, [size for size in free_sizes(given) if size.of(declared) is not None]
     for size in sizes:
-        layer = _move(layer, size, costs, target, far)
+        layer = _fit_size(layer, size, costs, target, far)
     if len(sizes) > 1 and abs(costs.of(layer) / target - 1) > TOLERANCE:
         first, last = sizes[0], sizes[-1]
         reached = first.of(layer)
         step = 1.0 if isinstance(reached, int) else reached / STEPS
         near = [reached + i * step for i in range(-NEAR, NEAR + 1) if reached + i * step > 0]
-        anew = last.moved(layer, last.of(declared))
-        others = (_move(each, last, costs, target, far) for each in _buildable(anew, first, costs, near))
+        unfitted = last.set(layer, last.of(declared))
+        others = (_fit_size(each, last, costs, target, far) for each in _buildable(unfitted, first, costs, near))
         layer = min([layer, *others], key=lambda each: abs(costs.of(each) - target))
     for size in sizes:
         if size.of(layer) == size.of(declared):
-            layer = size.moved(layer, size.of(given))  # null stays null where nothing moved it
+            layer = size.set(layer, size.of(given))  # a null that did not change stays null
     return layer
 
 
-def _move(layer: Layer, size: FreeSize, costs: Costs, target: float, far: int) -> Layer:
-    """Move one size, by `far` powers of two at most, to where the mixer's cost is nearest to the target."""
+def _fit_size(layer: Layer, size: FreeSize, costs: Costs, target: float, far: int) -> Layer:
+    """Change one size, by at most `far` powers of two, so that the mixer's cost comes nearest to
+    the target.
+    """
 
     def is_near() -> bool:
         return abs(costs.of(layer) / target - 1) <= TOLERANCE / 4
@@ -155,7 +168,7 @@ def _move(layer: Layer, size: FreeSize, costs: Costs, target: float, far: int) -
         first, last = size.of(low), size.of(high)
         between = [first + (last - first) * i / STEPS for i in range(1, STEPS)]
         low, high = _around([low, *_buildable(low, size, costs, between), high], costs.of, target)
-        # The declared size comes first: a size that moves nothing stays.
+        # The declared size comes first, so a size that does not change the cost stays as it is.
         layer = min([layer, low, high], key=lambda each: abs(costs.of(each) - target))
         if is_near():
             break
@@ -163,16 +176,20 @@ def _move(layer: Layer, size: FreeSize, costs: Costs, target: float, far: int) -
 
 
 def _buildable(layer: Layer, size: FreeSize, costs: Costs, values: list[float]) -> Iterator[Layer]:
-    """Yield the layer with other values of a size, growing; those that the mixer refuses are left out."""
+    """Yield the layer with other values of a size, smallest first, without those that the mixer
+    refuses.
+    """
     whole = isinstance(size.of(layer), int)
     for value in sorted({round(each) if whole else round(each, 7) for each in values} - {size.of(layer), 0}):
-        candidate = size.moved(layer, value)
-        if costs.takes(candidate):
+        candidate = size.set(layer, value)
+        if costs.accepts(candidate):
             yield candidate
 
 
 def _around(sizes: list[Any], cost: Callable[[Any], float], target: float) -> tuple[Any, Any]:
-    """Return the two neighbours between which a growing cost passes the target, or first comes to the most it can be."""
+    """Return the two neighbours between which a growing cost passes the target, or first reaches
+    its maximum.
+    """
     low, high = 0, len(sizes) - 1
     target = min(target, cost(sizes[high]))
     while high - low > 1:
@@ -188,7 +205,10 @@ def _channel(plan: Plan, settings: Mapping[str, Any]) -> nn.Module:
 def _fit_channel(
     plan: Plan, channel: dict[str, Any], measure: Callable[[nn.Module], float], target: float, whole: float
 ) -> dict[str, Any]:
-    """Widen or narrow the channel mixer until it costs the target; a layer of the reference costs `whole`."""
+    """Fit the hidden width of the channel mixer to a target cost.
+
+    A layer of the reference costs `whole`.
+    """
     if abs(measure(_channel(plan, channel)) - target) <= TOLERANCE / 4 * whole:
         return channel
     accepted = inspect.signature(find_target(channel, "stack.channel")).parameters
@@ -203,13 +223,13 @@ def _fit_channel(
 
 
 def _changes(before: Plan, after: Plan) -> list[str]:
-    """Say each size that was moved, once."""
-    moved = [
+    """Return a line for each size that changed."""
+    sizes = [
         (size.path(old), size.of(old), size.of(new))
         for old, new in zip(before.layers, after.layers, strict=True)
         for size in free_sizes(old)
     ]
     old, new = before.channel or {}, after.channel or {}
-    moved += [(f"channel.{key}", old.get(key), value) for key, value in new.items()]
-    moved = [(name, "null" if old is None else old, new) for name, old, new in moved if old != new]
-    return list(dict.fromkeys(f"{name}: {old} → {new}" for name, old, new in moved))
+    sizes += [(f"channel.{key}", old.get(key), value) for key, value in new.items()]
+    changed = [(name, "null" if old is None else old, new) for name, old, new in sizes if old != new]
+    return list(dict.fromkeys(f"{name}: {old} → {new}" for name, old, new in changed))

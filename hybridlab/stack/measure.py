@@ -1,36 +1,44 @@
-"""What a part of a stack costs, measured on the meta device, where shapes and dtypes are real and nothing is computed."""
+"""The costs of a part of a stack, measured on the meta device: shapes and dtypes are real, nothing
+is computed.
+"""
 
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hybridlab.mixers.base import state_bytes
 
 
 def parameters(module: nn.Module) -> int:
-    """Count the trained values."""
+    """Return the number of trained parameters."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def forward_flops(module: nn.Module, width: int, length: int) -> int:
-    """Count the FLOPs of one row by PyTorch's counter: matrix products, attention (causal counts whole), convolutions.
+    """Return the FLOPs of the forward pass of one sequence of `length` tokens, by PyTorch's
+    counter.
 
-    The counter misses the CPU's attention kernel; on the meta device attention falls to matrix products, which it sees.
+    It counts matrix products, attention (the whole matrix, even if causal) and convolutions. It
+    does not count the CPU's attention kernel, but on the meta device attention is computed by
+    matrix products, which it does count.
     """
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(_row(module, width, length))
+        module(_sequence(module, width, length))
     return counter.get_total_flops()
 
 
 def state_after(mixer: Any, width: int, length: int) -> int:
-    """Return the bytes of a mixer's state after one row, as held in the weights' dtype."""
-    row = _row(mixer, width, length)
+    """Return the bytes of a mixer's state after one sequence of `length` tokens, in the dtype of
+    the weights.
+    """
+    x = _sequence(mixer, width, length)
     with torch.no_grad():
-        return state_bytes(mixer.extend(row, mixer.initial_state(1, row))[1])
+        return state_bytes(mixer.extend(x, mixer.initial_state(1, x))[1])
 
 
-def _row(module: nn.Module, width: int, length: int) -> torch.Tensor:
+def _sequence(module: nn.Module, width: int, length: int) -> Float[Tensor, "1 length width"]:
     dtype = next((parameter.dtype for parameter in module.parameters()), None)
     return torch.empty(1, length, width, device="meta", dtype=dtype)

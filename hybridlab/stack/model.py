@@ -1,4 +1,8 @@
-"""The network: embedding, layers, final norm and head."""
+"""The network: embedding, layers, final norm and head.
+
+Letters in shapes: b batch (sequences), t time (tokens), n some of these, d width of the stack, v
+vocabulary, c classes.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +21,7 @@ from hybridlab.stack.readout import Readout
 
 
 class Block(nn.Module):
-    """One pre-norm layer: `x + mixer(norm(x))`, then `x + channel(norm(x))`."""
+    """A pre-norm layer: `x + mixer(norm(x))`, then `x + channel(norm(x))`."""
 
     def __init__(self, mixer: Any, channel: nn.Module | None, width: int) -> None:
         super().__init__()
@@ -27,12 +31,15 @@ class Block(nn.Module):
         self.channel = channel
 
     def forward(self, x: Float[Tensor, "b t d"], packing: Packing | None = None) -> Float[Tensor, "b t d"]:
-        """Run a whole row from an empty past, or each of the documents that it holds."""
+        """Run whole sequences from an empty past.
+
+        With `packing`, each document of the batch from an empty past.
+        """
         normed = self.mixer_norm(x)
         return self._mix_channels(x + (self.mixer(normed) if packing is None else packing.mix(self.mixer, normed)))
 
     def extend(self, x: Float[Tensor, "b n d"], state: State) -> tuple[Float[Tensor, "b n d"], State]:
-        """Run the next n tokens after those in `state`."""
+        """Run the n tokens that follow those in `state`; return their outputs and the new state."""
         mixed, state = self.mixer.extend(self.mixer_norm(x), state)
         return self._mix_channels(x + mixed), state
 
@@ -43,11 +50,12 @@ class Block(nn.Module):
 
 
 class Stack(nn.Module):
-    """The whole model: tokens in, logits out.
+    """A whole model: tokens in, logits out.
 
-    `readout` sets which positions of the residual stream the targets are predicted from; `pooling` carries it out. With
-    `EVERY_POSITION` the head predicts tokens and shares the embedding's weights. Any other readout has a head of its own,
-    which predicts `classes`, or tokens if `classes` is None.
+    `readout` sets which positions of the residual stream the targets are predicted from; `pooling`
+    carries it out. With `EVERY_POSITION` the head predicts tokens and shares the embedding's
+    weights. Any other readout has a head of its own, which predicts `classes`, or tokens if
+    `classes` is None.
     """
 
     def __init__(
@@ -81,10 +89,10 @@ class Stack(nn.Module):
     def forward(
         self, tokens: Int[Tensor, "b t"], documents: Int[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t v"] | Float[Tensor, "b c"]:
-        """Return the logits of the target at every position, or of the row's class.
+        """Return the logits of the target at every position, or of the class of each sequence.
 
-        `documents` numbers the document of each token where a row holds several, of which none sees another, and marks
-        padding by numbers below 0. Without it a row is one document.
+        `documents` numbers the document of each token; documents do not see one another, and a
+        number below 0 marks padding. Without it each sequence is one document.
         """
         return self.read(self.hidden(tokens, documents), documents)
 
@@ -93,51 +101,65 @@ class Stack(nn.Module):
         return self.run(self.embedding(tokens), packing=packing_of(documents))
 
     def run(self, x: Float[Tensor, "b t d"], first: int = 0, packing: Packing | None = None) -> Float[Tensor, "b t d"]:
-        """Carry the residual stream through the layers from `first` to the last."""
+        """Run the residual stream through the layers from `first` to the last."""
         for layer in list(self.layers)[first:]:
             x = layer(x, packing)
         return x
 
-    def residuals(self, tokens: Int[Tensor, "b t"], packing: Packing | None = None) -> Iterator[Float[Tensor, "b t d"]]:
-        """Yield the residual stream in front of each layer, and behind the last."""
-        x = self.embedding(tokens)
-        yield x
-        for layer in self.layers:
+    def run_each(
+        self, x: Float[Tensor, "b t d"], first: int = 0, packing: Packing | None = None
+    ) -> Iterator[Float[Tensor, "b t d"]]:
+        """Yield the residual stream after each layer from `first` to the last."""
+        for layer in list(self.layers)[first:]:
             x = layer(x, packing)
             yield x
+
+    def residuals(self, tokens: Int[Tensor, "b t"], packing: Packing | None = None) -> Iterator[Float[Tensor, "b t d"]]:
+        """Yield the residual stream before each layer and after the last."""
+        x = self.embedding(tokens)
+        yield x
+        yield from self.run_each(x, packing=packing)
 
     def read(
         self, x: Float[Tensor, "b t d"], documents: Int[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t v"] | Float[Tensor, "b c"]:
-        """Read the targets off a residual stream: the logits at every position, or of the row's class."""
+        """Return the logits that a residual stream gives: at every position, or of the class of
+        each sequence.
+        """
         return self.logits(self.pooled(x, documents))
 
     def logits(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*m v"]:
-        """Return the logits that the final norm and the head read off some of what `pooled` returns."""
+        """Return the logits that the final norm and the head give for some of the vectors that
+        `pooled` returns.
+        """
         return self.head(self.pooling(self.norm(x)))
 
     def nll(self, x: Float[Tensor, "n *p d"], targets: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-        """Return the NLL, in nats, of a target for each of some rows of what `pooled` returns.
+        """Return the NLL, in nats, of one target for each of some of the vectors that `pooled`
+        returns.
 
-        No position is read but those given, and a large vocabulary's logits are never held all at once.
+        Only these vectors are read, and the logits of a large vocabulary are never held all at
+        once.
         """
         return head_cross_entropy(self.pooling(self.norm(x)), self.head.weight, targets)
 
     def pooled(
         self, x: Float[Tensor, "b t d"], documents: Int[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t d"] | Float[Tensor, "b d"] | Float[Tensor, "b 2 d"]:
-        """Return what the targets are read from, in their order: at every position, or of each row."""
+        """Return the vectors that the targets are predicted from, in the order of the targets."""
         return self.pooling.pooled(x, documents)
 
     def initial_state(self, batch: int) -> tuple[State, ...]:
-        """Return the state of an empty past, one per layer."""
+        """Return the states of an empty past, one per layer."""
         like = self.embedding.weight
         return tuple(layer.mixer.initial_state(batch, like) for layer in self.layers)  # type: ignore[union-attr]
 
     def extend(
         self, tokens: Int[Tensor, "b n"], state: tuple[State, ...]
     ) -> tuple[Float[Tensor, "b n v"], tuple[State, ...]]:
-        """Read the next n tokens after those in `state`: decoding (n = 1) and chunked prefill."""
+        """Return the logits of the n tokens that follow those in `state`, and the new state:
+        decoding (n = 1) and prefill.
+        """
         assert self.pooling.by_position, "what is predicted from a whole sequence cannot be read token by token"
         x = self.embedding(tokens)
         states = []
@@ -148,9 +170,12 @@ class Stack(nn.Module):
 
 
 def initialise(stack: Stack) -> None:
-    """Draw the weights: normal with variance 1 / inputs, less in what writes to the residual stream, as GPT-2 does.
+    """Draw the weights of linear maps and the embedding from a normal distribution with variance 1
+    / inputs.
 
-    Parameters tagged as keeping their own initialisation, and all but linear maps and the embedding, are left as they are.
+    As in GPT-2, maps that write to the residual stream get smaller weights: the standard deviation
+    is divided by the square root of twice the number of layers. Parameters that are tagged as
+    keeping their own initialisation keep it.
     """
     writers = {getattr(part, "out", None) for layer in stack.layers for part in (layer.mixer, layer.channel)}
     for module in stack.modules():

@@ -1,4 +1,8 @@
-"""Rows that hold several documents, of which none may see another."""
+"""Sequences that hold several documents, none of which may see another.
+
+Letters in shapes: b batch (sequences), t time (tokens), d width of the stack, n documents of a
+call.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,33 +12,39 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-# Documents whose lengths differ by less than this share a call, padded to the longest: at most half of it is padding.
+# Documents whose lengths differ by less than this factor share a call, padded to the longest: at
+# most half is padding.
 RATIO = 2
 
-# A row per document: where each of its tokens stands in the flattened rows, and which of them are not padding.
+# A row per document: the indices of its tokens in the flattened batch, and which of them are not
+# padding.
 Call = tuple[Int[Tensor, "n t"], Bool[Tensor, "n t"]]
 
 
 def packing_of(documents: Int[Tensor, "b t"] | None) -> "Packing | None":
-    """Return how rows are packed; None where each is one document and mixed as it is."""
+    """Return how a batch is packed, or None if each of its sequences is one document."""
     return None if documents is None else Packing.of(documents)
 
 
 @dataclass(frozen=True)
 class Packing:
-    """Where the documents of packed rows lie: one (first, length) per document, in the flattened rows, longest first."""
+    """The documents of a packed batch: one (first token, length) each, in the flattened batch,
+    longest first.
+    """
 
     spans: tuple[tuple[int, int], ...]
     device: torch.device
 
     @classmethod
     def of(cls, documents: Int[Tensor, "b t"]) -> "Packing":
-        """Read the spans off the number of each token's document; tokens numbered below 0 are padding, of no document.
+        """Find the documents from the number of each token's document.
 
-        A document is a run of equal numbers within one row.
+        A number below 0 marks padding.
+
+        A document is a run of equal numbers within one sequence.
         """
-        rows = torch.arange(len(documents), device=documents.device)[:, None].expand_as(documents)
-        numbered = torch.stack([rows, documents], dim=-1).flatten(0, 1)
+        sequences = torch.arange(len(documents), device=documents.device)[:, None].expand_as(documents)
+        numbered = torch.stack([sequences, documents], dim=-1).flatten(0, 1)
         runs, lengths = torch.unique_consecutive(numbered, dim=0, return_counts=True)
         firsts = lengths.cumsum(0) - lengths
         real = runs[:, 1] >= 0
@@ -42,33 +52,36 @@ class Packing:
         return cls(tuple(sorted(spans, key=lambda span: -span[1])), documents.device)
 
     def mix(self, mixer: Any, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Give each document a row of its own, mix, and put what comes out back in its place; padding gets zeros.
+        """Mix each document as a sequence of its own and write the result back into the batch.
 
-        This needs nothing of the mixer: positions, states, masks and taps begin anew because the row does. Documents of
-        like length share a call. A causal mixer never sees the padding after a document; one that looks ahead would, so
-        its calls hold documents of one length.
+        Padding gets zeros.
+
+        The mixer needs no support for packing: positions, states, masks and convolutions start with
+        the document. Documents of similar length share a call. A causal mixer never sees the
+        padding after a document. A bidirectional one would, so its calls hold documents of one
+        length.
         """
         flat = x.flatten(0, 1)
         mixed = torch.zeros_like(flat)
-        for places, inside in self._causal_calls if mixer.causal else self._alike_calls:
-            y = mixer(flat[places])
-            mixed = mixed.to(y.dtype).index_put((places[inside],), y[inside])
+        for indices, real in self._similar_calls if mixer.causal else self._equal_calls:
+            y = mixer(flat[indices])
+            mixed = mixed.to(y.dtype).index_put((indices[real],), y[real])
         return mixed.view_as(x)
 
     @cached_property
-    def _causal_calls(self) -> list[Call]:
-        return self._calls(alike=False)
+    def _similar_calls(self) -> list[Call]:
+        return self._calls(equal=False)
 
     @cached_property
-    def _alike_calls(self) -> list[Call]:
-        return self._calls(alike=True)
+    def _equal_calls(self) -> list[Call]:
+        return self._calls(equal=True)
 
-    def _calls(self, alike: bool) -> list[Call]:
-        """Sort the documents into calls: of one length if `alike`, else of lengths within the ratio."""
+    def _calls(self, equal: bool) -> list[Call]:
+        """Sort the documents into calls: of one length if `equal`, else of lengths within RATIO."""
         calls: list[list[tuple[int, int]]] = []
         for span in self.spans:
             longest = calls[-1][0][1] if calls else 0
-            if span[1] != longest if alike else span[1] * RATIO <= longest or not calls:
+            if span[1] != longest if equal else span[1] * RATIO <= longest or not calls:
                 calls.append([])
             calls[-1].append(span)
         return [self._call(spans) for spans in calls]

@@ -6,9 +6,9 @@ _TOKEN = re.compile(r"\s*(?:(?P<name>[A-Za-z_]\w*)|(?P<open>\()|\)(?:x(?P<times>
 
 
 def expand_pattern(text: str) -> list[str]:
-    """Expand a compact string to the list of mixer names that it stands for.
+    """Return the list of mixer names that a compact string stands for.
 
-    Names stand apart by spaces; parentheses group, and `x<number>` after them repeats.
+    Spaces separate names. Parentheses group them, and `x<number>` after a group repeats it.
 
     >>> expand_pattern("(mamba2 mamba2 full)x2 sliding")
     ['mamba2', 'mamba2', 'full', 'mamba2', 'mamba2', 'full', 'sliding']

@@ -1,4 +1,7 @@
-"""From the configuration of a stack to its plan: the only place where layers and groups are expanded and checked."""
+"""From the configuration of a stack to its plan.
+
+Layers and groups are expanded and checked here and nowhere else.
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -7,38 +10,36 @@ from pathlib import Path
 from typing import Any
 
 from hybridlab.build import build, find_target
-from hybridlab.errors import ConfigError, near_miss, replacing
+from hybridlab.errors import ConfigError, near_miss, replacing, under
+from hybridlab.records.grouping import by_group_and_mixer
 from hybridlab.stack.layer import Layer, build_mixer
 from hybridlab.stack.pattern import expand_pattern
+from hybridlab.validate import whole
 
 PARALLEL = {"_target_": "hybridlab.mixers.parallel.Parallel", "combine": "mean"}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole stack, one entry per layer, nearest to the embedding first."""
+    """An expanded stack: one entry per layer, nearest to the embedding first."""
 
     width: int
     layers: tuple[Layer, ...]
-    channel: dict[str, Any] | None  # the channel mixer of every layer, or none
-    causal: bool = True  # no position sees what comes after it; else mixers take their bidirectional form
+    channel: dict[str, Any] | None  # the channel mixer of every layer; None: no channel mixers
+    causal: bool = True  # no position sees a later one; False: mixers take their bidirectional form
 
     def groupings(self) -> dict[tuple[str, str], tuple[int, ...]]:
-        """Return the layers of each group of the report: the declared ones, then one for each kind of mixer.
+        """Return the layer indices of each declared group, then of each kind of mixer.
 
         Keys are ("group", its name) and ("mixer", its name).
         """
-        found: dict[tuple[str, str], tuple[int, ...]] = {}
-        for grouping in ("group", "mixer"):
-            for layer in self.layers:
-                key = (grouping, getattr(layer, grouping))
-                found[key] = (*found.get(key, ()), layer.index)
-        return found
+        found = by_group_and_mixer(self.layers, getattr)
+        return {key: tuple(layer.index for layer in layers) for key, layers in found.items()}
 
     def part_groupings(self) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Return the layers that hold each part of a parallel mixer, and the part's name in them.
+        """Return, for each part of a parallel mixer, the layers that hold it and its name in them.
 
-        Keys are spelt as in "full in full+mamba2".
+        Keys read like "full in full+mamba2".
         """
         found: dict[str, tuple[tuple[int, ...], str]] = {}
         for layer in self.layers:
@@ -48,7 +49,10 @@ class Plan:
         return found
 
     def distinct_mixers(self) -> list[Layer]:
-        """Return the first layer of each distinct mixer: same name, same hyper-parameters."""
+        """Return the first layer of each distinct mixer.
+
+        Mixers are the same if name and hyper-parameters are.
+        """
         first: dict[str, Layer] = {}
         for layer in self.layers:
             first.setdefault(layer.fingerprint, layer)
@@ -58,18 +62,21 @@ class Plan:
 def expand(
     stack: Mapping[str, Any], mixers: Mapping[str, Any], files: Mapping[str, Path], *, causal: bool = True
 ) -> Plan:
-    """Expand and check the configuration nodes `stack` and `mixers`; `files` is the YAML of each named mixer.
+    """Expand and check the configuration nodes `stack` and `mixers`.
 
-    Every mixer is built once on the `meta` device, so that its own refusals come here too. `causal` says whether the task
-    forbids to look ahead.
+    `files` is the YAML of each named mixer.
+
+    Every distinct mixer is built once on the meta device, which raises the mixer's own errors here.
+    `causal` says whether the task forbids looking ahead.
     """
     _check_keys(stack, "stack", required=("width", "groups"), optional=("channel", "match"))
     width = stack["width"]
-    _check_count(width, "stack.width")
+    with under("stack"):
+        whole(width=width)
     _check_overrides(mixers, files, width)
     groups = stack["groups"]
     if not isinstance(groups, Mapping) or not groups:
-        raise ConfigError("`stack.groups`: at least one layer group is needed")
+        raise ConfigError("`stack.groups`: must hold at least one layer group")
     layers: list[Layer] = []
     for group, declared in groups.items():
         layers += _expand_group(str(group), declared, mixers, files, first=len(layers))
@@ -79,32 +86,38 @@ def expand(
 
 
 def single_layer(name: str, width: int, mixers: Mapping[str, Any], files: Mapping[str, Path]) -> Layer:
-    """Return a named mixer as the only layer of a stack, with what the node `mixers` sets of it."""
+    """Return a named mixer as the only layer of a stack, with the hyper-parameters that the node
+    `mixers` sets.
+    """
     return expand({"width": width, "groups": {"all": {"mixer": name}}}, mixers, files, causal=False).layers[0]
 
 
 def has_causal_form(layer: Layer) -> bool:
-    """Say whether the mixer of a layer can be built so that it never sees the future."""
+    """Return whether the mixer of a layer has a form that never sees the future."""
     return bool(find_target(layer.settings, layer.where).causal)
 
 
 def check_mixer_name(name: Any, given: str, names: Collection[str]) -> None:
-    """Refuse a name that no mixer has; `given` is how it was given."""
+    """Require the name of a mixer; `given` is the setting that the error message quotes."""
     if not isinstance(name, str) or name not in names:
         raise ConfigError(f"`{given}`: no such mixer; {near_miss(str(name), names)}")
 
 
 def normal_form(stack: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
-    """Return the `stack` node with each group spelt out, so that two spellings of one stack are one run."""
+    """Return the `stack` node with each group expanded: equal stacks have equal normal forms, and
+    so one run id.
+    """
     groups: dict[str, list[Layer]] = {}
     for layer in plan.layers:
         groups.setdefault(layer.group, []).append(layer)
-    spelt_out = {name: _spelt_out(layers) for name, layers in groups.items()}
-    return {**stack, "channel": plan.channel, "groups": spelt_out}
+    expanded = {name: _expanded(layers) for name, layers in groups.items()}
+    return {**stack, "channel": plan.channel, "groups": expanded}
 
 
-def _spelt_out(layers: list[Layer]) -> dict[str, Any]:
-    """Spell out one group: its mixers by layer, and each mixer's settings (by layer where they differ)."""
+def _expanded(layers: list[Layer]) -> dict[str, Any]:
+    """Return one group expanded: its mixers by layer, and the settings of each mixer, by layer
+    where they differ.
+    """
     names = [layer.mixer for layer in layers]
     settings: dict[str, Any] = {}
     for name in dict.fromkeys(names):
@@ -119,22 +132,20 @@ def _expand_group(
 ) -> list[Layer]:
     where = f"stack.groups.{group}"
     if not isinstance(declared, Mapping):
-        raise ConfigError(f"`{where}={declared}`: `layers` and `mixer` are needed, e.g. {{layers: 2, mixer: full}}")
+        raise ConfigError(f"`{where}={declared}`: must be a mapping, e.g. {{layers: 2, mixer: full}}")
     _check_keys(declared, where, required=("mixer",), optional=("layers",))
-    where = f"{where}.mixer"
-    entries = _entries(declared["mixer"], where)
+    entries = _entries(declared["mixer"], f"{where}.mixer")
     count = declared.get("layers", len(entries))
-    _check_count(count, f"stack.groups.{group}.layers")
-    layers = []
-    for index, entry in enumerate(islice(cycle(entries), count), start=first):
-        layers.append(_layer(entry, index, group, where, mixers, files))
-    return layers
+    with under(where):
+        whole(layers=count)
+    numbered = enumerate(islice(cycle(entries), count), start=first)
+    return [_layer(entry, index, group, f"{where}.mixer", mixers, files) for index, entry in numbered]
 
 
 def _layer(
     entry: Any, index: int, group: str, where: str, mixers: Mapping[str, Any], files: Mapping[str, Path]
 ) -> Layer:
-    """Return the layer that one entry of a mixer list stands for."""
+    """Return the layer of one entry of a group's list of mixers."""
     if isinstance(entry, Mapping) and "parallel" in entry:
         return _parallel_layer(entry, index, group, where, mixers, files)
     name, inline = _name_and_settings(entry, where)
@@ -151,16 +162,18 @@ def _parallel_layer(
     if "name" in entry:
         raise ConfigError(f"`{where}`: both `name` and `parallel`; {replacing(where, '{parallel:[...]}')}")
     if not isinstance(named, list) or len(named) < 2:
-        raise ConfigError(f"`{where}.parallel={named}`: a list of two or more mixers is needed")
+        raise ConfigError(f"`{where}.parallel={named}`: must be a list of two or more mixers")
     if any(isinstance(part, Mapping) and "parallel" in part for part in named):
-        raise ConfigError(f"`{where}.parallel={named}`: a part is a mixer, not again a parallel layer")
+        raise ConfigError(f"`{where}.parallel={named}`: a part must be a mixer, not a parallel layer")
     parts = tuple(_layer(part, index, group, f"{where}.parallel", mixers, files) for part in named)
     combination = {str(key): value for key, value in entry.items() if key != "parallel"}
     return Layer(index, group, "+".join(part.mixer for part in parts), {**PARALLEL, **combination}, where, parts)
 
 
 def _entries(mixer: Any, where: str) -> list[Any]:
-    """Return the list of mixers that a group cycles through, whichever way it is spelt."""
+    """Return the list of mixers that a group cycles through, from a name, a list or the compact
+    spelling.
+    """
     if isinstance(mixer, str):
         try:
             mixer = expand_pattern(mixer)
@@ -168,19 +181,17 @@ def _entries(mixer: Any, where: str) -> list[Any]:
             raise ConfigError(f"`{where}={mixer}`: {error}") from error
     entries = mixer if isinstance(mixer, list) else [mixer]
     if not entries:
-        raise ConfigError(f"`{where}={mixer}`: at least one mixer is needed")
+        raise ConfigError(f"`{where}={mixer}`: must hold at least one mixer")
     return entries
 
 
 def _name_and_settings(entry: Any, where: str) -> tuple[str, dict[str, Any]]:
-    """Split `sliding` or `{name: sliding, window: 256}` into the mixer's name and what is set in place."""
+    """Return the name and the settings of `sliding` or `{name: sliding, window: 256}`."""
     if isinstance(entry, str):
         return entry, {}
     if isinstance(entry, Mapping) and isinstance(entry.get("name"), str):
         return entry["name"], {key: value for key, value in entry.items() if key != "name"}
-    raise ConfigError(
-        f"`{where}={entry}`: a mixer's name is needed, or {{name: ..., its settings}}, or {{parallel: [...]}}"
-    )
+    raise ConfigError(f"`{where}={entry}`: must be a mixer's name, {{name: ..., its settings}} or {{parallel: [...]}}")
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -188,18 +199,20 @@ def _load(file: Path) -> dict[str, Any]:
 
     settings = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
     if not isinstance(settings, dict):
-        raise ConfigError(f"{file}: a mixer's YAML needs a `_target_` and its hyper-parameters")
+        raise ConfigError(f"{file}: must be a mapping with a `_target_` and its hyper-parameters")
     return {str(key): value for key, value in settings.items()}
 
 
 def _channel(channel: Any) -> dict[str, Any] | None:
     if channel is None or isinstance(channel, Mapping):
         return None if channel is None else dict(channel)
-    raise ConfigError(f"`stack.channel={channel}`: null, or a `_target_` and its settings")
+    raise ConfigError(f"`stack.channel={channel}`: must be a `_target_` and its settings, or null: no channel mixers")
 
 
 def _check_by_building(plan: Plan, files: Mapping[str, Path]) -> None:
-    """Build each distinct mixer and the channel mixer on the meta device: no memory, milliseconds, all refusals."""
+    """Build each distinct mixer and the channel mixer on the meta device: it takes milliseconds and
+    raises their errors.
+    """
     import torch
 
     with torch.device("meta"):
@@ -217,20 +230,17 @@ def _check_by_building(plan: Plan, files: Mapping[str, Path]) -> None:
 
 
 def _check_overrides(mixers: Mapping[str, Any], files: Mapping[str, Path], width: int) -> None:
-    """Refuse a mistake under `mixers`, even where no layer uses that mixer: it would pass unseen."""
+    """Check the settings under `mixers`, also those of mixers that no layer uses, where a mistake
+    would go unnoticed.
+    """
     import torch
 
     for name, settings in mixers.items():
         check_mixer_name(name, f"mixers.{name}", files)
         if not isinstance(settings, Mapping):
-            raise ConfigError(f"`mixers.{name}={settings}`: hyper-parameters are needed, e.g. `mixers.{name}.heads=4`")
+            raise ConfigError(f"`mixers.{name}={settings}`: must be a mapping; set e.g. `mixers.{name}.heads=4`")
         with torch.device("meta"):
             build({**_load(files[name]), **settings}, f"mixers.{name}", width=width)
-
-
-def _check_count(value: Any, where: str) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(f"`{where}={value}`: a whole number of at least 1 is needed")
 
 
 def _check_keys(node: Mapping[str, Any], where: str, required: tuple[str, ...], optional: tuple[str, ...]) -> None:

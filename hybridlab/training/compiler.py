@@ -1,4 +1,4 @@
-"""How a model or an op is compiled: by PyTorch's compiler, without optimisations that may make it wrong."""
+"""Compilation by PyTorch, without the optimisations that may change results."""
 
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -8,9 +8,9 @@ import torch
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Whether products are filled up to round sizes depends on how long they take at that moment: two runs of one config
-# would differ. In PyTorch 2.11 a result may even be silently wrong then, because a tensor is written by other strides
-# than those, filled up too, by which it is read (pull request 180898).
+# PyTorch times matrix products to decide whether to pad them to round sizes, so two runs of one
+# configuration would differ. In PyTorch 2.11 padding may even give silently wrong results: a tensor
+# is written with other strides than it is read with (pull request 180898).
 OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {"shape_padding": False, "comprehensive_padding": False}
 
 

@@ -1,4 +1,4 @@
-"""What a run says in the terminal."""
+"""What a run prints in the terminal."""
 
 import logging
 import warnings
@@ -12,8 +12,10 @@ console = Console()
 
 
 def quieten() -> None:
-    """Leave out what Lightning and PyTorch's compiler say that no user of ours can act on: hardware found, advertisements, their
-    own deprecations."""
+    """Silence messages of Lightning and PyTorch's compiler that a user cannot act on.
+
+    They list the hardware, advertise, or warn of deprecations inside these libraries.
+    """
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.ERROR)
     for message in (
         r".*does not have many workers.*",
@@ -32,7 +34,7 @@ def say(line: str) -> None:
 
 
 def show_plan(record: RunRecord) -> None:
-    """Print the expanded plan, one row per layer."""
+    """Print the expanded stack, one row per layer."""
     table = Table(title=f"run {record.run_id}: plan", title_justify="left")
     for column in ("layer", "group", "mixer"):
         table.add_column(column)

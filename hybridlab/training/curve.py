@@ -14,11 +14,12 @@ class DivergedError(RuntimeError):
 
 
 class Curve(lightning.Callback):
-    """Measures the training loss at the trainer's logging steps, the validation loss, and the speed of training.
+    """Measures the training loss at the trainer's logging steps, the validation loss, and the speed
+    of training.
 
-    The measurements go into checkpoints, so a resumed run continues its curve. Lightning's own `self.log` is not used
-    for the training loss: it costs about half a millisecond per key and step, whether or not the step is logged, and a
-    step on a CPU may take only a few milliseconds.
+    The measurements go into checkpoints, so a resumed run continues its curve. Lightning's own
+    `self.log` is not used for the training loss: it costs about half a millisecond per key and
+    step, whether or not the step is logged, and a step on a CPU may take only a few milliseconds.
     """
 
     def __init__(self, tokens_per_step: int) -> None:

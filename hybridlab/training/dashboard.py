@@ -1,4 +1,4 @@
-"""What a Weights & Biases run gets: the record's numbers, under the record's names."""
+"""The Weights & Biases run of a run: the numbers of the record, under the names of the record."""
 
 import os
 from collections.abc import Iterator
@@ -12,9 +12,11 @@ from hybridlab.records.record import RunRecord
 
 @contextmanager
 def dashboard(settings: dict[str, Any], record: RunRecord, folder: Path) -> Iterator[Any]:
-    """Give Lightning's logger for a run, or None when the configuration names none; close it whatever happens.
+    """Yield Lightning's logger of a run, or None if the configuration names none, and close it at
+    the end.
 
-    All runs of a sweep share one folder, project and group; the run's id is the record's, so that a resumed run appends.
+    The runs of a sweep share one folder, project and group. The W&B run has the id of the record,
+    so a resumed run appends to it.
     """
     if settings.get("_target_") is None:
         yield None
@@ -22,9 +24,9 @@ def dashboard(settings: dict[str, Any], record: RunRecord, folder: Path) -> Iter
     os.environ.setdefault("WANDB_SILENT", "true")
     import wandb
 
-    wandb.setup()  # reads the line above now: W&B's first warning comes before its own set-up
+    wandb.setup()  # reads WANDB_SILENT; W&B would print a warning before it does so itself
     folder.mkdir(parents=True, exist_ok=True)
-    folder = folder.resolve()  # W&B's own process may have been started, by an earlier run, from another directory
+    folder = folder.resolve()  # an earlier run may have started W&B's process in another directory
     mixers = list(dict.fromkeys(layer["mixer"] for layer in record.plan))
     name = "-".join([*mixers, f"s{record.seed}", record.run_id[:6]])
     given = {"id": record.run_id, "name": name, "group": record.name, "save_dir": str(folder), "job_type": "train"}
@@ -38,7 +40,7 @@ def dashboard(settings: dict[str, Any], record: RunRecord, folder: Path) -> Iter
 
 
 def publish(logger: Any, record: RunRecord) -> None:
-    """Send a finished record: every measurement to the summary, the layer-group table, the figures."""
+    """Send a finished record: every measurement as summary, the layer-group table, the figures."""
     import wandb
 
     from hybridlab.report.figures.select import figures
@@ -54,7 +56,7 @@ def publish(logger: Any, record: RunRecord) -> None:
 
 
 def _config(record: RunRecord) -> dict[str, Any]:
-    """Return the resolved configuration with the facts derived from it."""
+    """Return the resolved configuration; `derived` adds run id, layers, commit and versions."""
     derived = {
         "run_id": record.run_id,
         "layers": " ".join(layer["mixer"] for layer in record.plan),

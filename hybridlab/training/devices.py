@@ -10,7 +10,10 @@ STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "fsdp")
 
 
 def strategy_for(name: Any) -> Any:
-    """Return what Lightning's Trainer takes for `trainer.strategy`; refuse strategies that fork or fail during training."""
+    """Return what Lightning's Trainer takes for `trainer.strategy`.
+
+    Refuse strategies that fork or fail during training.
+    """
     with under("trainer"):
         choice(STRATEGIES, strategy=name)
     if name != "fsdp":
@@ -27,7 +30,9 @@ def check_batch(batch: int, trainer: Any) -> None:
 
 
 def check_shards(stack: Stack) -> None:
-    """Require parameters that FSDP can shard: at least one dimension, and one dtype in the whole stack."""
+    """Require parameters that FSDP can shard: at least one dimension, and one dtype in the whole
+    stack.
+    """
     dtype = stack.head.weight.dtype
     for name, parameter in stack.named_parameters():
         if parameter.ndim == 0 or parameter.dtype != dtype:

@@ -23,7 +23,10 @@ from hybridlab.training.stream import BatchList, BatchStream
 
 
 def build_trainer(spec: RunSpec, curve: Curve, callbacks: Sequence[Any]) -> lightning.Trainer:
-    """Build Lightning's Trainer from its node of the configuration, without a logger. It writes nothing yet."""
+    """Build Lightning's Trainer from its node of the configuration, without a logger.
+
+    It writes nothing yet.
+    """
     quieten()
     settings = spec.config["trainer"]
     settings = {**settings, "strategy": strategy_for(settings.get("strategy", "auto"))}
@@ -42,7 +45,10 @@ def build_checkpoint(spec: RunSpec) -> Any:
 
 
 def fit(spec: RunSpec, stack: Stack, trainer: Any, curve: Curve) -> tuple[Stack, torch.device]:
-    """Train the stack, from its last checkpoint if there is one; return it, whole, and the device it was trained on."""
+    """Train the stack, from its last checkpoint if there is one.
+
+    Return it, whole, and the device it was trained on.
+    """
     module = StackModule(stack, spec.optimiser, spec.steps, compiled=spec.config["compile"])
     stream = BatchStream(
         spec.task, spec.steps * trainer.accumulate_grad_batches, rank=trainer.global_rank, ranks=trainer.world_size

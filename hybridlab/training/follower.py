@@ -1,4 +1,4 @@
-"""The process of a further device: `python -m hybridlab.training.follower`, started by `followers`."""
+"""The process of a further device, as `followers` starts it."""
 
 import sys
 

@@ -1,7 +1,7 @@
 """The processes of a run on several devices: the first one keeps the record, the others follow.
 
-`python -m hybridlab.training.followers` is such a process; it reads its configuration from standard
-input.
+A follower is started as `python -m hybridlab.training.follower` and reads its configuration from
+standard input.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Training in shards: each device holds its part of every weight, gradient and state of the optimiser."""
+"""Sharded training: each device holds its part of every weight, gradient and optimiser state."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,13 +16,15 @@ from hybridlab.training.module import StackModule
 
 
 class ShardedStrategy(DDPStrategy):
-    """Data parallelism by PyTorch's `fully_shard` (FSDP2, 2304.11277) on any device, CPUs among them.
+    """Data parallelism by PyTorch's `fully_shard` (FSDP2, arXiv:2304.11277), on GPUs and CPUs.
 
-    Checkpoints are those of one device: a run may go on on any number of devices, in shards or not.
+    Checkpoints are those of one device: a run may resume on any number of devices, sharded or not.
     """
 
     def setup(self, trainer: Any) -> None:
-        """Shard the stack, its weights those of the checkpoint by now, and build the optimiser over the shards."""
+        """Shard the stack, which holds the checkpoint's weights by now, and build the optimiser on
+        the shards.
+        """
         module: Any = self.lightning_module
         self.accelerator.setup(trainer)  # pyright: ignore[reportOptionalMemberAccess]
         self.precision_plugin.convert_module(module)
@@ -39,16 +41,16 @@ class ShardedStrategy(DDPStrategy):
         self._step_together()
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """Return the whole weights, on the CPU of the first process."""
+        """Return the gathered weights, on the CPU of the first process."""
         assert self.lightning_module is not None
         return self._gathered(self.lightning_module.state_dict())
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """Return the optimiser's whole state, on the CPU of the first process."""
+        """Return the gathered state of the optimiser, on the CPU of the first process."""
         return self._gathered(optimizer.state_dict())
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        """Give each process its part of the whole states."""
+        """Load this process's part of gathered optimiser states."""
         for optimiser, whole in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
             parts = {
@@ -59,7 +61,10 @@ class ShardedStrategy(DDPStrategy):
         self._step_together()
 
     def teardown(self) -> None:
-        """Free what training alone needs, and leave the shards where they are: Lightning would move them to the CPU."""
+        """Free the gradients and the optimiser's state.
+
+        Leave the shards where they are, which Lightning would move to the CPU.
+        """
         for optimiser in self.optimizers:
             optimiser.zero_grad()
             optimiser.state.clear()
@@ -67,13 +72,19 @@ class ShardedStrategy(DDPStrategy):
         self.accelerator.teardown()  # pyright: ignore[reportOptionalMemberAccess]
 
     def _step_together(self) -> None:
-        """Let the optimiser take many shards at once: by itself PyTorch takes them one by one, which is 8 times as slow."""
+        """Make the optimiser update many shards at once.
+
+        PyTorch's default updates them one by one, 8 times as slowly.
+        """
         for optimiser in self.optimizers:
             for group in optimiser.param_groups:
                 group["foreach"] = True
 
     def _gathered(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Return the state with its tensors whole; every process takes part, and all but the first are left with None."""
+        """Return the state with its tensors gathered.
+
+        Every process takes part, and all but the first get None for tensors.
+        """
 
         def whole(tensor: DTensor) -> Tensor | None:
             gathered = tensor.full_tensor()
@@ -83,22 +94,26 @@ class ShardedStrategy(DDPStrategy):
 
 
 def shard(module: StackModule, mesh: DeviceMesh) -> None:
-    """Shard a module over the devices of `mesh`, in units that are gathered one by one: each layer, and the rest.
+    """Shard a module over the devices of `mesh`, in units that are gathered one at a time: each
+    layer, and the rest.
 
-    A unit moves to its device as it is sharded, so no device ever holds the whole stack.
+    Each unit moves to its device when it is sharded, so no device ever holds the whole stack.
     """
     tags = {name: vars(parameter) for name, parameter in module.named_parameters()}
     for layer in module.stack.layers:
         fully_shard(layer, mesh=mesh)
     fully_shard(module, mesh=mesh)
-    for name, parameter in module.named_parameters():  # other objects than before
+    for name, parameter in module.named_parameters():  # new objects, without the tags
         vars(parameter).update(tags[name])
     for method in ("training_step", "validation_step"):
         register_fsdp_forward_method(module, method)
 
 
 def _part_like(value: Any, parameter: Any) -> Any:
-    """Return this process's part of what belongs to a sharded parameter; what is no tensor of its shape is left whole."""
+    """Return this process's part of a value that belongs to a sharded parameter.
+
+    A value of another shape is not sharded.
+    """
     if not isinstance(value, Tensor) or value.shape != parameter.shape:
         return value
     whole = value.to(parameter.device)

@@ -1,4 +1,6 @@
-"""What happens at the start and at the end of a sweep: its runs are listed, the cores are shared, the table is printed."""
+"""What happens at the start and at the end of a sweep: its runs are listed, the cores are shared,
+the table is printed.
+"""
 
 import os
 from pathlib import Path
@@ -12,10 +14,15 @@ from hybridlab.records.sweep import plan_runs
 
 
 class PlanAtStart(Callback):
-    """Writes the runs of a grid into the sweep's folder and shares the cores between jobs that run side by side."""
+    """Writes the runs of a grid into the sweep's folder and shares the cores between jobs that run
+    side by side.
+    """
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
-        """Compose every job of a grid. A sampler's trials (Optuna) are unknown until they are drawn."""
+        """Compose every job of a grid.
+
+        A sampler's trials (Optuna) are unknown until they are drawn.
+        """
         if config.hydra.job.name != "train" or not config.hydra.sweeper._target_.endswith(".BasicSweeper"):
             return
         jobs = grid(config)
@@ -26,10 +33,15 @@ class PlanAtStart(Callback):
 
 
 class ReportAtEnd(Callback):
-    """Prints the report of the sweep's folder and writes report.md and report.html beside the records."""
+    """Prints the report of the sweep's folder and writes report.md and report.html beside the
+    records.
+    """
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
-        """Report on every run of the folder, earlier ones included. Hydra does not call this if a job failed."""
+        """Report on every run of the folder, earlier ones included.
+
+        Hydra does not call this if a job failed.
+        """
         report_sweep(Path(config.runs) / config.name)
 
 
@@ -83,9 +95,11 @@ def run_ids(config: Any, jobs: list[list[str]]) -> dict[str, str]:
 
 
 def share_cores(launcher: Any, num_jobs: int) -> None:
-    """Give each job that runs at once on this machine an equal share of the cores, unless OMP_NUM_THREADS is set.
+    """Give each job that runs at once on this machine an equal share of the cores, unless
+    OMP_NUM_THREADS is set.
 
-    A worker process reads the variable when it loads PyTorch. A cluster's launcher gives each job its own cores.
+    A worker process reads the variable when it loads PyTorch. A cluster's launcher gives each job
+    its own cores.
     """
     target = launcher._target_
     if target.endswith(".JoblibLauncher"):

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-# The settings of the process that a run, a mixer or Lightning may change: how to read and how to restore each.
+# The settings of the process that a run, a mixer or Lightning may change: how to read and how to
+# restore each.
 _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (torch.get_num_threads, torch.set_num_threads),
     (torch.get_default_dtype, torch.set_default_dtype),
@@ -26,7 +27,10 @@ _CUDNN = ("benchmark", "deterministic")
 
 @contextmanager
 def isolated(seed: int) -> Iterator[None]:
-    """Seed every generator at the start; at the end restore settings and environment, and free memory and compiled code."""
+    """Seed every generator at the start.
+
+    At the end restore settings and environment, and free memory and compiled code.
+    """
     environment = dict(os.environ)
     settings = [(restore, get()) for get, restore in _SETTINGS]
     cudnn: Any = torch.backends.cudnn

@@ -1,4 +1,7 @@
-"""AdamW with a linear warm-up and a cosine decay; parameters may be tagged as taking no weight decay."""
+"""AdamW with a linear warm-up and a cosine decay.
+
+Parameters may be tagged as taking no weight decay.
+"""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +15,10 @@ from hybridlab.validate import number, positive
 
 @dataclass(frozen=True, kw_only=True)
 class AdamWCosine:
-    """The settings of the optimiser. `warmup` is a share of all steps, `floor` the last learning rate as a share of `lr`."""
+    """The settings of the optimiser.
+
+    `warmup` is a share of all steps, `floor` the last learning rate as a share of `lr`.
+    """
 
     lr: float
     weight_decay: float = 0.1
@@ -35,7 +41,10 @@ class AdamWCosine:
         return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * done))
 
     def configure(self, module: nn.Module, steps: int) -> Any:
-        """Return the optimiser and its schedule, for Lightning's `configure_optimizers`; the rate changes every step."""
+        """Return the optimiser and its schedule, for Lightning's `configure_optimizers`.
+
+        The rate changes every step.
+        """
         # Not PyTorch's fused form: with it, Lightning refuses to clip gradients in mixed precision.
         groups = parameter_groups(module, self.weight_decay)
         optimiser = torch.optim.AdamW(groups, lr=self.lr, betas=(self.beta1, self.beta2))
@@ -44,7 +53,10 @@ class AdamWCosine:
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split the parameters by weight decay: matrices decay unless tagged; vectors and scalars (norms, biases) never do."""
+    """Split the parameters by weight decay: matrices decay unless tagged.
+
+    Vectors and scalars (norms, biases) never do.
+    """
     decayed, kept = [], []
     for parameter in module.parameters():
         decays = parameter.ndim >= 2 and getattr(parameter, "takes_weight_decay", True)

@@ -8,7 +8,9 @@ from hybridlab.training.curve import Curve
 
 
 class Progress(RichProgressBar):
-    """Lightning's progress bar, with the latest loss and the tokens per second beside the time left."""
+    """Lightning's progress bar, with the latest loss and the tokens per second beside the time
+    left.
+    """
 
     def __init__(self, curve: Curve) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Where a run's numbers come from: versions, commit, machine."""
+"""Where the numbers of a run come from: versions, commit, machine."""
 
 import platform
 import subprocess
@@ -9,14 +9,16 @@ from pathlib import Path
 
 @cache
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that can change a number."""
+    """Return the versions of Python and of the libraries that may change a result."""
     libraries = ("hybridlab", "torch", "lightning", "hydra-core", "numpy", "wandb")
     return {"python": platform.python_version(), **{library: _version(library) for library in libraries}}
 
 
 @cache
 def commit() -> str | None:
-    """Return the commit of the checkout that this package runs from, `+changes` if it was edited, or None."""
+    """Return the commit of the checkout that this package runs from, with `+changes` if it was
+    edited; else None.
+    """
     folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return None
@@ -28,7 +30,7 @@ def commit() -> str | None:
 
 
 def hardware() -> dict[str, str | int]:
-    """Return what the run was computed on."""
+    """Return the machine, the number of CPU threads and the GPU."""
     import torch
 
     facts: dict[str, str | int] = {"machine": platform.machine(), "threads": torch.get_num_threads()}

@@ -9,7 +9,10 @@ from typing import Any
 import torch
 
 from hybridlab.errors import ConfigError, RunFailedError
-from hybridlab.evaluation.cost.layers import cost_rows, peak_memory_bytes, plan_rows
+from hybridlab.evaluation.check import check_own
+from hybridlab.evaluation.cost.layers import plan_rows
+from hybridlab.evaluation.cost.measurements import cost_measurements, ngram_measurements, training_measurements
+from hybridlab.evaluation.describe import described
 from hybridlab.evaluation.leak import check_plan
 from hybridlab.records.claim import Claim, claimed
 from hybridlab.records.measurement import Measurement
@@ -33,16 +36,18 @@ TRACEBACK = "traceback.txt"
 
 
 def train(spec: RunSpec) -> RunRecord | None:
-    """Train and evaluate a run and return its record; that of a run which has finished before is read back.
+    """Train and evaluate a run and return its record; that of a finished run is read back.
 
-    Return None if another launcher is training the run, after a rehearsal (Lightning's `fast_dev_run`), and in all
-    processes but the first of a run on several devices. Raise RunFailedError for a run that fails, has diverged before,
-    or has failed more than `retries` times.
+    Return None if another launcher is training the run, after a rehearsal (Lightning's
+    `fast_dev_run`), and in all processes but the first of a run on several devices. Raise
+    RunFailedError for a run that fails, has diverged before, or has failed more than `retries`
+    times.
     """
     with isolated(spec.config["seed"]):
         curve = Curve(spec.task.tokens_per_step)
         trainer = build_trainer(spec, curve, [build_checkpoint(spec)])
         check_batch(spec.task.batch, trainer)
+        check_own(spec.evaluation, spec.task, spec.build_stack)
         if spec.in_shards:
             with torch.device("meta"):
                 check_shards(spec.build_stack())
@@ -67,7 +72,10 @@ def train(spec: RunSpec) -> RunRecord | None:
 
 
 def failures_of(earlier: RunRecord | None, retries: int) -> int:
-    """Return how often a run has failed; refuse one that diverged, or that failed more than `retries` times."""
+    """Return how often a run has failed.
+
+    Refuse one that diverged, or that failed more than `retries` times.
+    """
     if earlier is None:
         return 0
     if earlier.status == "diverged":
@@ -101,8 +109,8 @@ def run(spec: RunSpec, claim: Claim, trainer: Any, curve: Curve, failures: int) 
                 record,
                 status="finished",
                 seconds=time.perf_counter() - started,
-                measurements=[*curve.measurements, *measured],
-                evaluation=spec.evaluation.stated(measured, spec.task),
+                evaluation=spec.evaluation.summary(measured, spec.task),
+                **described([*curve.measurements, *measured], spec.evaluation.measures_of(spec.task), spec.task),
             )
             if logger is not None:
                 publish(logger, record)
@@ -122,7 +130,7 @@ def run(spec: RunSpec, claim: Claim, trainer: Any, curve: Curve, failures: int) 
 
 
 def announce(spec: RunSpec, record: RunRecord, leaks: list[str]) -> None:
-    """Print the plan, what matching changed, the leak gate's lines, and the mixers without a kernel."""
+    """Print the plan, what matching changed, the leak gate's lines, mixers without a kernel."""
     show_plan(record)
     for title, lines in (("match", spec.matching), ("leak gate", leaks), ("kernels", spec.without_kernels())):
         for line in lines:
@@ -130,7 +138,7 @@ def announce(spec: RunSpec, record: RunRecord, leaks: list[str]) -> None:
 
 
 def record_end(spec: RunSpec, record: RunRecord, curve: Curve, error: BaseException, seconds: float) -> RunRecord:
-    """Write and return the record of a run that `error` ended, and write the traceback beside it."""
+    """Write the record of a run that `error` ended, with the traceback; return the record."""
     (spec.directory / TRACEBACK).write_text(traceback.format_exc(), encoding="utf-8")
     failed = not isinstance(error, DivergedError | KeyboardInterrupt)
     ended = replace(
@@ -139,14 +147,17 @@ def record_end(spec: RunSpec, record: RunRecord, curve: Curve, error: BaseExcept
         reason=reason_of(error),
         failures=record.failures + failed,
         seconds=seconds,
-        measurements=list(curve.measurements),
+        **described(curve.measurements, spec.evaluation.measures_of(spec.task), spec.task),
     )
     write(ended, spec.directory)
     return ended
 
 
 def reason_of(error: BaseException) -> str:
-    """Return in one line why a run ended. Running out of memory raises several errors, which get one name."""
+    """Return in one line why a run ended.
+
+    Running out of memory raises several errors, which get one name.
+    """
     reason = f"{type(error).__name__}: {error}".splitlines()[0]
     memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in reason
     return f"out of memory ({reason.rstrip(': ')})" if memory else reason
@@ -158,23 +169,12 @@ def measure(
     """Evaluate the trained stack: quality by layer group, the n-gram models beside it, cost."""
     say("evaluating")
     stack = stack.to(device)
-    rows = spec.evaluation.measure(stack, spec.task, device)
-    window, limit = spec.evaluation.window, spec.evaluation.limit
-    for context, bits in spec.task.baselines(spec.evaluation.split, window=window, limit=limit).items():
-        rows.append(
-            Measurement(
-                measure="ngram_bits_per_byte",
-                value=bits,
-                unit="bits/byte",
-                split=spec.evaluation.split,
-                slice="context",
-                bucket=str(context),
-            )
-        )
-    rows += cost_rows(stack, plan, spec.task.length, device)
-    rows.append(Measurement(measure="tokens_per_second", value=curve.tokens_per_second, unit="tokens/s", split="train"))
-    rows.append(Measurement(measure="peak_memory_bytes", value=peak_memory_bytes(device), unit="bytes"))
-    return rows
+    return [
+        *spec.evaluation.measure(stack, spec.task, device),
+        *ngram_measurements(spec.evaluation, spec.task),
+        *cost_measurements(stack, plan, spec.task.length, device),
+        *training_measurements(curve.tokens_per_second, device),
+    ]
 
 
 def new_record(spec: RunSpec, plan: list[dict[str, Any]]) -> RunRecord:
@@ -191,11 +191,15 @@ def new_record(spec: RunSpec, plan: list[dict[str, Any]]) -> RunRecord:
         commit=commit(),
         hardware={**hardware(), "task": spec.task.describe()},
         created=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        headline=spec.task.measures[0],
     )
 
 
 def choices(config: dict[str, Any]) -> dict[str, Any]:
-    """Return what distinguishes one stack from another, by dotted key: all settings that decide the results, except the seed."""
+    """Return what distinguishes one stack from another, by dotted key.
+
+    These are all settings that decide the results, except the seed.
+    """
     flat: dict[str, Any] = {}
 
     def walk(node: Any, path: str) -> None:

@@ -8,7 +8,8 @@ from hybridlab.build import build
 from hybridlab.config import mixer_files, resolve, search_path, with_search_path
 from hybridlab.errors import under
 from hybridlab.evaluation.cost.kernels import without_kernels
-from hybridlab.evaluation.quality import Quality
+from hybridlab.evaluation.evaluation import Evaluation
+from hybridlab.evaluation.measures.build import task_measures
 from hybridlab.records.run_id import run_id
 from hybridlab.stack.match import matched, what_and_reference
 from hybridlab.stack.model import Stack
@@ -26,7 +27,7 @@ class RunSpec:
     plan: Plan
     task: Any
     optimiser: AdamWCosine
-    evaluation: Quality
+    evaluation: Evaluation
     run_id: str
     folder: Path  # of the sweep: runs/<name>
     matching: tuple[str, ...]  # what `stack.match` changed, a line each
@@ -66,7 +67,10 @@ class RunSpec:
 
 
 def prepare(config: Any) -> RunSpec:
-    """Resolve and check a configuration and build its parts; every mistake is a ConfigError, and nothing is written."""
+    """Resolve and check a configuration and build its parts.
+
+    Every mistake is a ConfigError, and nothing is written.
+    """
     plain, folders = resolve(config), search_path(config)
     files = mixer_files(folders)
     task = build(plain["task"], "task", seed=plain["seed"])
@@ -78,7 +82,7 @@ def prepare(config: Any) -> RunSpec:
         reference = single_layer(name, plan.width, plain["mixers"], files)
         plan, matching = matched(plan, what, task.length, reference)
     optimiser = build(plain["optimizer"], "optimizer")
-    evaluation = build(plain["evaluation"], "evaluation")
+    evaluation = build(plain["evaluation"], "evaluation", of_task=task_measures(task, folders))
     with under("trainer"):
         whole(max_steps=plain["trainer"].get("max_steps"))
     resolved = {**plain, "stack": normal_form(plain["stack"], plan)}

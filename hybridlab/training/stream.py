@@ -1,4 +1,6 @@
-"""The rows as Lightning wants them: a training stream that knows where it is, and a validation set kept ready."""
+"""Batches for Lightning: a training stream that can be resumed, and a validation set that is kept
+in memory.
+"""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -7,10 +9,10 @@ from hybridlab.tasks.batch import Batch
 
 
 class BatchStream:
-    """The batches of steps 0, 1, ..., `steps` - 1 of a task, made in this process.
+    """The training batches of steps 0, 1, ..., `steps` - 1 of a task, made in this process.
 
-    A batch is a function of the task's seed and the step, so one number resumes the stream exactly. Each of `ranks`
-    processes draws the same batch and takes its own rows of it.
+    A batch is a function of the task's seed and the step, so the step alone resumes the stream
+    exactly. Each of `ranks` processes draws the same batch and takes its share of the sequences.
     """
 
     def __init__(self, task: Any, steps: int, rank: int = 0, ranks: int = 1) -> None:
@@ -31,16 +33,18 @@ class BatchStream:
         self.step = 0
 
     def state_dict(self) -> dict[str, int]:
-        """Return how many batches have been handed out."""
+        """Return the number of batches yielded so far."""
         return {"step": self.step}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on after the given number of batches."""
+        """Continue after that number of batches."""
         self.step = state["step"]
 
 
 class BatchList:
-    """Batches made once and gone through at every validation. (Lightning takes a plain list for several loaders.)"""
+    """Batches that are made once and used at every validation. (Lightning takes a plain list for
+    several loaders.)
+    """
 
     def __init__(self, batches: Iterable[Batch]) -> None:
         self.batches = tuple(batches)
@@ -53,7 +57,7 @@ class BatchList:
 
 
 def _share(batch: Batch, rank: int, ranks: int) -> Batch:
-    """Return every `ranks`-th row, from row `rank` on."""
+    """Return every `ranks`-th sequence of a batch, from number `rank` on."""
     documents = None if batch.documents is None else batch.documents[rank::ranks]
     slices = {name: values[rank::ranks] for name, values in batch.slices.items()}
     return Batch(batch.inputs[rank::ranks], batch.targets[rank::ranks], slices, documents)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hybridlab.stack.interventions import averaged, blocked
+from hybridlab.stack.interventions import blocked, mean_ablated
 from hybridlab.stack.packing import Packing
 from tests.evaluation.examples import stack_of
 
@@ -48,7 +48,7 @@ def test_a_part_of_a_parallel_mixer_is_changed_and_the_other_is_not():
     with blocked(stack, [0], 8, only="full"):
         assert not torch.allclose(parts["full"](x), intact)
         assert torch.equal(parts["linear"](x), other)
-    with averaged(stack, [0], "mixer", {parts["full"]: torch.arange(32.0)}, only="full"):
+    with mean_ablated(stack, [0], "mixer", {parts["full"]: torch.arange(32.0)}, only="full"):
         assert torch.equal(parts["full"](x), torch.arange(32.0, dtype=torch.float64).expand_as(x))
         assert torch.equal(parts["linear"](x), other)
     assert torch.equal(parts["full"](x), intact)

@@ -1,4 +1,4 @@
-"""Matching: stacks come to one size by moving declared free sizes, and it is said which."""
+"""Matching: changing the declared free sizes gives stacks of equal size, and each change is printed."""
 
 import pytest
 import torch
@@ -84,7 +84,7 @@ def test_the_reference_may_be_another_mixer():
     [
         ("state", "nystrom", "`stack.match.state=nystrom`: sees the future, and the task is causal"),
         ("params", "linformer", "`stack.match.params=linformer`: sees the future, and the task is causal"),
-        ("state", "identity", "`stack.match.state=identity`: has none, and nothing can be matched to nothing"),
+        ("state", "identity", "`stack.match.state=identity`: has none, so nothing can be matched to it"),
     ],
 )
 def test_a_reference_without_the_size_is_refused(what, reference, message):
@@ -108,12 +108,12 @@ def test_no_size_grows_beyond_what_it_moves():
     assert found.layers[1].settings["window"] <= 2 * LENGTH
 
 
-def test_what_sees_both_ways_has_no_state_to_match():
-    with pytest.raises(ConfigError, match=r"`stack.match=state`: what reads a row both ways keeps no state"):
+def test_bidirectional_mixers_have_no_state_to_match():
+    with pytest.raises(ConfigError, match=r"`stack.match=state`: bidirectional mixers keep no state"):
         match(plan_of("nystrom", causal=False), "state")
 
 
-def test_what_was_changed_is_said_and_nothing_else_is_changed():
+def test_each_change_is_printed_and_nothing_else_changes():
     plan = plan_of("mamba2")
     found, lines = match(plan, "params")
     old, new = plan.layers[0].settings, found.layers[0].settings
@@ -156,16 +156,16 @@ def test_null_stays_null_where_nothing_moved_it():
 
 
 def test_a_stack_that_cannot_be_matched_is_refused_with_how_far_it_came():
-    with pytest.raises(ConfigError, match=r"`stack.match=state`: the nearest that the free sizes \(none\) allow is -9"):
+    with pytest.raises(ConfigError, match=r"`stack.match=state`: the free sizes \(none\) come no nearer than -9"):
         match(plan_of("gated_conv"), "state")
-    with pytest.raises(ConfigError, match=r"`stack.match=parms`: one of params, flops, state is needed"):
+    with pytest.raises(ConfigError, match=r"`stack.match=parms`: must be one of params, flops, state"):
         what_and_reference("parms", mixer_files())
     with pytest.raises(ConfigError, match=r"`stack.match.state=gal`: no such mixer; did you mean `gla`"):
         what_and_reference({"state": "gal"}, mixer_files())
 
 
 def test_a_matched_run_says_what_it_changed_and_records_it(hybridlab, tiny, tmp_path):
-    from hybridlab.records.store import read_all
+    from tests.records.reading import read_all
 
     outcome = hybridlab("train", *tiny, "stack.match=params")
     assert outcome.code == 0, outcome.err

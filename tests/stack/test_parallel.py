@@ -5,7 +5,7 @@ import torch
 
 from hybridlab.config import mixer_files
 from hybridlab.errors import ConfigError
-from hybridlab.stack.interventions import silenced
+from hybridlab.stack.interventions import zero_ablated
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import expand, normal_form
 
@@ -55,7 +55,7 @@ def test_pieces_give_what_the_whole_gives():
 def test_a_part_is_silenced_without_the_other():
     stack, x = stack_of(HYBRID), torch.randn(1, 9, 32, dtype=torch.float64)
     mixer = stack.layers[0].mixer
-    with silenced(stack, [0], "mixer", only="full"):
+    with zero_ablated(stack, [0], "mixer", only="full"):
         y = mixer(x)
     alone = mixer.parts["mamba2"](x)
     normed = alone / (alone.square().mean(-1, keepdim=True) + 1e-5).sqrt()
@@ -79,13 +79,13 @@ def test_normal_form_spells_out_the_parts():
 @pytest.mark.parametrize(
     ("mixer", "message"),
     [
-        ({"parallel": ["full"]}, r"mixer.parallel=\['full'\]`: a list of two or more mixers is needed"),
-        ({"parallel": "full"}, "mixer.parallel=full`: a list of two or more mixers is needed"),
+        ({"parallel": ["full"]}, r"mixer.parallel=\['full'\]`: must be a list of two or more mixers"),
+        ({"parallel": "full"}, "mixer.parallel=full`: must be a list of two or more mixers"),
         ({"parallel": ["full", "mambo2"]}, "mixer.parallel=mambo2`: no such mixer; did you mean `mamba2`"),
         ({**HYBRID, "combine": "sum"}, "mixer.combine=sum`: allowed: gate, mean"),
         ({**HYBRID, "combined": "mean"}, "mixer.combined=mean`: Parallel has no such setting; did you mean `combine`"),
-        ({"parallel": ["full", HYBRID]}, "a part is a mixer, not again a parallel layer"),
-        ({"parallel": ["full", {"name": "sliding", "window": 0}]}, "mixer.parallel.window=0`: a whole number"),
+        ({"parallel": ["full", HYBRID]}, "a part must be a mixer, not a parallel layer"),
+        ({"parallel": ["full", {"name": "sliding", "window": 0}]}, "mixer.parallel.window=0`: must be a whole number"),
         (
             {"parallel": ["full", "nystrom"]},
             "mixer=full\\+nystrom`: `nystrom` sees the future, and the task is causal; did you mean `nystrom_causal`",

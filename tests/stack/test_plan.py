@@ -68,14 +68,14 @@ REFUSED = {
     "an unknown key of a group": ({"deep": {"layrs": 1, "mixer": "full"}}, "`stack.groups.deep.layrs=1`: no such key; did you mean `layers`?"),
     "an unknown hyper-parameter": ({"deep": {"mixer": {"name": "sliding", "windw": 4}}}, "`stack.groups.deep.mixer.windw=4`: Sliding has no such setting; did you mean `window`?"),
     "a window of 0": ({"deep": {"mixer": {"name": "sliding", "window": 0}}}, "`stack.groups.deep.mixer.window=0`: "),
-    "a value of the wrong type": ({"deep": {"mixer": {"name": "sliding", "window": "wide"}}}, "`stack.groups.deep.mixer.window=wide`: a whole number is needed"),
+    "a value of the wrong type": ({"deep": {"mixer": {"name": "sliding", "window": "wide"}}}, "`stack.groups.deep.mixer.window=wide`: must be a whole number"),
     "heads that do not divide the width": ({"deep": {"mixer": {"name": "full", "heads": 5}}}, "`stack.groups.deep.mixer.heads=5`: "),
-    "no layers": ({"deep": {"layers": 0, "mixer": "full"}}, "`stack.groups.deep.layers=0`: a whole number of at least 1 is needed"),
+    "no layers": ({"deep": {"layers": 0, "mixer": "full"}}, "`stack.groups.deep.layers=0`: must be a whole number of at least 1"),
     "no mixer": ({"deep": {"layers": 1}}, "`stack.groups.deep.mixer`: missing"),
-    "an empty list": ({"deep": {"layers": 1, "mixer": []}}, "`stack.groups.deep.mixer=[]`: at least one mixer is needed"),
+    "an empty list": ({"deep": {"layers": 1, "mixer": []}}, "`stack.groups.deep.mixer=[]`: must hold at least one mixer"),
     "a broken pattern": ({"deep": {"mixer": "(full"}}, "`stack.groups.deep.mixer=(full`: a `(` without its `)`"),
     "no groups": ({}, "`stack.groups`: "),
-    "a group that is a word": ({"deep": "full"}, "`stack.groups.deep=full`: `layers` and `mixer` are needed"),
+    "a group that is a word": ({"deep": "full"}, "`stack.groups.deep=full`: must be a mapping, e.g. {layers: 2, mixer: full}"),
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hybridlab.records.store import read_all
+from tests.records.reading import read_all
 from hybridlab.tasks.text.documents import Documents
 from hybridlab.training.stream import BatchStream
 from tests.training.test_resume import numbers

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from hybridlab.records.store import read_all
+from tests.records.reading import read_all
 from hybridlab.training.isolation import isolated
 from tests.training.test_resume import numbers
 

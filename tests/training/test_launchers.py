@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hybridlab.records.store import read_all
+from tests.records.reading import read_all
 
 ROOT = Path(__file__).parents[2]
 SIDE_BY_SIDE = [
@@ -38,7 +38,7 @@ def test_a_sweep_side_by_side(launcher, tiny, tmp_path):
     assert outcome.stdout.count("report.html") == 1
 
     said = outcome.stderr + "".join(file.read_text() for file in tmp_path.rglob("*_log.err"))
-    assert "`optimizer.lr=-1`: a positive number is needed" in said
+    assert "`optimizer.lr=-1`: must be a number above 0" in said
     assert f"run {records['diverged'].run_id} diverged" in said
     assert "Traceback" not in said
     assert (tmp_path / "grid" / records["diverged"].run_id / "traceback.txt").exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hybridlab.records.store import read_all
+from tests.records.reading import read_all
 
 STEPS = 150
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hybridlab.records.store import read_all
+from tests.records.reading import read_all
 
 
 @pytest.fixture

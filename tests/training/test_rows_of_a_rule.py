@@ -2,7 +2,7 @@
 
 import pytest
 
-from hybridlab.records.store import read_all
+from tests.records.reading import read_all
 from tests.conftest import CONF
 
 MIX = [

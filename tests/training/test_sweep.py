@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from hybridlab.records.store import read_all
+from tests.records.reading import read_all
 
 GRID = [
     "stack.groups.early.mixer=full,linear,mamba2",

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from hybridlab.records.store import read_all
+from tests.records.reading import read_all
 from hybridlab.training.optimiser import AdamWCosine
 
 

@@ -3,7 +3,7 @@
 import json
 import struct
 
-from hybridlab.records.store import read_all
+from tests.records.reading import read_all
 
 
 def test_the_offline_run_holds_the_records_numbers_under_the_records_names(hybridlab, tiny, tmp_path, monkeypatch):
