@@ -1,6 +1,7 @@
 """From the residual stream to what the head reads, for each `Readout`.
 
-Letters in shapes: b batch (sequences), t time (tokens), d width of the stack, f features of the head.
+Letters in shapes: b batch (sequences), t time (tokens), d width of the stack, f width of the
+head's input, p and q any number of axes.
 """
 
 import torch
@@ -36,7 +37,10 @@ class Pooling(nn.Module):
     def positions(
         self, scored: Bool[Tensor, "*b t"] | Bool[Tensor, "*b"], real: Bool[Tensor, "*b t"]
     ) -> Bool[Tensor, "*b t"]:
-        """Return the positions that are read for the scored targets: by default all `real` ones, which are not padding."""
+        """Return the positions that are read for the `scored` targets.
+
+        By default these are all `real` positions, that is, all without padding.
+        """
         return real
 
 
@@ -63,9 +67,9 @@ class SequenceMean(Pooling):
 
 
 class PairOfMeans(Pooling):
-    """The class of a pair is predicted from the means u, v of documents 0 and 1 of a sequence: [u, v, u * v, u - v].
+    """The class of a pair is predicted from the means u and v of a sequence's documents 0 and 1.
 
-    As in the Long Range Arena (arXiv:2011.04006).
+    The head reads [u, v, u * v, u - v], as in the Long Range Arena (arXiv:2011.04006).
     """
 
     def __init__(self, width: int) -> None:
@@ -84,10 +88,10 @@ class PairOfMeans(Pooling):
 
 
 class LastPosition(Pooling):
-    """Each target is predicted from the vector of the sequence's last position and an encoding of the target's position.
+    """Each target is predicted from the vector of the last position and its own position.
 
-    The encoding is added, and a perceptron of two layers as wide as the stack decodes the sum, as in the code of MAD
-    (arXiv:2403.17844).
+    The sinusoidal encoding of the target's position is added to the vector, and a perceptron of two
+    layers as wide as the stack decodes the sum, as in the code of MAD (arXiv:2403.17844).
     """
 
     def __init__(self, width: int) -> None:
@@ -102,7 +106,7 @@ class LastPosition(Pooling):
         )
 
     def pooled(self, x: Float[Tensor, "b t d"], documents: Int[Tensor, "b t"] | None = None) -> Float[Tensor, "b t d"]:
-        """Return the last vector of each sequence, once for each position, with that position's encoding."""
+        """Return each sequence's last vector plus the encoding of each position."""
         assert documents is None, "the last position stands for its whole sequence: one document, without padding"
         length, width = x.shape[1:]
         return x[:, -1:] + sinusoidal_encoding(length, width, x.device).to(x.dtype)

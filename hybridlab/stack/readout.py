@@ -1,15 +1,17 @@
-"""Where the targets of a task are predicted from: what the head reads of the last layer's output."""
+"""Readouts: what the head reads of the last layer's output to predict the targets."""
 
 from enum import StrEnum
 
 
 class Readout(StrEnum):
-    """The positions of the residual stream that a prediction is read from. A task chooses one, `pooling` carries it out.
+    """The vectors that a prediction is read from. A task declares one, `pooling` implements it.
 
     - `EVERY_POSITION`: each target from the vector of its own position, as in language modelling.
-    - `SEQUENCE_MEAN`: one class a sequence, from the mean of its vectors, padding left out.
-    - `PAIR_OF_MEANS`: one class a sequence, from the means of its documents 0 and 1, which are encoded apart and compared.
-    - `LAST_POSITION`: each target from the vector of the sequence's last position, as in an autoencoder with a bottleneck.
+    - `SEQUENCE_MEAN`: one class a sequence, from the mean of its vectors, without padding.
+    - `PAIR_OF_MEANS`: one class a sequence, from the means of its documents 0 and 1, which are
+      encoded apart and compared.
+    - `LAST_POSITION`: each target from the vector of the sequence's last position, as in an
+      autoencoder with a bottleneck.
     """
 
     EVERY_POSITION = "every_position"
