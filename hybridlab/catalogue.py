@@ -1,4 +1,4 @@
-"""`hybridlab mixers`: the named mixers and what they cost, measured."""
+"""`hybridlab mixers`: the named mixers and their measured costs."""
 
 from typing import Any
 
@@ -17,15 +17,15 @@ from hybridlab.stack.measure import parameters
 from hybridlab.stack.plan import has_causal_form, single_layer
 
 WIDTH = 256
-NAMED = 16  # columns: the longest name, so that a terminal of 80 shows it
+NAMED = 16  # characters of the longest name, which a terminal of 80 columns must show
 
 
 def show_mixers(config: Any) -> None:
-    """Print every mixer that the search path names: what training costs, what decoding remembers, whose kernels serve it."""
-    title = f"width {WIDTH}: training a token, and state, at t {SHORT:,}; both grow as t^p to {LONG:,}"
+    """Print every mixer of the search path with its size, costs, decoding state and GPU kernels."""
+    title = f"width {WIDTH}: training cost per token, state; t = {SHORT:,}, growing as t^p to {LONG:,}"
     table = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("name, paper", min_width=NAMED, overflow="fold")
-    table.add_column("kind, looks", no_wrap=True)
+    table.add_column("mixer, paper", min_width=NAMED, overflow="fold")
+    table.add_column("kind, form", no_wrap=True)
     for column in ("params", "train\nMFLOP", "train\nKB", "t^p", "state\nKB", "t^p"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("kernel", no_wrap=True)
@@ -40,16 +40,16 @@ def show_mixers(config: Any) -> None:
             both = mixer.causal and not build_mixer(layer, WIDTH, causal=False).causal
         named = Text.assemble((name, "bold"), "\n", (mixer.paper, "dim"))
         table.add_row(
-            named, f"{mixer.kind}\n{_looks(mixer, both)}", *_numbers(mixer, short, long), "\n".join(kernels) or "–"
+            named, f"{mixer.kind}\n{_forms(mixer, both)}", *_costs(mixer, short, long), "\n".join(kernels) or "–"
         )
     Console().print(table)
 
 
-def _looks(mixer: Mixer, both: bool) -> str:
-    return "back, both" if both else "back" if mixer.causal else "both ways"
+def _forms(mixer: Mixer, both: bool) -> str:
+    return "both" if both else "causal" if mixer.causal else "non-causal"
 
 
-def _numbers(mixer: Mixer, short: Cost, long: Cost) -> list[str]:
+def _costs(mixer: Mixer, short: Cost, long: Cost) -> list[str]:
     training = max(exponent(short.flops, long.flops), exponent(short.written, long.written))
     return [
         f"{parameters(mixer):,}",

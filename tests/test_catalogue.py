@@ -1,4 +1,4 @@
-"""What `hybridlab mixers` prints fits a terminal of 80 columns: names first, and nothing is cut."""
+"""`hybridlab mixers` fits a terminal of 80 columns: names first, nothing truncated."""
 
 from hybridlab.config import mixer_files
 
@@ -12,4 +12,4 @@ def test_a_narrow_terminal_shows_every_name_and_whose_kernels(hybridlab, monkeyp
     assert set(rows) == set(mixer_files())
     assert {words[-1] for words in rows.values()} == {"Triton", "PyTorch", "–"}
     assert max(map(len, lines)) <= 80
-    assert "1,024; both grow as t^p to 16,384" in lines[0]
+    assert "t = 1,024, growing as t^p to 16,384" in lines[0]

@@ -195,7 +195,7 @@ def joined(o: Tensor) -> Tensor:
         (Moba, {"heads": 5}, "heads=5: must divide the width, 64"),
         (Moba, {"kv_heads": 3}, "kv_heads=3: must divide heads, 4"),
         (Moba, {"top_k": 0}, "top_k=0: must be a whole number of at least 1"),
-        (Moba, {"rope": 0}, "rope=0: must be a number above 0, or null: no positions"),
+        (Moba, {"rope": 0.0}, "rope=0.0: must be a number above 0, or null: no positions"),
         (Nsa, {"kv_heads": 3}, "kv_heads=3: must divide heads, 4"),
         (Nsa, {"window": 0}, "window=0: must be a whole number of at least 1"),
         (

@@ -60,7 +60,7 @@ def test_mixer_is_its_recurrence(settings: dict[str, Any], t: int) -> None:
         ({"r_min": 1.0}, "r_min=1.0: must be a number of at least 0 and below 1"),
         ({"r_max": 1.1}, "r_max=1.1: must be a number of at least 0.0 and at most 1"),
         ({"r_min": 0.5, "r_max": 0.4}, "r_max=0.4: must be a number of at least 0.5 and at most 1"),
-        ({"max_phase": 0}, "max_phase=0: must be a number above 0"),
+        ({"max_phase": 0.0}, "max_phase=0.0: must be a number above 0"),
     ],
     ids=str,
 )

@@ -40,7 +40,7 @@ def oracle(mixer: Rglru, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("t", [1, 2, 9, 70, 131])
 @pytest.mark.parametrize(
-    "settings", [{}, {"heads": 1, "conv_size": 1}, {"heads": 2, "expand": 0.5}, {"expand": 3, "conv_size": 7}], ids=str
+    "settings", [{}, {"heads": 1, "conv_size": 1}, {"heads": 2, "expand": 0.5}, {"expand": 3.0, "conv_size": 7}], ids=str
 )
 def test_mixer_is_its_recurrence(settings: dict[str, Any], t: int) -> None:
     torch.manual_seed(0)
@@ -51,7 +51,7 @@ def test_mixer_is_its_recurrence(settings: dict[str, Any], t: int) -> None:
     ("settings", "message"),
     [
         ({"heads": 0}, "heads=0: must be a whole number of at least 1"),
-        ({"expand": 0}, "expand=0: must be a number above 0"),
+        ({"expand": 0.0}, "expand=0.0: must be a number above 0"),
         ({"expand": -1.5}, "expand=-1.5: must be a number above 0"),
         ({"expand": math.nan}, "expand=nan: must be a number above 0"),
     ],
