@@ -11,7 +11,7 @@ LENGTHS = (1, 20, 33, 40, 64, 65, 90, 120, 121, 150, 200, 700, 800)
 
 @pytest.fixture(scope="session")
 def texts() -> list[bytes]:
-    """Distinct documents of few symbols, some of several bytes."""
+    """Distinct documents of few symbols, some of which have several bytes."""
     generator = np.random.default_rng(7)
     drawn = ["".join(generator.choice(list("\t abcé€"), size=length)).encode() for length in LENGTHS]
     return [
@@ -22,7 +22,7 @@ def texts() -> list[bytes]:
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory, texts: list[bytes]) -> Path:
-    """A folder that holds `texts`, some of them in a folder of it."""
+    """A folder that holds `texts`, some of them in a subfolder."""
     top = tmp_path_factory.mktemp("documents")
     (top / "deeper").mkdir()
     for index, text in enumerate(texts):
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, texts: list[bytes]) -> Path
 
 @pytest.fixture(scope="session")
 def documents(folder: Path) -> Callable[..., Documents]:
-    """Make the task on `folder`, with small rows unless told otherwise."""
+    """Build the task on `folder`, with short sequences unless set otherwise."""
 
     def make(**settings) -> Documents:
         return Documents(**{"path": str(folder), "seed": 0, "length": 16, "batch": 4} | settings)

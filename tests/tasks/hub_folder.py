@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 
 def write_dataset(folder: Path, hub: Any, field: str, texts: list[str]) -> Path:
-    """Write `texts` as the dataset that the node `hub` of a configuration reads, and return its folder."""
+    """Write `texts` as the dataset that a configuration's `hub` reads; return its folder."""
     rows = [row for text in texts for row in ([" = Title = \n", text] if "starts" in hub else [text])]
     files = hub.get("files")
     if files is None:

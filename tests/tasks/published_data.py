@@ -9,7 +9,7 @@ from PIL import Image
 
 
 def write_reviews(folder: Path, num: int = 12) -> Path:
-    """aclImdb/{train,test}/{neg,pos}/<id>_<rating>.txt, one review that stands in both splits."""
+    """Write aclImdb/{train,test}/{neg,pos}/<id>_<rating>.txt, with one review in both splits."""
     generator = np.random.default_rng(0)
     for split in ("train", "test"):
         for label, word in (("neg", "dull"), ("pos", "fine")):
@@ -23,7 +23,7 @@ def write_reviews(folder: Path, num: int = 12) -> Path:
 
 
 def write_pairs(folder: Path, num: int = 30) -> Path:
-    """new_aan_pairs.{train,eval,test}.tsv: label, id1, id2, text1, text2."""
+    """Write new_aan_pairs.{train,eval,test}.tsv: label, id1, id2, text1, text2."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(1)
     for split in ("train", "eval", "test"):
@@ -36,13 +36,13 @@ def write_pairs(folder: Path, num: int = 30) -> Path:
 
 
 def pictures(num: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Colours [num, 3072] and classes [num] as CIFAR-10 has them."""
+    """Return colours [num, 3072] and classes [num] in the format of CIFAR-10."""
     generator = np.random.default_rng(seed)
     return generator.integers(256, size=(num, 3072), dtype=np.uint8), np.arange(num) % 10
 
 
 def write_cifar(folder: Path, num: int = 8) -> Path:
-    """cifar-10-batches-py/{data_batch_1..5,test_batch}, each a pickled dictionary with keys of bytes."""
+    """Write cifar-10-batches-py/{data_batch_1..5,test_batch}: pickled dictionaries, bytes keys."""
     folder.mkdir(parents=True, exist_ok=True)
     for seed, name in enumerate([*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]):
         data, labels = pictures(num, seed)
@@ -57,7 +57,7 @@ def write_cifar(folder: Path, num: int = 8) -> Path:
 
 
 def write_cifar_binary(folder: Path, num: int = 8) -> Path:
-    """cifar-10-batches-bin/{data_batch_1..5,test_batch}.bin, a byte of class and 3072 of colours a picture."""
+    """Write cifar-10-batches-bin/*.bin: for each picture a byte of class and 3072 of colours."""
     folder.mkdir(parents=True, exist_ok=True)
     for seed, name in enumerate([*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]):
         data, labels = pictures(num, seed)
@@ -67,7 +67,7 @@ def write_cifar_binary(folder: Path, num: int = 8) -> Path:
 
 
 def write_pathfinder(folder: Path, num: int = 60) -> Path:
-    """curv_contour_length_14/{metadata/<n>.npy, imgs/<n>/sample_<k>.png}: text and arrays of strings, one empty picture."""
+    """Write curv_contour_length_14: metadata as text and string arrays, and one empty picture."""
     generator = np.random.default_rng(2)
     (folder / "metadata").mkdir(parents=True)
     for part in range(2):

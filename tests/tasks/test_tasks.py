@@ -1,4 +1,4 @@
-"""What every task under conf/task keeps, whatever it is about."""
+"""The contract that every task under conf/task keeps."""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -107,20 +107,20 @@ def test_seeds_differ_in_training_and_agree_in_evaluation(
         assert all_same(other.evaluation_batches(split, **LAYOUT), evaluated[split])
 
 
-def test_no_row_is_in_two_splits(trained: list[Batch], evaluated: dict[str, list[Batch]]):
-    seen = {split: set(rows(evaluated[split])) for split in SPLITS}
-    seen["training"] |= set(rows(trained))
+def test_no_sequence_is_in_two_splits(trained: list[Batch], evaluated: dict[str, list[Batch]]):
+    seen = {split: set(sequences(evaluated[split])) for split in SPLITS}
+    seen["training"] |= set(sequences(trained))
     assert all(seen.values())
     assert len(set.union(*seen.values())) == sum(map(len, seen.values()))
 
 
-def rows(some: Iterable[Batch]) -> Iterable[tuple]:
-    """Yield each row: its tokens and its targets."""
+def sequences(some: Iterable[Batch]) -> Iterable[tuple]:
+    """Yield the tokens and the targets of each sequence."""
     for batch in some:
         yield from zip(map(tuple, batch.inputs.tolist()), map(str, batch.targets.tolist()), strict=True)
 
 
-def test_a_step_has_the_rows_it_promises(task: Task, trained: list[Batch]):
+def test_a_step_has_the_sequences_it_promises(task: Task, trained: list[Batch]):
     assert all(len(batch.inputs) == task.batch for batch in trained)
     assert all(batch.inputs.shape[1] <= task.length for batch in trained)
     assert task.tokens_per_step <= task.batch * task.length
@@ -139,7 +139,7 @@ def test_inputs_and_targets_are_in_range(task: Task, batches: list[Batch]):
         assert supervised.max() < (task.vocabulary if task.classes is None else task.classes)
 
 
-def test_its_readout_is_one(task: Task):
+def test_its_readout_agrees_with_its_classes(task: Task):
     check_readout(task)
 
 

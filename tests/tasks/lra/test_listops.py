@@ -1,4 +1,4 @@
-"""ListOps: the values are those of a plain reading of the list, the rules those that were published."""
+"""ListOps: the values match a simple evaluation of the lists, the rules those published."""
 
 import statistics
 
@@ -22,7 +22,7 @@ def listops(**settings) -> ListOps:
 
 
 def read(tokens, depth=1) -> tuple[int, int, int]:
-    """Read one value off the front: it, the tokens that it took, and how deep it nests."""
+    """Return the first value, the number of tokens that it takes, and its depth."""
     if tokens[0] not in APPLY:
         assert tokens[0] < 10
         return int(tokens[0]), 1, depth
@@ -51,7 +51,7 @@ def test_values_are_those_of_a_plain_reading(shortest, longest, deepest):
 
 
 def test_lists_are_as_the_rule_draws_them():
-    """Without bounds, an argument is a list with probability 1/4, and operators, digits and counts are uniform."""
+    """Without bounds, arguments are lists with probability 1/4, and all else is uniform."""
     roots = [tokens for tokens, _ in grow(np.random.default_rng(1), 4000, 2, 10, 1, 99)]
     assert len(roots) == 4000
     counts = np.bincount([len(tokens) - 2 for tokens in roots], minlength=11)[2:]
@@ -71,7 +71,7 @@ def test_no_list_is_in_two_splits_and_no_seed_moves_one():
     assert len(set.union(*lists.values())) == sum(map(len, lists.values()))
 
 
-def test_rows_are_the_lists_with_padding():
+def test_sequences_are_the_lists_with_padding():
     batch = listops().train_batch(3)
     assert batch.inputs.shape == (16, 128)
     assert batch.documents is not None

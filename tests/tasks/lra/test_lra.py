@@ -41,7 +41,7 @@ def test_reviews_are_read_and_split_by_their_text(tmp_path: Path):
     assert batch.inputs.shape[1] == batch.slices["length"].max() <= 20
 
 
-def test_a_pair_is_two_documents_of_a_row(tmp_path: Path):
+def test_a_pair_is_two_documents_of_a_sequence(tmp_path: Path):
     task = LRARetrieval(seed=0, path=str(write_pairs(tmp_path)), length=60, batch=4)
     assert task.describe() == {"examples": {"training": 30, "validation": 30, "test": 30}}
     lines = (tmp_path / "new_aan_pairs.eval.tsv").read_text().splitlines()
@@ -55,7 +55,7 @@ def test_a_pair_is_two_documents_of_a_row(tmp_path: Path):
 
 
 @pytest.mark.parametrize("write", [write_cifar, write_cifar_binary])
-def test_pictures_are_grey_row_after_row(tmp_path: Path, write):
+def test_pictures_are_grey_sequence_after_sequence(tmp_path: Path, write):
     task = LRAImage(seed=0, path=str(write(tmp_path)), batch=4)
     assert {name: len(examples) for name, examples in task.splits.items()} == {
         "training": 36,

@@ -30,7 +30,7 @@ def sizes(draw) -> dict:
 
 
 @given(sizes(), st.integers(0, 1000))
-def test_a_row_is_pairs_and_queries_as_zoology_has_them(size: dict, step: int):
+def test_a_sequence_is_pairs_and_queries_as_zoology_has_them(size: dict, step: int):
     batch = mqar(**size).train_batch(step)
     half, shown = size["vocabulary"] // 2, 2 * size["pairs"] * size["passes"]
     for row, targets, distance in zip(
@@ -63,7 +63,7 @@ def test_queries_are_strewn_by_the_power_law():
     assert shares == pytest.approx(law / law.sum(), abs=0.015)
 
 
-def test_filler_may_be_any_token():
+def test_filler_can_be_any_token():
     batch = mqar(batch=400, random_non_queries=True).train_batch(0)
     filler = batch.inputs[:, 8:][batch.targets[:, 8:] == IGNORED]
     assert set(filler.tolist()) == set(range(64))

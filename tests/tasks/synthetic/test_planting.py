@@ -1,4 +1,4 @@
-"""What is hidden in text, and what is known of it."""
+"""Strings planted in text, and the facts about them."""
 
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def rows(batch: Batch) -> list[tuple]:
 
 
 def is_cut_from(text: np.ndarray, row: np.ndarray, known: np.ndarray) -> bool:
-    """Say whether the known bytes of the row lie in the text, whose end its start follows."""
+    """Return whether the known bytes of a sequence occur in the text, which wraps around."""
     places = np.arange(len(row))[known]
     starts = np.arange(len(text))[:, None]
     return bool((text[(starts + places) % len(text)] == row[known]).all(axis=1).any())

@@ -42,8 +42,8 @@ def rows(batches: list[Batch]) -> list[tuple]:
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
 @settings(max_examples=10)
-def test_the_same_row_is_never_of_two_splits_whatever_the_seeds(one: int, other: int):
-    """A rule of so few rows, 19^3, that by chance alone most held-out rows would be trained on too."""
+def test_the_same_sequence_is_never_of_two_splits_whatever_the_seeds(one: int, other: int):
+    """The rule has 19^3 sequences: by chance most held-out ones would be trained on too."""
     few: dict[str, Any] = {"vocabulary": 20, "length": 6, "batch": 3000, "held_out": 100}
     trained = {row for seed in (one, other) for row in rows([copying(seed=seed, **few).train_batch(0)])}
     tested, validated = (set(rows(evaluated(copying(**few), split))) for split in ("test", "validation"))
@@ -56,7 +56,7 @@ def test_a_split_that_would_be_made_of_repeats_is_refused():
         evaluated(copying(vocabulary=4, length=6), "test")
 
 
-def test_a_rule_without_rows_for_a_split_is_refused():
+def test_a_rule_without_sequences_for_a_split_is_refused():
     with pytest.raises(ConfigError, match="length=2: with these settings the rule has too few sequences to fill"):
         [evaluated(copying(vocabulary=3, length=2, held_out=1), split) for split in SPLITS]
 
@@ -106,7 +106,7 @@ def test_a_limit_takes_evenly_from_all_segments(limit: int | None, counts: dict)
     assert all((batch.slices["length"] == batch.inputs.shape[1]).all() for batch in batches)
 
 
-def test_what_is_scored_does_not_depend_on_how_many_rows_come_at_a_time():
+def test_what_is_scored_does_not_depend_on_how_many_sequences_come_at_a_time():
     whole = torch.cat([batch.targets for batch in evaluated(copying(), "validation", batch=40)])
     parts = torch.cat([batch.targets for batch in evaluated(copying(), "validation", batch=3)])
     assert torch.equal(whole, parts)

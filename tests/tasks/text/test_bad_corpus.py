@@ -1,4 +1,4 @@
-"""What is wrong with a corpus ends in one line and exit code 2; what was stored before stays."""
+"""A bad corpus ends in one line and exit code 2, and leaves the stored corpora untouched."""
 
 import gzip
 import json
@@ -49,7 +49,7 @@ def refused(outcome, message: str) -> None:
 
 @pytest.fixture
 def folders(cache: Path):
-    """Say which corpora are stored, finished or not."""
+    """Return the folders of the corpora in the cache, finished or not."""
     return lambda: {path for path in (cache / "corpora").glob("*") if path.is_dir()}
 
 
@@ -82,7 +82,7 @@ def test_a_tokeniser_that_loses_text_is_one_line(hybridlab, tiny, tmp_path):
 
 
 def test_a_full_disk_is_one_line_and_leaves_what_was_stored(hybridlab, corpus, folders, cache):
-    """A limit on the size of files is the nearest thing to a full disk that a test may make."""
+    """A limit on the size of files stands in for a full disk."""
     task = {"path": str(corpus), "seed": 0, "length": 32, "batch": 1}
     Documents(**task)
     stored = folders()

@@ -31,13 +31,13 @@ def contents(corpus) -> dict[str, list[str]]:
 
 @pytest.fixture
 def doubled(tmp_path: Path) -> Files:
-    """Forty documents and, of each, one in which a word is another."""
+    """Return forty documents, and a copy of each with one word changed."""
     texts = [words(seed) for seed in range(40)]
     return write(tmp_path, [" ".join(text) for text in texts] + [" ".join([*text[:-1], "changed"]) for text in texts])
 
 
 def partners_apart(found: dict[str, list[str]]) -> Counter:
-    """Count the pairs of near duplicates by the splits that they lie in."""
+    """Count the pairs of near duplicates by their splits."""
     where = {}
     for name, texts in found.items():
         for text in texts:

@@ -1,4 +1,4 @@
-"""A stored folder is whole or not there, whoever is killed, and whatever happens to the disk."""
+"""A stored folder is complete or missing, whichever process is killed and whatever the disk does."""
 
 import errno
 import multiprocessing

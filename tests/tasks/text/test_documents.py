@@ -72,7 +72,7 @@ def test_facts_are_plain_and_tell_corpora_apart(task: Documents, documents: Call
     assert facts["sha256"] != other.describe()["sha256"]
 
 
-def test_rows_start_anywhere_in_training_documents_equally_often(tmp_path: Path):
+def test_sequences_start_anywhere_in_training_documents_equally_often(tmp_path: Path):
     path = write_texts(tmp_path, [b"abcdefgh", b"ij", b"klmnop", b"qrstuvwxyz"])
     task = Documents(path=path, seed=3, length=5, batch=500, validation_share=0.01, test_share=0.01)
     training = task.splits["training"]
@@ -134,11 +134,11 @@ def test_settings_of_a_wrong_type_are_refused(folder: Path, wrong: dict):
         build(settings | wrong, "task", seed=0)
 
 
-def test_a_row_may_be_as_long_as_the_longest_training_document(documents: Callable[..., Documents]):
+def test_a_sequence_can_be_as_long_as_the_longest_training_document(documents: Callable[..., Documents]):
     assert (documents(length=800, batch=200).train_batch(0).targets != IGNORED).all(dim=1).any()
 
 
-def test_packed_rows_are_full_and_number_their_documents(documents: Callable[..., Documents]):
+def test_packed_sequences_are_full_and_number_their_documents(documents: Callable[..., Documents]):
     task = documents(packed=True, length=150, batch=8)
     splits = 0
     for step in range(6):
@@ -159,7 +159,7 @@ def test_packed_rows_are_full_and_number_their_documents(documents: Callable[...
     assert splits > 8, "rows hold several documents"
 
 
-def test_packed_rows_follow_from_seed_and_step(documents: Callable[..., Documents]):
+def test_packed_sequences_follow_from_seed_and_step(documents: Callable[..., Documents]):
     first, second = (documents(packed=True, length=150).train_batch(3) for _ in range(2))
     assert first.inputs.equal(second.inputs)
     assert not first.inputs.equal(documents(packed=True, length=150).train_batch(4).inputs)
@@ -202,7 +202,7 @@ def test_drawn_lengths_are_those_of_the_distribution(documents: Callable[..., Do
 
 
 @pytest.mark.parametrize("distribution", ["uniform", "corpus"])
-def test_with_drawn_lengths_a_document_is_one_row_from_its_start(
+def test_with_drawn_lengths_a_document_is_one_sequence_from_its_start(
     documents: Callable[..., Documents], distribution: str
 ):
     task = documents(length_distribution=distribution, test_share=0.5)

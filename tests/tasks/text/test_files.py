@@ -1,4 +1,4 @@
-"""Every format is read, and what cannot be read is named in one line."""
+"""Every format is read; a file that cannot be read is refused in one line."""
 
 import gzip
 import json
@@ -82,7 +82,7 @@ def test_a_folder_may_mix_formats_and_hold_others(tmp_path: Path):
     assert sorted(read(tmp_path)) == ["a", "b", "c", "d", "e"]
 
 
-def test_the_encoding_of_text_files_can_be_told(tmp_path: Path):
+def test_the_encoding_of_text_files_can_be_set(tmp_path: Path):
     for encoding in ("latin-1", "utf-16"):
         (tmp_path / "some.txt").write_bytes("naïve".encode(encoding))
         assert read(tmp_path, encoding=encoding) == ["naïve"]

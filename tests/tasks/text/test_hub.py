@@ -1,4 +1,4 @@
-"""Datasets of the hub, from local folders in their formats."""
+"""Hub datasets, read from local folders in the same formats."""
 
 import sys
 from pathlib import Path

@@ -46,7 +46,7 @@ def test_the_similarity_is_that_of_the_sets_of_shingles(one: bytes, other: bytes
         assert jaccard(*map(module._shingles, pair)) == slow_jaccard(*pair)
 
 
-def test_a_long_document_is_hashed_in_pieces(monkeypatch: pytest.MonkeyPatch):
+def test_a_long_document_is_hashed_in_chunks(monkeypatch: pytest.MonkeyPatch):
     text = b" ".join(words(0, 300))
     whole, keys = module._shingles(text), band_keys(text)
     monkeypatch.setattr(module, "_CHUNK", 50)

@@ -16,7 +16,7 @@ WORDS = [b"the ", b"union ", b"state ", b"of ", b"and ", b"a ", b"thus ", "ÿ".e
 
 @pytest.fixture(scope="module")
 def wordy(tmp_path_factory: pytest.TempPathFactory) -> Documents:
-    """Words give n-grams that come once, twice and often, which noise does not."""
+    """Return text of words, whose n-grams occur once, twice and often, unlike those of noise."""
     folder = tmp_path_factory.mktemp("wordy")
     generator = np.random.default_rng(1)
     for index in range(12):
@@ -31,7 +31,7 @@ def documents_of(task: Documents, split: str) -> list[list[int]]:
 
 
 def slow_kneser_ney(documents: Sequence[Sequence[int]], context: int) -> Callable[[tuple[int, ...]], float]:
-    """The definition, with dictionaries: the probability of the last symbol of an n-gram."""
+    """Return the probability of an n-gram's last symbol by the definition, with dictionaries."""
     occurrences = Counter(
         tuple(padded[end - context - 1 : end])
         for document in documents

@@ -66,7 +66,7 @@ def test_a_file_of_hugging_face_is_read_and_its_special_tokens_are_not_found_in_
         assert tokeniser.bytes_of_token[[280, 281, 282]].tolist() == [0, 8, 0]
 
 
-def test_word_marks_and_byte_pieces_are_spelt(tmp_path: Path):
+def test_word_marks_and_byte_tokens_are_spelt(tmp_path: Path):
     vocabulary = {f"<0x{byte:02X}>": byte for byte in range(256)} | {"▁": 256, "a": 257, "b": 258, "▁b": 259}
     tokenizer = Tokenizer(models.BPE(vocabulary, [("▁", "b")], byte_fallback=True))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")

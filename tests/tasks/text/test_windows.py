@@ -45,7 +45,7 @@ def test_every_byte_of_the_prefix_is_scored_once_with_the_most_context(task: Doc
 
 
 def earliest_start(position: int, window: int, stride: int) -> int:
-    """The start of the first window, of those every `stride`, that covers `position`."""
+    """Return the start of the first window that covers `position`."""
     return next(start for start in range(0, position + 1, stride) if position < start + window)
 
 

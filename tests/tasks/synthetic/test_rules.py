@@ -1,4 +1,4 @@
-"""What the targets of the smaller rules are, told again the slow way from the inputs."""
+"""The targets of the smaller rules, computed again from the inputs in a simple way."""
 
 from collections import Counter
 from typing import Any
@@ -22,7 +22,7 @@ COMMON: dict[str, Any] = {"seed": 0, "batch": 32, "examples": None, "held_out": 
 
 
 def scored(task, split: str = "test") -> list[tuple[list[int], list[int], list[int]]]:
-    """Return inputs, targets and distances of each held-out row."""
+    """Return inputs, targets and distances of each held-out sequence."""
     return [
         row for batch in task.evaluation_batches(split, window=1, stride=1, limit=None, batch=32) for row in of(batch)
     ]
@@ -47,21 +47,21 @@ def test_a_copy_is_the_string_again():
         half = len(row) // 2
         assert row[half:] == [8, *row[: half - 1]]
         assert targets == [IGNORED] * half + row[:half]
-        assert_told_at_its_distance(row, targets, distance)
+        assert_answer_at_its_distance(row, targets, distance)
         assert max(row[:half]) < 8
 
 
-def test_selective_copying_tells_the_tokens_in_their_order():
+def test_selective_copying_asks_for_the_tokens_in_their_order():
     for row, targets, distance in scored(SelectiveCopying(**COMMON, vocabulary=10, length=40, copied=6)):
         assert row.index(9) == 40 - 6 - 1
         assert row[-6:] == [8] * 6
         assert [token for token in row if token < 8] == targets[-6:]
         assert row[40 - 6 - 2] < 8
         assert targets[:-6] == [IGNORED] * 34
-        assert_told_at_its_distance(row, targets, distance)
+        assert_answer_at_its_distance(row, targets, distance)
 
 
-def test_compression_tells_the_whole_row_when_it_is_over():
+def test_compression_asks_for_the_whole_sequence():
     found = scored(Compression(**COMMON, vocabulary=7, length=18))
     for row, targets, distance in found:
         assert row.index(6) == 17
@@ -70,8 +70,8 @@ def test_compression_tells_the_whole_row_when_it_is_over():
     assert {token for row, _, _ in found for token in row} == set(range(7))
 
 
-def assert_told_at_its_distance(row: list[int], targets: list[int], distance: list[int]):
-    """The place behind an input is the target's: so far before it, the row has the answer."""
+def assert_answer_at_its_distance(row: list[int], targets: list[int], distance: list[int]):
+    """Check that the answer lies `distance` before the position after each supervised input."""
     for place, target in enumerate(targets):
         if target != IGNORED:
             assert row[place + 1 - distance[place]] == target
@@ -124,10 +124,10 @@ def test_recall_scores_the_value_of_each_key_shown_before(meaningful: int, num_p
             assert value == value_of.setdefault(key, value)
         assert targets[-2] != IGNORED
         assert targets[1::2] == [IGNORED] * num_pairs
-        assert_told_at_its_distance(row, targets, distance)
+        assert_answer_at_its_distance(row, targets, distance)
 
 
-def test_noise_comes_as_often_as_told():
+def test_noise_is_as_frequent_as_set():
     task = InContextRecall(**COMMON | {"batch": 500}, vocabulary=32, length=64, noise_vocabulary=16, noise_share=0.4)
     keys = task.train_batch(0).inputs[:, :-2:2]
     assert (keys >= 16).float().mean().item() == pytest.approx(0.4 * 30 / 31, abs=0.015)
@@ -165,7 +165,7 @@ def test_fuzzy_recall_scores_every_token_of_a_value_shown_before(
             assert value == value_of.setdefault(key, value)
         assert targets == expected[1:]
         assert targets[-1] != IGNORED
-        assert_told_at_its_distance(row, targets, distance)
+        assert_answer_at_its_distance(row, targets, distance)
 
 
 def taken(text: list[int], half: int) -> tuple[tuple, tuple, list[int]]:
