@@ -11,13 +11,14 @@ PARTS = ("", "mixer", "channel")
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One number: of the whole stack, of a layer group, of all layers of a mixer, of a part of parallel layers, ...
+    """One number: of the whole stack, of a layer group, of all layers of a mixer, of a part of
+    parallel layers, ...
 
     What `measure` and `slice` mean stands in the record (`RunRecord.measures`, `RunRecord.slices`).
     """
 
     measure: str
-    value: float
+    value: float | int  # kept as a float
     unit: str
     split: str = ""  # one of SPLITS
     grouping: str = "stack"  # one of GROUPINGS
@@ -26,8 +27,8 @@ class Measurement:
     block: int | None = None  # tokens that a mixer could look back over, where that was limited
     slice: str = ""  # what the bucket is of
     bucket: str = ""  # e.g. 256-511
-    low: float | None = None  # 95 % interval
-    high: float | None = None
+    low: float | int | None = None  # 95 % interval
+    high: float | int | None = None
     interval: str = ""  # what the interval is over: BOOTSTRAP | OVER_SEEDS
     n: int | None = None  # number of documents or seeds
     tokens: int | None = None  # scored; of a cost: length of the sequence; of a learning curve: trained on so far
@@ -47,7 +48,9 @@ class Measurement:
 
     @property
     def name(self) -> str:
-        """The one name of this number in W&B, in the report and in the docs, e.g. `test/knockout/group/early/mixer`."""
+        """The one name of this number in W&B, in the report and in the docs, e.g.
+        `test/knockout/group/early/mixer`.
+        """
         grouping = "" if self.grouping == "stack" else self.grouping
         block = "" if self.block is None else f"block {self.block}"
         parts = (self.split, self.measure, grouping, self.group, self.part, block, self.slice, self.bucket)

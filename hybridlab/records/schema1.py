@@ -1,6 +1,7 @@
 """Records of schema 1, as hybridlab 0.1 wrote them: read, and brought into the present schema.
 
-Schema 1 kept no descriptions: what its measures and slices meant is written down here once, and never changes.
+Schema 1 kept no descriptions: what its measures and slices meant is written down here once, and
+never changes.
 """
 
 import re
@@ -8,7 +9,8 @@ from typing import Any
 
 from hybridlab.renamed import EVALUATION, SETTINGS, TARGETS
 
-# name -> unit, definition, source, direction, heading of its column, measure by which differences are tested
+# name -> unit, definition, source, direction, heading of its column, measure by which differences
+# are tested
 MEASURES: dict[str, tuple[str, str, str, str, str, str]] = {
     "nll": (
         "nats/token",
@@ -218,7 +220,8 @@ SLICES: dict[str, tuple[str, tuple[str, ...], bool]] = {
 
 
 def upgraded(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a record of schema 1 as schema 2 has it; the numbers stay as they are."""
+    """Return the content of a record of schema 1 as schema 2 has it; the numbers stay as they
+    are."""
     content = {"failures": 0, **content}  # the first records did not count failures
     measured = content["measurements"]
     names = dict.fromkeys(found["measure"] for found in measured)
@@ -243,12 +246,14 @@ _MEASURE = ("unit", "definition", "source", "better", "title", "compared")
 
 
 def _slice(name: str, buckets: dict[str, None]) -> dict[str, Any]:
-    """Describe a slice by the buckets that the measurements have: by their labels, else by their first number."""
+    """Describe a slice by the buckets that the measurements have: by their labels, else by their
+    first number.
+    """
     definition, labels, prominent = SLICES[name]
 
     def place(bucket: str) -> float:
         if bucket in labels:
-            return labels.index(bucket)
+            return float(labels.index(bucket))
         number = re.search(r"\d+(\.\d+)?", bucket)
         return float(number[0]) if number else float("inf")
 
@@ -256,14 +261,18 @@ def _slice(name: str, buckets: dict[str, None]) -> dict[str, Any]:
 
 
 def _headline(names: dict[str, None]) -> str:
-    """Return what schema 1 ranked by: accuracy unless bits per byte were measured too, else bits per byte or NLL."""
+    """Return what schema 1 ranked by: accuracy unless bits per byte were measured too, else bits
+    per byte or NLL.
+    """
     if "accuracy" in names and "bits_per_byte" not in names:
         return "accuracy"
     return "bits_per_byte" if "bits_per_byte" in names else "nll" if "nll" in names else ""
 
 
 def _renamed(node: Any) -> Any:
-    """Rename the targets, and the settings of each target, anywhere below a node of the configuration."""
+    """Rename the targets, and the settings of each target, anywhere below a node of the
+    configuration.
+    """
     if isinstance(node, list):
         return [_renamed(item) for item in node]
     if not isinstance(node, dict):

@@ -69,33 +69,33 @@ def measurements(draw, measures, slices):
 
 
 @st.composite
-def records(draw):
-    """Draw a record that describes what it measured."""
+def fields_of_records(draw):
+    """Draw the fields of a record that describes what it measured."""
     measures, slices = draw(MEASURES), draw(SLICES)
-    return RunRecord(
-        run_id=draw(TEXTS),
-        name=draw(TEXTS),
-        status=draw(st.sampled_from(STATUSES)),
-        reason=draw(TEXTS),
-        failures=draw(st.integers(0, 5)),
-        seed=draw(st.integers(0, 2**32 - 1)),
-        config=draw(MAPPINGS),
-        choices=draw(MAPPINGS),
-        plan=draw(st.lists(MAPPINGS, max_size=3)),
-        versions=draw(MAPPINGS),
-        commit=draw(st.none() | TEXTS),
-        hardware=draw(MAPPINGS),
-        created=draw(st.datetimes()).isoformat(),
-        seconds=draw(NUMBERS),
-        evaluation=draw(MAPPINGS),
-        headline=draw(st.sampled_from(["", *measures])),
-        measures=measures,
-        slices=slices,
-        measurements=draw(st.lists(measurements(measures, slices), max_size=3)) if measures else [],
-    )
+    return {
+        "run_id": draw(TEXTS),
+        "name": draw(TEXTS),
+        "status": draw(st.sampled_from(STATUSES)),
+        "reason": draw(TEXTS),
+        "failures": draw(st.integers(0, 5)),
+        "seed": draw(st.integers(0, 2**32 - 1)),
+        "config": draw(MAPPINGS),
+        "choices": draw(MAPPINGS),
+        "plan": draw(st.lists(MAPPINGS, max_size=3)),
+        "versions": draw(MAPPINGS),
+        "commit": draw(st.none() | TEXTS),
+        "hardware": draw(MAPPINGS),
+        "created": draw(st.datetimes()).isoformat(),
+        "seconds": draw(NUMBERS),
+        "evaluation": draw(MAPPINGS),
+        "headline": draw(st.sampled_from(["", *measures])),
+        "measures": measures,
+        "slices": slices,
+        "measurements": draw(st.lists(measurements(measures, slices), max_size=3)) if measures else [],
+    }
 
 
-RECORDS = records()
+FIELDS = fields_of_records()
 
 
 def small_record(**changes):

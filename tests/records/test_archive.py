@@ -7,12 +7,14 @@ from hybridlab.errors import ConfigError
 from hybridlab.records import archive
 from hybridlab.records.archive import pack, read_archive
 from hybridlab.records.json_values import to_text
-from tests.records.examples import RECORDS, small_record
+from hybridlab.records.record import RunRecord
+from tests.records.examples import FIELDS, small_record
 
 
-@given(record=RECORDS)
+@given(fields=FIELDS)
 @settings(max_examples=25)
-def test_a_record_comes_back_as_it_was(record, tmp_path_factory):
+def test_a_record_comes_back_as_it_was(fields, tmp_path_factory):
+    record = RunRecord(**fields)
     path = tmp_path_factory.mktemp("archive") / "demo.records.jsonl.xz"
     (back,) = read_archive(pack([record], path))
     assert back.to_json() == record.to_json()

@@ -25,7 +25,7 @@ def with_interval(estimate: Estimate | None, *, signed: bool = False) -> str:
     return f"{_fixed(estimate.value, decimals, signed=signed)}\n[{ends}]"
 
 
-def significant(value: float | None, digits: int = 4, *, signed: bool = False) -> str:
+def significant(value: float | int | None, digits: int = 4, *, signed: bool = False) -> str:
     """Return a number to `digits` significant digits, with an exponent if it is extreme."""
     if value is None:
         return NOT_MEASURED
@@ -37,7 +37,7 @@ def significant(value: float | None, digits: int = 4, *, signed: bool = False) -
     return _fixed(value, max(0, digits - 1 - exponent), signed=signed)
 
 
-def count(value: float | None) -> str:
+def count(value: float | int | None) -> str:
     """Return a count to three significant digits, with a suffix k, M, G, ...
 
     >>> count(128), count(1_214_336), count(999_950)
@@ -113,7 +113,7 @@ def _decimals(estimate: Estimate) -> int:
     return min(4, max(0, 1 - math.floor(math.log10(half))))
 
 
-def _fixed(value: float, decimals: int, *, signed: bool = False) -> str:
+def _fixed(value: float | int, decimals: int, *, signed: bool = False) -> str:
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):

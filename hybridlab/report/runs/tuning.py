@@ -94,7 +94,7 @@ def _is_blind(trials: list[Trial]) -> bool:
     return finished and all(trial.validation is None for trial in trials)
 
 
-def _rank(trial: Trial) -> tuple[float, float]:
+def _rank(trial: Trial) -> tuple[int, float]:
     """Rank by the number of seeds that finished, as survivors flatter, then by validation NLL."""
     if trial.validation is None or math.isnan(trial.validation.value):
         return 0, math.inf

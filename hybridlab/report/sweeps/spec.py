@@ -172,7 +172,7 @@ class _Grid:
 
     def difference(self, left: Any, right: Any, place: str) -> Form:
         constant, terms = 0.0, []
-        for sign, side in ((1, left), (-1, right)):
+        for sign, side in ((1.0, left), (-1.0, right)):
             if isinstance(side, int | float):
                 constant += sign * side
             else:
