@@ -1,10 +1,12 @@
 """Tasks made of given batches, stacks to evaluate on them, and the measures to take."""
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
 
-from hybridlab.config import measure_files, mixer_files
+from hybridlab.config import measure_files, mixer_files, register
 from hybridlab.evaluation.evaluation import Evaluation
 from hybridlab.evaluation.measures.build import build_measure, task_measures
 from hybridlab.evaluation.measures.nll import NLL
@@ -17,14 +19,15 @@ from hybridlab.tasks.base import Task
 from hybridlab.tasks.slices import Slice
 
 CPU = torch.device("cpu")
-SETTINGS = {
+USUAL = {
     "split": "test",
     "window": 64,
     "stride": 64,
     "limit": None,
     "batch": 4,
-}  # what a measure's YAML may refer to
-USUAL = {**SETTINGS, "groupings": ["group", "mixer"], "intervention_budget": None}
+    "groupings": ["group", "mixer"],
+    "intervention_budget": None,
+}
 CHANGES = ("knockout", "mean_knockout", "interaction", "reach")  # these run a changed stack and have its tokens
 OF_LAYERS = (*CHANGES, "reach_tokens", "lens", "tuned_lens")
 DECLARED = {each.name: each for each in vars(slices).values() if isinstance(each, Slice)}
@@ -36,18 +39,24 @@ def readout_of(classes):
 
 
 class Given(Task):
-    """A task that scores the batches that it is given, whatever the split; it trains on the first."""
+    """A task that is evaluated on given batches, whatever the split, and trained on `training`.
+
+    By default it is trained on the same batches.
+    """
 
     predicts, source, unit = "what is given", "given", "symbol"
 
-    def __init__(self, batches, *, vocabulary, measures=("nll",), classes=None, bytes_of_token=None, readout=None):
+    def __init__(
+        self, batches, *, vocabulary, measures=("nll",), classes=None, bytes_of_token=None, readout=None, training=None
+    ):
         self.batches, self.vocabulary, self.measures, self.classes = batches, vocabulary, measures, classes
         self.bytes_of_token, self.readout = bytes_of_token, readout or readout_of(classes)
         self.slices = tuple(DECLARED.get(name, Slice(name, name)) for name in batches[0].slices)
-        self.batch, self.length = batches[0].inputs.shape
+        self.training = training or batches
+        self.batch, self.length = self.training[0].inputs.shape
 
     def train_batch(self, step):
-        return self.batches[step % len(self.batches)]
+        return self.training[step % len(self.training)]
 
     def evaluation_batches(self, split, *, window, stride, limit, batch):
         return iter(self.batches)
@@ -60,10 +69,19 @@ def stack_of(groups, vocabulary, *, width=32, channel=None, classes=None, causal
     return Stack(plan, vocabulary, readout=readout or readout_of(classes), classes=classes).eval()
 
 
+@cache
+def _register():
+    register()  # the resolver `times`
+
+
 def settings_of(file, **evaluation):
-    """Return the `_target_` and settings of a measure's YAML; interpolations refer to the usual evaluation."""
-    whole = OmegaConf.merge({"evaluation": {**SETTINGS, **evaluation}, "task": {"length": 64}}, OmegaConf.load(file))
-    return OmegaConf.to_container(whole, resolve=True)[file.stem]
+    """Return the `_target_` and settings of a measure's YAML.
+
+    Its interpolations get the values of `USUAL` and of a small task and stack.
+    """
+    _register()
+    around = {"evaluation": {**USUAL, **evaluation}, "task": {"length": 64, "batch": 4}, "stack": {"width": 32}}
+    return OmegaConf.to_container(OmegaConf.merge(around, OmegaConf.load(file)), resolve=True)[file.stem]
 
 
 def evaluation_of(*names, task=None, measures=None, **settings):
@@ -77,7 +95,7 @@ def evaluation_of(*names, task=None, measures=None, **settings):
 
 
 def evaluate(stack, task, *names, **settings):
-    """Return the measurements of a stack by name: those of the task, and those of the named measures."""
+    """Return the measurements by name: of the task's measures, and of the named ones."""
     return by_name(evaluation_of(*names, task=task, **settings).measure(stack, task, CPU))
 
 
@@ -114,7 +132,7 @@ class Copy(Mixer):
 
 
 def speaking_clearly(stack):
-    """Give tokens embeddings at right angles, so that what a mixer copies into the stream is what the head reads."""
+    """Give tokens orthogonal embeddings: the head reads what a mixer copies into the stream."""
     torch.nn.init.zeros_(stack.embedding.weight)
     stack.embedding.weight.data.fill_diagonal_(2.0)
     return stack

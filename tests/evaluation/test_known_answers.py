@@ -11,7 +11,7 @@ GROUPS = ("early", "middle", "deep")
 
 
 def copying_task(lag=LAG):
-    """Return a task whose target is the token `lag` before, a recall, or the token itself where there is none.
+    """Return a task whose target is the token `lag` before (a recall), else the token itself.
 
     Each sequence is a document.
     """
@@ -29,7 +29,7 @@ def copying_task(lag=LAG):
 
 @pytest.fixture(scope="module", params=GROUPS)
 def copying(request):
-    """A stack in which one group copies; of the others one mixes nearby tokens a little, and one does nothing."""
+    """A stack in which one group copies, one mixes nearby tokens a little, and one does nothing."""
     others = [group for group in GROUPS if group != request.param]
     mixers = {request.param: "linear", others[0]: "gated_conv", others[1]: "identity"}
     stack = speaking_clearly(stack_of({group: {"mixer": mixers[group]} for group in GROUPS}, VOCABULARY, width=WIDTH))

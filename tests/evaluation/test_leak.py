@@ -38,7 +38,7 @@ class BlockMeans(Planted):
 
 
 class FrequencyFilter(Planted):
-    """A filter given in the frequency domain is a circular convolution: the end comes back at the start."""
+    """A filter in the frequency domain is a circular convolution: the end wraps to the start."""
 
     def forward(self, x):
         spectrum = torch.fft.rfft(self.project(x), dim=1)
@@ -47,7 +47,7 @@ class FrequencyFilter(Planted):
 
 
 class TopKOfFutureBlocks(Planted):
-    """Block selection without a causal mask: early queries pick blocks that come after them. No gradient shows it."""
+    """Block selection without a causal mask: queries pick later blocks, and no gradient shows it."""
 
     def forward(self, x):
         b, t, d = x.shape
@@ -113,7 +113,10 @@ def test_a_planted_leak_is_found_and_named(planted):
     leak = mixer_leak(planted(width=WIDTH), WIDTH, LENGTHS)
     assert leak is not None
     assert leak.position <= leak.cut < leak.length
-    message = f"mixer `x` sees the future: in a row of {leak.length}, changing what comes after position {leak.cut} moved position {leak.position}"
+    message = (
+        f"mixer `x` sees the future: in a sequence of {leak.length}, changing the inputs after position {leak.cut} "
+        f"changed the output at position {leak.position}"
+    )
     with pytest.raises(ConfigError, match=re.escape(message)):
         refuse(leak, "mixer `x`")
 
@@ -125,7 +128,7 @@ def test_a_leak_of_one_layer_is_found_in_the_whole_stack(planted, tmp_path):
     plan = expand({"width": WIDTH, "groups": {"all": {"mixer": "full planted gated_conv"}}}, {}, files)
     stack = Stack(plan, vocabulary=11)
     with pytest.raises(ConfigError, match="mixer `planted`"):
-        check_plan(plan, stack, row=64)
+        check_plan(plan, stack, task_length=64)
     assert stack_leak(stack, (7, 33, 65)) is not None
 
 
@@ -133,7 +136,7 @@ def test_a_leak_of_one_layer_is_found_in_the_whole_stack(planted, tmp_path):
 def test_our_mixers_pass_if_they_say_so(name):
     settings = OmegaConf.load(mixer_files()[name])
     mixer = instantiate(settings, width=WIDTH)
-    leak = mixer_leak(mixer, WIDTH, probe_lengths(dict(settings), row=128))
+    leak = mixer_leak(mixer, WIDTH, probe_lengths(dict(settings), task_length=128))
     assert (leak is None) == mixer.causal
 
 
@@ -155,5 +158,5 @@ def test_the_probe_leaves_the_mixer_and_the_random_state_alone():
 
 
 def test_lengths_are_probed_around_every_size_among_the_hyper_parameters():
-    lengths = probe_lengths({"_target_": "x", "window": 40, "rope": 1e4, "gated": True}, row=100)
+    lengths = probe_lengths({"_target_": "x", "window": 40, "rope": 1e4, "gated": True}, task_length=100)
     assert {1, 7, 16, 33, 39, 40, 41, 81, 100} <= set(lengths)

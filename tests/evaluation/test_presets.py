@@ -1,4 +1,4 @@
-"""Every preset of conf/evaluation/ measures, and the settings of measures are checked before anything is trained."""
+"""Every preset of conf/evaluation/ measures; bad settings of measures are refused."""
 
 import pytest
 import torch
@@ -87,7 +87,7 @@ def test_bad_settings_of_measures_are_refused(measures, message):
 
 def test_a_measure_is_taken_once():
     again = {"again": settings_of(measure_files()["knockout"])}
-    with pytest.raises(ConfigError, match="^measures.again: `knockout` is measured by measures.knockout already"):
+    with pytest.raises(ConfigError, match=r"^measures\.again: `knockout` is measured by measures.knockout already"):
         evaluation_of("knockout", measures=again)
 
 
@@ -101,7 +101,7 @@ def test_a_measure_of_the_task_has_the_settings_of_the_configuration(task):
 
 def test_a_task_is_judged_by_measures_that_are_named_and_apply(task):
     task.measures = ("bits_per_bit",)
-    with pytest.raises(ConfigError, match="^Documents.measures=bits_per_bit: did you mean `bits_per_byte`"):
+    with pytest.raises(ConfigError, match=r"^Documents\.measures=bits_per_bit: did you mean `bits_per_byte`"):
         task_measures(task)
     task.measures, task.bytes_of_token = ("bits_per_byte",), None
     with pytest.raises(ConfigError, match="`bits_per_byte` does not apply to it"):

@@ -1,4 +1,4 @@
-"""What a pass holds, where it can be told by hand; and that the meta device tells what a CPU tells."""
+"""The bytes that a pass holds, counted by hand; the meta device counts what a CPU counts."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def test_what_is_kept_for_the_gradient_counts_until_then():
 
 
 @pytest.mark.parametrize("name", ["gla", "mamba", "mamba2", "rglru"])
-def test_meta_device_tells_what_a_cpu_tells(name):
+def test_the_meta_device_counts_what_a_cpu_counts(name):
     layer = single_layer(name, 32, {}, mixer_files())
     found = []
     for device in ("cpu", "meta"):

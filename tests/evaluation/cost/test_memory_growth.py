@@ -1,4 +1,7 @@
-"""Wherever the work of training grows linearly with the row, the memory that it holds does: all mixers, long rows, meta device."""
+"""Where the work of training grows linearly with the length, the memory that it holds does too.
+
+For all mixers, on long sequences, on the meta device.
+"""
 
 import pytest
 import torch
@@ -28,8 +31,8 @@ def test_memory_grows_linearly_where_work_does(name: str) -> None:
 
 
 def peak(mixer: Mixer, length: int) -> int:
-    row = torch.empty(1, length, WIDTH, device="meta", requires_grad=True)
-    with LiveBytes([row, *mixer.parameters(), *mixer.buffers()]) as held:
-        y = mixer(row)
+    x = torch.empty(1, length, WIDTH, device="meta", requires_grad=True)
+    with LiveBytes([x, *mixer.parameters(), *mixer.buffers()]) as held:
+        y = mixer(x)
         y.backward(torch.ones_like(y))
     return held.peak

@@ -1,4 +1,4 @@
-"""Effective memory of mixers whose reach is known: decoders, encoders, packed documents, parallel parts."""
+"""Effective memory of mixers of known reach: decoders, encoders, packed documents, parts."""
 
 import pytest
 import torch
@@ -71,7 +71,7 @@ def test_influence_is_the_norm_of_the_gradient_of_the_loss():
 
 
 def test_the_memory_of_even_attention_is_its_mean_distance():
-    """With queries of zero, no gradient passes keys and queries; through a value it is the weight."""
+    """With queries of zero, no gradient passes keys; through a value it is the weight."""
     stack = stack_of("full", "sliding")
     for layer in stack.layers:
         torch.nn.init.zeros_(layer.mixer.projections.query.weight)

@@ -1,4 +1,4 @@
-"""What interventions cost, in layers that tokens pass through, and the sample of sequences that the budget pays for."""
+"""The cost of interventions in layers, and the sample of sequences that a budget pays for."""
 
 import numpy as np
 import pytest
@@ -31,8 +31,8 @@ def task():
 def passed(stack, task, evaluation):
     """Return the measurements, and how many tokens passed through a layer or the head.
 
-    Where a mixer reads windows, the tokens of the windows count. The head counts as many layers as it has weights,
-    relative to a mean layer.
+    Where a mixer reads windows, the tokens of the windows count. The head counts as many layers as
+    it has weights, relative to a mean layer.
     """
     tokens = {"layers": 0.0, "head": 0.0}
 

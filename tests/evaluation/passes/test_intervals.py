@@ -40,3 +40,15 @@ def test_one_document_has_no_interval_and_no_token_no_mean():
     assert (one.value, one.low, one.high, one.units) == (1.5, None, None, 1)
     assert none is None
     assert (two.value, two.low, two.high, two.units) == (2.0, 2.0, 2.0, 2)
+
+
+@pytest.mark.parametrize("documents", [20, 100])
+def test_intervals_cover_the_true_mean(documents):
+    """Documents differ in length and in the mean of their tokens; the mean of these means is 2."""
+    draw, repeats = np.random.default_rng(3), 1000
+    tokens = draw.integers(5, 60, size=(documents, repeats)).astype(float)
+    of_documents = draw.normal(2, 1, size=(documents, repeats))
+    totals = tokens * of_documents + np.sqrt(tokens) * draw.normal(0, 3, size=(documents, repeats))
+    found: list[Any] = means(totals, tokens)
+    assert 0.9 <= np.mean([each.low <= 2 <= each.high for each in found]) <= 0.99
+    assert all(each.units == documents and each.low <= each.value <= each.high for each in found)

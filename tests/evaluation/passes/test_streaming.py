@@ -1,4 +1,4 @@
-"""Documents read chunk by chunk, against whole sequences, and against windows where a cache is bounded."""
+"""Documents read in chunks, against whole sequences, or windows where a cache is bounded."""
 
 import pytest
 import torch

@@ -16,7 +16,7 @@ from hybridlab.tasks.slices import POSITION, RECALL
     st.integers(1, 7),
 )
 def test_sums_are_those_of_a_loop_over_targets(targets, width):
-    """A target is its document, its position, whether it is a recall, if it is scored, and its NLL."""
+    """A target: document, position, whether it is a recall, whether it is scored, NLL."""
     batches, values = [], []
     for first in range(0, len(targets), width):
         document, position, recall, scored, value = map(torch.tensor, zip(*targets[first : first + width], strict=True))

@@ -102,7 +102,7 @@ def test_an_encoder_is_scored_by_sequence(draw):
 
 @pytest.mark.parametrize("budget", [None, 6.0])
 def test_an_encoder_and_packed_documents_take_every_measure_of_layers(draw, budget):
-    """The sequences are longer than two of the smallest blocks; an encoder's mixers look both ways."""
+    """The sequences are longer than two of the smallest blocks; an encoder looks both ways."""
     place, document = torch.arange(64).expand(4, 64), torch.arange(4)
     encoded = [
         Batch(draw(VOCABULARY, 4, 64), draw(3, 4), {"document": document + first, "position": 0 * document}, place * 0)
