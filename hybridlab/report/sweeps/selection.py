@@ -18,24 +18,24 @@ FIELDS = ("measure", *WHOLE_STACK)
 class Selection:
     """One number: its stack, by choices as `--base` names them, and its measurement."""
 
-    place: str  # in the sweep's file, for error messages
+    location: str  # in the sweep's file, for error messages
     choices: dict[str, str]
     measure: str
     where: dict[str, Filter]
 
     @classmethod
-    def of(cls, words: dict[str, Any], place: str) -> "Selection":
+    def of(cls, words: dict[str, Any], location: str) -> "Selection":
         """Read a mapping: fields of a measurement select the number, any other key the stack."""
         if words.get("grouping", "stack") not in GROUPINGS:
             grouping = words["grouping"]
             raise ConfigError(
-                f"{place}: `grouping={grouping}`: no such grouping; {near_miss(str(grouping), GROUPINGS)}"
+                f"{location}: `grouping={grouping}`: no such grouping; {near_miss(str(grouping), GROUPINGS)}"
             )
         if "measure" not in words:
-            raise ConfigError(f"{place}: `measure` is missing, here and in `table`")
+            raise ConfigError(f"{location}: `measure` is missing, here and in `table`")
         where = {key: _field(key, words[key]) for key in WHOLE_STACK if key in words}
         choices = {key: setting(words[key]) for key in words if key not in FIELDS}
-        return cls(place, choices, str(words["measure"]), where)
+        return cls(location, choices, str(words["measure"]), where)
 
     def stack(self, stacks: Sequence[StackRuns]) -> StackRuns | None:
         """Return the one stack that has these choices, or None if none was run."""
@@ -45,7 +45,7 @@ class Selection:
             found = [stack for stack in found if any(value(stack, key) == wanted for key in keys)]
         if len(found) > 1:
             few = "; ".join(label(stack, distinguishing_keys(found)) for stack in found[:3])
-            raise ConfigError(f"{self.place}: matches {len(found)} stacks, select one of them: {few}")
+            raise ConfigError(f"{self.location}: matches {len(found)} stacks, select one of them: {few}")
         return found[0] if found else None
 
     def by_seed(self, stacks: Sequence[StackRuns]) -> dict[int, Measurement]:

@@ -72,20 +72,20 @@ def declares_table(name: str) -> bool:
 def parse(file: Path) -> Sweep | None:
     """Read a sweep's file, None if it has no table; refuse unknown keys with the near miss."""
     words = _words(file)
-    place = f"sweeps/{file.name}"
+    location = f"sweeps/{file.name}"
     if "table" not in words:
         return None
-    table = _mapping(words["table"], f"{place}: `table`")
+    table = _mapping(words["table"], f"{location}: `table`")
     if "reading" in table:
-        raise ConfigError(f"{place}: `table.reading`: renamed, write `table.discussion`")
+        raise ConfigError(f"{location}: `table.reading`: renamed, write `table.discussion`")
     common = {key: word for key, word in table.items() if key not in _TABLE}
-    rows = {str(key): _mapping(word, f"{place}: `table.rows.{key}`") for key, word in table.get("rows", {}).items()}
+    rows = {str(key): _mapping(word, f"{location}: `table.rows.{key}`") for key, word in table.get("rows", {}).items()}
     columns = {
-        str(key): _mapping(word, f"{place}: `table.columns.{key}`") for key, word in table.get("columns", {}).items()
+        str(key): _mapping(word, f"{location}: `table.columns.{key}`") for key, word in table.get("columns", {}).items()
     }
     if not rows:
-        raise ConfigError(f"{place}: `table.rows`: must have at least one row")
-    grid = _Grid(place, common, rows, columns or {"": {}})
+        raise ConfigError(f"{location}: `table.rows`: must have at least one row")
+    grid = _Grid(location, common, rows, columns or {"": {}})
     return Sweep(
         name=file.stem,
         title=str(table.get("title", file.stem)),
@@ -93,7 +93,7 @@ def parse(file: Path) -> Sweep | None:
         discussion=str(table.get("discussion", "")),
         tuned=tuple(words.get("tuned", TUNED)),
         cells={
-            (row, column): grid.number({"row": row, "column": column}, f"{place}: `{row}`")
+            (row, column): grid.number({"row": row, "column": column}, f"{location}: `{row}`")
             for row, column in grid.cells
         },
         published=tuple(grid.published(source) for source in words.get("published", [])),
@@ -116,7 +116,7 @@ def _words(file: Path) -> dict[str, Any]:
 class _Grid:
     """The rows and columns by name; figures and claims refer to these."""
 
-    place: str
+    location: str
     common: dict[str, Any]
     rows: dict[str, dict[str, Any]]
     columns: dict[str, dict[str, Any]]
@@ -125,63 +125,63 @@ class _Grid:
     def cells(self) -> list[Cell]:
         return [(row, column) for row in self.rows for column in self.columns]
 
-    def number(self, words: dict[str, Any], place: str) -> Selection:
+    def number(self, words: dict[str, Any], location: str) -> Selection:
         """Return the number that a row, a column (by default the first) and other fields select."""
         row, column = words.get("row"), words.get("column", next(iter(self.columns)))
-        self.known(row, self.rows, "row", place)
-        self.known(column, self.columns, "column", place)
+        self.known(row, self.rows, "row", location)
+        self.known(column, self.columns, "column", location)
         further = {key: word for key, word in words.items() if key not in ("row", "column")}
-        return Selection.of({**self.common, **self.columns[str(column)], **self.rows[str(row)], **further}, place)
+        return Selection.of({**self.common, **self.columns[str(column)], **self.rows[str(row)], **further}, location)
 
-    def known(self, name: Any, allowed: Any, what: str, place: str) -> None:
+    def known(self, name: Any, allowed: Any, what: str, location: str) -> None:
         if str(name) not in allowed:
-            raise ConfigError(f"{place}: no {what} is called `{name}`; {near_miss(str(name), allowed)}")
+            raise ConfigError(f"{location}: no {what} is called `{name}`; {near_miss(str(name), allowed)}")
 
     def published(self, given: Any) -> Published:
-        place = f"{self.place}: `published`"
-        given = _mapping(given, place)
-        _only(given, _PUBLISHED, place)
-        self.known(given.get("grade"), GRADES, "grade", place)
+        location = f"{self.location}: `published`"
+        given = _mapping(given, location)
+        _only(given, _PUBLISHED, location)
+        self.known(given.get("grade"), GRADES, "grade", location)
         figures: dict[Cell, float] = {}
         for row, found in given.get("figures", {}).items():
-            self.known(row, self.rows, "row", place)
+            self.known(row, self.rows, "row", location)
             by_column = found if isinstance(found, dict) else {next(iter(self.columns)): found}
             for column, figure in by_column.items():
-                self.known(column, self.columns, "column", place)
+                self.known(column, self.columns, "column", location)
                 figures[str(row), str(column)] = float(figure)
         paper, source, csv = (str(given.get(key, "")) for key in ("paper", "source", "csv"))
         return Published(paper, source, given["grade"], csv, figures)
 
     def claim(self, words: str, given: Any) -> Claim:
-        place = f"{self.place}: claim `{words}`"
-        given = _mapping(given, place)
-        _only(given, _CLAIM, place)
+        location = f"{self.location}: claim `{words}`"
+        given = _mapping(given, location)
+        _only(given, _CLAIM, location)
         relation, margin = given.get("relation", ""), float(given.get("margin", 0))
-        self.known(relation, RELATIONS, "relation", place)
+        self.known(relation, RELATIONS, "relation", location)
         sides = given["chain"] if "chain" in given else [given.get("left"), given.get("right")]
         if len(sides) < 2 or None in sides or ("chain" in given and ("left" in given or "right" in given)):
-            raise ConfigError(f"{place}: give a `left` and a `right` side, or a `chain` of sides")
+            raise ConfigError(f"{location}: give a `left` and a `right` side, or a `chain` of sides")
         inequalities = []
         for left, right in (pair for two in pairwise(sides) for pair in product(*map(_each, two))):
-            form = self.difference(left, right, place)
+            form = self.difference(left, right, location)
             if relation == "within":
                 inequalities += [Inequality(form, 1, -margin), Inequality(form, -1, -margin)]
             else:
                 inequalities.append(Inequality(form, RELATIONS[relation], margin))
         return Claim(words, tuple(inequalities))
 
-    def difference(self, left: Any, right: Any, place: str) -> Form:
+    def difference(self, left: Any, right: Any, location: str) -> Form:
         constant, terms = 0.0, []
         for sign, side in ((1.0, left), (-1.0, right)):
             if isinstance(side, int | float):
                 constant += sign * side
             else:
-                terms += self.terms(side, sign, place)
+                terms += self.terms(side, sign, location)
         if not terms:
-            raise ConfigError(f"{place}: both sides are constants; one must be measured")
+            raise ConfigError(f"{location}: both sides are constants; one must be measured")
         return Form(f"{_in_words(left)} − {_in_words(right)}", constant, tuple(terms))
 
-    def terms(self, side: Any, sign: float, place: str) -> list[Term]:
+    def terms(self, side: Any, sign: float, location: str) -> list[Term]:
         """Return the terms of a side: a row, or a mapping of `row`, `column`, `minus`, `times`."""
         side = dict(side) if isinstance(side, dict) else {"row": side}
         minus, times = side.pop("minus", None), side.pop("times", 1)
@@ -189,10 +189,10 @@ class _Grid:
         coefficient = sign if in_total else sign * float(times)
         named = set(side) <= {"row", "column"}
         cell = (str(side.get("row")), str(side.get("column", next(iter(self.columns))))) if named else None
-        terms = [Term(coefficient, self.number(side, place), cell, in_total)]
+        terms = [Term(coefficient, self.number(side, location), cell, in_total)]
         if minus is not None:
             other = {**side, "times": times, **(minus if isinstance(minus, dict) else {"row": minus})}
-            terms += self.terms(other, -sign, place)
+            terms += self.terms(other, -sign, location)
         return terms
 
 
@@ -214,13 +214,13 @@ def _in_words(side: Any) -> str:
     return name if times is None else f"{times} × {name}"
 
 
-def _mapping(words: Any, place: str) -> dict[str, Any]:
+def _mapping(words: Any, location: str) -> dict[str, Any]:
     if not isinstance(words, dict):
-        raise ConfigError(f"{place}: `{words}`: must be a mapping")
+        raise ConfigError(f"{location}: `{words}`: must be a mapping")
     return words
 
 
-def _only(words: dict[str, Any], allowed: tuple[str, ...], place: str) -> None:
+def _only(words: dict[str, Any], allowed: tuple[str, ...], location: str) -> None:
     for key in words:
         if key not in allowed:
-            raise ConfigError(f"{place}: no such key `{key}`; {near_miss(key, allowed)}")
+            raise ConfigError(f"{location}: no such key `{key}`; {near_miss(key, allowed)}")
