@@ -28,5 +28,5 @@ def test_whole_numbers_only(value: object) -> None:
 
 def test_divisors_only() -> None:
     divides(64, "the width", heads=4)
-    with pytest.raises(ConfigError, match="^heads=5: must divide the width, 64$"):
+    with pytest.raises(ConfigError, match=r"^heads=5: must divide the width, 64$"):
         divides(64, "the width", heads=5)

@@ -1,4 +1,4 @@
-"""Slow references of mixers, computed from their weights: one token, one head, one sum at a time."""
+"""Slow references of mixers, from their weights: one token, one head, one sum at a time."""
 
 import math
 

@@ -73,7 +73,7 @@ class Subject:
 
     @property
     def lengths(self) -> list[int]:
-        """Lengths at which behaviour can change: odd ones, and those around every integer setting."""
+        """Lengths at which behaviour can change: odd ones, and those near an integer setting."""
         around = {n + d for n in self.counts.values() for d in (-1, 0, 1)} | {2 * n + 1 for n in self.counts.values()}
         return sorted({1, 2, 7, 16, 33} | {n for n in around if 1 <= n <= LONGEST})
 

@@ -1,4 +1,4 @@
-"""Mixers that return attention weights: the contract, and that the outputs follow from the weights."""
+"""Mixers that return attention weights: the contract, and outputs computed from the weights."""
 
 from typing import Any
 
@@ -95,7 +95,7 @@ def test_differential_weights_are_those_of_both_softmaxes_by_their_size(causal: 
 
 @torch.no_grad()
 def read_with_its_weights(mixer: Any, scale: Tensor | float = 1.0) -> None:
-    """Check that the weights of all or of some tokens, applied to the values, give the mixer's output."""
+    """Check that the weights, applied to the values, give the mixer's output."""
     mixer = mixer.double()
     x, own = tokens(2, 60), mixer.projections
     weights = mixer.attention(x, torch.arange(x.shape[1]))

@@ -1,4 +1,4 @@
-"""The contract of a mixer as a class and as a function of sequences: see hybridlab/mixers/base.py."""
+"""The contract of a mixer as a class and a function: see hybridlab/mixers/base.py."""
 
 import inspect
 import io

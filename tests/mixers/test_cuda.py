@@ -1,4 +1,4 @@
-"""The contract on a GPU: the same numbers as on the CPU, mixed precision, compiled. Run by `pytest -m gpu`."""
+"""The contract on a GPU: agreement with the CPU, mixed precision, compilation (`pytest -m gpu`)."""
 
 import copy
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def test_gpu_gives_what_the_cpu_gives(subject: Subject) -> None:
 
 
 @torch.no_grad()
-def test_pieces_give_what_the_whole_gives(causal_subject: Subject) -> None:
+def test_chunks_give_what_the_whole_gives(causal_subject: Subject) -> None:
     mixer, x = causal_subject.build().cuda(), tokens(2, causal_subject.long).cuda()
     y, _ = in_chunks(mixer, x, [5, 1, 1, causal_subject.long - 7])
     torch.testing.assert_close(y, mixer(x), rtol=1e-8, atol=1e-8)
@@ -64,7 +64,7 @@ def test_compiled_is_close_to_eager(subject: Subject) -> None:
     mixer, x = subject.build(torch.float32).cuda(), tokens(2, subject.long, torch.float32).cuda().requires_grad_()
     expected = _in_mixed_precision(mixer, mixer, x)
     found = _in_mixed_precision(compile_soundly(mixer, fullgraph=True), mixer, x)
-    # A parameter of a few numbers may have a gradient that is little more than what is left of large terms.
+    # The gradient of a small parameter can be little more than the rounding of large terms.
     for ours, theirs in zip(found, expected, strict=True):
         assert (ours - theirs).norm() <= 0.2 * theirs.norm()
     (y, *gradients), (expected_y, *expected_gradients) = found, expected
@@ -82,7 +82,7 @@ def _in_mixed_precision(function: Callable[[Tensor], Tensor], mixer: Mixer, x: T
 
 
 @torch.no_grad()
-def test_pieces_in_mixed_precision(causal_subject: Subject) -> None:
+def test_chunks_in_mixed_precision(causal_subject: Subject) -> None:
     mixer, x = causal_subject.build(torch.float32).cuda(), tokens(2, 60, torch.float32).cuda()
     with torch.autocast("cuda", torch.bfloat16):
         y, _ = in_chunks(mixer, x, [20, 1, 39])

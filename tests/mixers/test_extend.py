@@ -1,4 +1,4 @@
-"""What every mixer promises about its state: pieces give what the whole gives."""
+"""The contract of a mixer's state: chunks give what the whole sequence gives."""
 
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ from tests.mixers.subject import Subject, in_chunks, tokens
 
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(data=st.data())
-def test_pieces_give_what_the_whole_gives(causal_subject: Subject, data: st.DataObject) -> None:
+def test_chunks_give_what_the_whole_gives(causal_subject: Subject, data: st.DataObject) -> None:
     mixer = causal_subject.build()
     t = data.draw(st.sampled_from([*causal_subject.lengths, causal_subject.long]), label="length")
     cuts = data.draw(st.sets(st.integers(1, max(t - 1, 1)), max_size=6), label="cuts")
@@ -57,7 +57,7 @@ def test_state_is_made_of_tensors_with_the_batch_first(causal_subject: Subject) 
 
 
 @torch.no_grad()
-def test_rows_of_a_state_can_be_picked(causal_subject: Subject) -> None:
+def test_sequences_of_a_state_can_be_selected(causal_subject: Subject) -> None:
     mixer, x = causal_subject.build(), tokens(3, 40)
     _, state = in_chunks(mixer, x[:, :30], [30])
     y, _ = mixer.extend(x[[2, 0], 30:], tree_map(lambda part: part[[2, 0]], state))
@@ -106,7 +106,7 @@ def test_state_bytes_on_the_meta_device_are_the_real_ones(causal_subject: Subjec
 
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["autocast", "pure"])
-def test_bfloat16_pieces_are_close_and_keep_the_dtypes_of_the_state(
+def test_bfloat16_chunks_are_close_and_keep_the_dtypes_of_the_state(
     causal_subject: Subject, dtype: torch.dtype
 ) -> None:
     mixer, x = causal_subject.build().to(dtype), tokens(2, 60, dtype)

@@ -1,4 +1,4 @@
-"""Each mixer against its slow and obvious form, in outputs and gradients."""
+"""Mixers against their slow references, in outputs and gradients."""
 
 from typing import Any
 

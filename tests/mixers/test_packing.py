@@ -1,4 +1,4 @@
-"""Rows that hold several documents: for every mixer, each comes out as if it stood alone."""
+"""Sequences of several documents: every mixer treats each document as if it were alone."""
 
 import torch
 
@@ -12,12 +12,12 @@ def test_each_document_comes_out_as_if_it_stood_alone(subject: Subject) -> None:
     numbers = torch.tensor([[3] * 7 + [9] * 33 + [4] * 1 + [5] * 15 + [-1] * 4, [0] * 20 + [1] * 40])
     x.requires_grad_()
     y = Packing.of(numbers).mix(mixer, x)
-    for row, (pieces, found) in enumerate(zip(lengths, y, strict=True)):
-        for piece, mixed in zip(x[row].split(pieces), found.split(pieces), strict=True):
-            if row == 0 and len(piece) == 4:  # padding
+    for i, (sizes, found) in enumerate(zip(lengths, y, strict=True)):
+        for document, mixed in zip(x[i].split(sizes), found.split(sizes), strict=True):
+            if i == 0 and len(document) == 4:  # padding
                 assert not mixed.any()
             else:
-                torch.testing.assert_close(mixed, mixer(piece[None])[0], rtol=1e-9, atol=1e-9)
+                torch.testing.assert_close(mixed, mixer(document[None])[0], rtol=1e-9, atol=1e-9)
 
 
 def test_no_document_sees_another(subject: Subject) -> None:

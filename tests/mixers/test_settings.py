@@ -1,4 +1,4 @@
-"""What the mixers that come with hybridlab accept, refuse and start from."""
+"""Settings and initialisation of the mixers that come with hybridlab."""
 
 import math
 import re

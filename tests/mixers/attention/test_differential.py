@@ -51,7 +51,7 @@ def test_attention_of_diffllama() -> None:
     torch.manual_seed(0)
     theirs = modeling.DiffLlamaAttention(config, layer_idx=3).eval()
     ours = Differential(width=64, lambda_init=theirs.lambda_init, rope=config.rope_parameters["rope_theta"])
-    # There the heads of the second softmax, and the second halves of the values, come after all of the first.
+    # There all heads of the second softmax, and second halves of values, follow those of the first.
     order = torch.arange(64).reshape(2, 4, 8).transpose(0, 1).flatten()
     with torch.no_grad():
         for name in ("query", "key", "value"):

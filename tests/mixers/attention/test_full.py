@@ -41,7 +41,7 @@ def test_queries_and_keys_are_normalised_in_half_precision_too() -> None:
 
 
 @torch.no_grad()
-def test_pieces_with_normalised_queries_and_keys_give_what_the_whole_gives() -> None:
+def test_chunks_with_normalised_queries_and_keys_give_what_the_whole_gives() -> None:
     mixer, x = Full(width=64, qk_norm=True, kv_heads=2).double(), torch.randn(2, 40, 64, dtype=torch.float64)
     y, _ = in_chunks(mixer, x, [7, 1, 1, 31])
     torch.testing.assert_close(y, mixer(x), rtol=1e-9, atol=1e-9)

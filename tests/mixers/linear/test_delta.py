@@ -1,4 +1,4 @@
-"""The delta rule's mixers against a loop over tokens and heads; what they refuse and start from."""
+"""The delta rule's mixers against a loop over tokens and heads; bad values, initialisation."""
 
 import math
 import re
@@ -16,7 +16,7 @@ from tests.mixers.oracles import convolved, silu
 
 
 def delta(mixer: Delta, x: Tensor) -> Tensor:
-    """Each head's state, from which what it returns for the key is taken before the value is written."""
+    """Erase the value stored under the key from each head's state, then write the new one."""
     heads = mixer.strength.out_features
     strength = mixer.strongest * torch.sigmoid(x @ mixer.strength.weight.mT)
     outputs = mixed_in_heads(mixer, x, heads, [WIDTH, WIDTH, WIDTH], strength, torch.ones_like(strength))
@@ -26,7 +26,7 @@ def delta(mixer: Delta, x: Tensor) -> Tensor:
 
 
 def gated_delta(mixer: GatedDelta, x: Tensor) -> Tensor:
-    """The same with a state that fades before each token."""
+    """Do the same with a state that decays before each token."""
     heads = mixer.strength.out_features
     strength = mixer.strongest * torch.sigmoid(x @ mixer.strength.weight.mT)
     step = torch.log1p(torch.exp(x @ mixer.step.weight.mT + mixer.step_bias))

@@ -1,4 +1,4 @@
-"""Gated linear attention against a loop over tokens and heads; what it refuses and starts from."""
+"""Gated linear attention against a loop over tokens and heads; bad values, initialisation."""
 
 import re
 from typing import Any
@@ -13,7 +13,7 @@ from tests.mixers.oracles import silu
 
 
 def gla(mixer: GLA, x: Tensor) -> Tensor:
-    """Each head's state fades in each row by that row's own decay before a token is written."""
+    """Decay each row of a head's state at its own rate before a token is written."""
     heads = mixer.key.out_features // mixer.key_width
     bottleneck, up = mixer.decay
     logits = x @ bottleneck.weight.mT @ up.weight.mT + mixer.decay_bias

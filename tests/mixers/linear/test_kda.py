@@ -1,4 +1,4 @@
-"""Kimi Delta Attention against a loop over tokens and heads; what it refuses and starts from."""
+"""Kimi Delta Attention against a loop over tokens and heads; bad values, initialisation."""
 
 import math
 import re

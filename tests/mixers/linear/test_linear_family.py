@@ -1,4 +1,4 @@
-"""Linear attention with its feature maps, Performer, Based and retention: each from its weights, one token at a time."""
+"""Linear attention and its feature maps, Performer, Based and retention, one token at a time."""
 
 import math
 import re
@@ -57,7 +57,7 @@ def test_retention(settings: dict[str, Any], t: int) -> None:
 
 
 def linear(mixer: Linear, x: Tensor) -> Tensor:
-    """Each token's weights of the tokens that it sees; their mean of the values, or their sum over its own root mean square."""
+    """Weigh the values by φ(q)·φ(k); normalise by the weights' sum or by an RMS norm."""
     heads = []
     for head, (q, k, v) in enumerate(per_head(mixer.projections, x, mixer.projections.kv_heads)):
         phi_q, phi_k = (features(each, y, head) for each, y in ((mixer.query_features, q), (mixer.key_features, k)))
@@ -88,7 +88,7 @@ def features(feature_map: torch.nn.Module, x: Tensor, head: int) -> Tensor:
 
 
 def performer(mixer: Performer, x: Tensor) -> Tensor:
-    """The sums, stepped through, on the scale of the largest feature so far; over all tokens at once if bidirectional."""
+    """Step through the sums, scaled by the largest feature so far, or overall if bidirectional."""
     heads = []
     for q, k, v in per_head(mixer.projections, x, mixer.projections.kv_heads):
         logs = []
@@ -112,7 +112,7 @@ def performer(mixer: Performer, x: Tensor) -> Tensor:
 
 
 def based(mixer: Based, x: Tensor) -> Tensor:
-    """The polynomial of each pair of tokens."""
+    """Weigh the values by the polynomial of each pair of tokens."""
     heads = []
     for q, k, v in per_head(mixer, x, mixer.heads):
         outputs = []
@@ -125,7 +125,7 @@ def based(mixer: Based, x: Tensor) -> Tensor:
 
 
 def retention(mixer: Retention, x: Tensor) -> Tensor:
-    """The recurrence of each head, stepped through."""
+    """Step through the recurrence of each head."""
     heads = []
     for head, (q, k, v) in enumerate(per_head(mixer, x, mixer.heads)):
         if mixer.rope is not None:
@@ -271,7 +271,7 @@ def test_retention_forgets_more_slowly_from_head_to_head() -> None:
     assert second.position.tolist() == [[2]]
 
 
-def test_retention_is_as_exact_on_long_rows_as_on_short_ones() -> None:
+def test_retention_is_as_exact_on_long_sequences_as_on_short_ones() -> None:
     torch.manual_seed(0)
     mixer, x = Retention(width=8, heads=2), torch.randn(1, 32768, 8)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""RWKV-7's time mixing against a loop over tokens and heads; what it refuses and starts from."""
+"""RWKV-7's time mixing against a loop over tokens and heads; bad values, initialisation."""
 
 import math
 import re
@@ -13,7 +13,7 @@ from tests.mixers.agree import WIDTH, agree
 
 
 def rwkv7(mixer: RWKV7, x: Tensor) -> Tensor:
-    """The paper's equations with its states, maps from keys to values: S (Diag(w) - κᵀ (a ⊙ κ)) + vᵀ k, in rows."""
+    """Apply the paper's equations to row vectors: S ← S (Diag(w) - κᵀ (a ⊙ κ)) + vᵀ k."""
     width = mixer.head_width
     shifted = torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], dim=1)
     for_r, for_w, for_k, for_v, for_a, for_g = (x * (1 - share) + shifted * share for share in mixer.shift)

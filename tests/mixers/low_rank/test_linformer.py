@@ -1,4 +1,4 @@
-"""Linformer and its causal form against one token at a time, and what they accept and start from."""
+"""Linformer and its causal form against one token at a time; bad values, initialisation."""
 
 import math
 import re
@@ -15,7 +15,7 @@ from tests.mixers.agree import WIDTH, agree
 
 
 def linformer(mixer: Linformer, x: Tensor) -> Tensor:
-    """Each head with its own keys and values, each sum over positions written out."""
+    """Attend in each head separately, with explicit sums over positions."""
     t, each = x.shape[1], mixer.head_width
     outputs = []
     for start in range(0, x.shape[2], each):
@@ -29,7 +29,7 @@ def linformer(mixer: Linformer, x: Tensor) -> Tensor:
 
 
 def at_position(table: Tensor, position: int, t: int) -> Tensor:
-    """One row of a table stretched to t positions, or of the table itself if it is long enough."""
+    """Return one row of the table, interpolated to t positions if the table is shorter."""
     length = len(table)
     if t <= length:
         return table[position]
@@ -40,7 +40,7 @@ def at_position(table: Tensor, position: int, t: int) -> Tensor:
 
 
 def linformer_causal(mixer: LinformerCausal, x: Tensor) -> Tensor:
-    """For each token and head, a list of what it sees: the slots of earlier blocks, then the tokens of its window."""
+    """List the slots of earlier blocks and the tokens of the window for each token and head."""
     projections, block, rank = mixer.projections, mixer.block, mixer.rank
     each, rope = projections.head_width, projections.rope
     q, k, v = (x @ project.weight.mT for project in (projections.query, projections.key, projections.value))
@@ -70,7 +70,7 @@ def linformer_causal(mixer: LinformerCausal, x: Tensor) -> Tensor:
 def slot_of(
     mixer: LinformerCausal, number: int, slot: int, k: Tensor, v: Tensor, scores: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The key and value of one slot, all heads beside one another: each head has weights of its own."""
+    """Return the key and value of one slot, heads joined; each head has its own weights."""
     each, tokens = mixer.projections.head_width, range(number * mixer.block, (number + 1) * mixer.block)
     found = []
     for full in (k, v):

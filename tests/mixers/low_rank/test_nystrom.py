@@ -1,4 +1,4 @@
-"""Nyströmformer and its causal form against one token at a time, and what they accept and start from."""
+"""Nyströmformer and its causal form against one token at a time; bad values, initialisation."""
 
 import math
 import re
@@ -15,7 +15,7 @@ from tests.mixers.agree import WIDTH, agree
 
 
 def nystrom(mixer: Nystrom, x: Tensor) -> Tensor:
-    """Each row and head on its own: landmarks, three matrices, the iteration, and the convolution tap by tap."""
+    """Compute landmarks, three matrices, iteration and convolution for each sequence and head."""
     heads = mixer.projections.kv_heads
     rows = [
         torch.cat([nystrom_head(mixer, head, row) for head in range(heads)], dim=-1) @ mixer.out.weight.mT for row in x
@@ -63,7 +63,7 @@ def one_head(mixer: Any, head: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def nystrom_causal(mixer: NystromCausal, x: Tensor) -> Tensor:
-    """For each token, the weight of each earlier one: its exponential, or Nyström's with the landmarks of its time."""
+    """Weigh each earlier token by its exponential, or by Nyström with the landmarks of its time."""
     heads = range(mixer.projections.kv_heads)
     return torch.cat([nystrom_causal_head(mixer, head, x) for head in heads], dim=-1) @ mixer.out.weight.mT
 
@@ -77,9 +77,9 @@ def nystrom_causal_head(mixer: NystromCausal, head: int, x: Tensor) -> Tensor:
     def kernel(a: Tensor, b: Tensor) -> Tensor:
         return ((a * b).sum(-1) / math.sqrt(k.shape[-1])).exp()
 
-    # What queries and keys are to the landmarks of each time, and the landmarks to each other, scaled to a kernel of 1
-    # with themselves, which is what the ridge is measured against. The weight of a key is a sum of terms; their sizes
-    # set the floor.
+    # Kernels of queries and keys with the landmarks of each time, and of the landmarks with each
+    # other, scaled to 1 on the diagonal, to which the ridge is added. The weight of a key is a sum
+    # of terms, whose sizes set the floor.
     times = []
     for number in range(1, min(len(finished), mixer.landmarks) + 1):
         few = torch.stack(finished[:number], dim=1)
@@ -178,7 +178,8 @@ def test_nystrom_is_that_of_transformers(t: int) -> None:
         attention_probs_dropout_prob=0.0,
     )
     theirs, ours = NystromformerSelfAttention(config), Nystrom(width=64)
-    # Its default starts all rows of a batch from one scale; the other formula of the paper has one for each matrix.
+    # Its default initialises the iteration with one scale per batch; the paper's other formula has
+    # one per matrix.
     theirs.init_option = "exact"
     with torch.no_grad():
         for name in ("query", "key", "value"):

@@ -1,4 +1,4 @@
-"""Numbers that survive a conversion to bfloat16."""
+"""Parameters that survive a conversion to bfloat16."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Mixers that attend by a fixed pattern, each against attention under a mask that is written out token by token."""
+"""Mixers with a fixed attention pattern, each against attention under an explicit mask."""
 
 import re
 from typing import Any
@@ -137,7 +137,7 @@ def scrambled(x: int) -> int:
     ids=["sliding with global tokens", "dilated"],
 )
 @torch.no_grad()
-def test_pieces_give_what_the_whole_gives_within_a_bounded_state(mixer: Mixer, most: int) -> None:
+def test_chunks_give_what_the_whole_gives_within_a_bounded_state(mixer: Mixer, most: int) -> None:
     torch.manual_seed(0)
     mixer, x = mixer.double(), torch.randn(2, 130, 64, dtype=torch.float64)
     for sizes in ([1] * 130, [2, 1, 30, 1, 50, 46], [22, 23, 85], [130]):
@@ -148,7 +148,7 @@ def test_pieces_give_what_the_whole_gives_within_a_bounded_state(mixer: Mixer, m
 
 
 @torch.no_grad()
-def test_bigbird_sees_the_same_blocks_in_rows_of_any_length() -> None:
+def test_bigbird_sees_the_same_blocks_at_any_length() -> None:
     mixer = Bigbird(width=64, block=4, seed=9).double()
     x = torch.randn(1, 200, 64, dtype=torch.float64)
     for t in (1, 50, 101, 199):

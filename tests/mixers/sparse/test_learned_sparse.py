@@ -1,4 +1,4 @@
-"""The mixers whose tokens choose what they see, each against its slow and obvious form: one token, one head at a time."""
+"""Mixers whose tokens choose what they see, against references of one token and head at a time."""
 
 import math
 import re
@@ -35,7 +35,7 @@ def test_moba(settings: dict[str, Any], t: int) -> None:
 
 
 def moba(mixer: Moba, x: Tensor) -> Tensor:
-    """Sort the earlier blocks of each token by their mean key, and attend to the tokens of the best."""
+    """Sort earlier blocks by query times mean key, and attend to the tokens of the best."""
     q, k, v = heads_of(mixer, x)
     q, k = (turned(each, mixer.projections.rope) for each in (q, k))
 
@@ -152,7 +152,7 @@ def routing(mixer: Routing, x: Tensor) -> Tensor:
 
 
 def heads_of(mixer: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return queries, keys and values b h t k that are not turned, each head with its own copy of its keys."""
+    """Return queries, keys and values, b h t k, without rotation; each head has its own keys."""
     maps, each = mixer.projections, mixer.projections.head_width
     heads = x.shape[-1] // each
     q, k, v = (repeated(x @ map_.weight.mT, each, heads) for map_ in (maps.query, maps.key, maps.value))
@@ -169,7 +169,7 @@ def turned(x: Tensor, base: float | None) -> Tensor:
 
 
 def softmax_over(q: Tensor, k: Tensor, v: Tensor, seen: Any, factors: Tensor | None = None) -> Tensor:
-    """Attend from each token of each head to the list that `seen(row, head, token)` names; zeros if it is empty."""
+    """Attend from each token to `seen(sequence, head, token)`; zeros if that is empty."""
     rows = []
     for row in range(q.shape[0]):
         for head in range(q.shape[1]):
@@ -238,7 +238,7 @@ def test_a_choice_among_many_does_not_depend_on_the_future(build: Any) -> None:
 @pytest.mark.parametrize("build", SMALL, ids=["moba", "nsa", "routing"])
 @pytest.mark.parametrize("sizes", [[1] * 120, [3, 5, 1, 70, 1, 1, 39], [119, 1], [65, 55]], ids=len)
 @torch.no_grad()
-def test_pieces_choose_what_the_whole_chooses(build: Any, sizes: list[int]) -> None:
+def test_chunks_choose_what_the_whole_chooses(build: Any, sizes: list[int]) -> None:
     torch.manual_seed(0)
     mixer, x = build().double(), torch.randn(2, 120, WIDTH, dtype=torch.float64)
     y, _ = in_chunks(mixer, x, sizes)

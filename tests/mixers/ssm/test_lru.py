@@ -1,4 +1,4 @@
-"""The LRU against its recurrence, stepped through in complex numbers; what it starts from and refuses."""
+"""The LRU against its complex recurrence, step by step; bad values, initialisation."""
 
 import math
 import re
@@ -13,7 +13,7 @@ from tests.mixers.agree import WIDTH, agree
 
 
 def oracle(mixer: LRU, x: Tensor) -> Tensor:
-    """Complex λ, B and C, and one token at a time."""
+    """Step through the complex recurrence, one token at a time."""
     angle = (mixer.log_angle.anchor + mixer.log_angle.offset).exp()
     transition = torch.exp(torch.complex(-mixer.log_rate.exp(), angle))
     b = torch.complex(mixer.drive.weight[0::2], mixer.drive.weight[1::2])
@@ -89,7 +89,7 @@ def test_eigenvalues_start_uniform_on_the_ring(r_min: float, r_max: float, max_p
 
 
 def test_states_start_with_the_size_of_white_inputs() -> None:
-    """γ keeps E|h|² at that of B x, whatever |λ| is: 1 for inputs of variance 1, half of it in each part."""
+    """γ keeps E|h|² at that of B x for any |λ|: 1 for inputs of variance 1, half in each part."""
     torch.manual_seed(0)
     mixer, x = LRU(width=32, state=256, r_min=0.5, r_max=0.99), torch.randn(64, 400, 32)
     _, state = mixer.extend(x, mixer.initial_state(64, x))

@@ -1,4 +1,4 @@
-"""Mamba against its recurrence, stepped through, and against transformers; what it starts from and refuses."""
+"""Mamba against its recurrence, step by step, and transformers; bad values, initialisation."""
 
 import math
 import re
@@ -16,7 +16,7 @@ from tests.mixers.oracles import convolved, silu
 
 
 def oracle(mixer: Mamba, x: Tensor) -> Tensor:
-    """One token after the other; backwards on a copy of the row that is turned round by hand."""
+    """Step through the tokens; for the backward direction, reverse the sequence by hand."""
     expanded = mixer.out.weight.shape[1]
     mixed, gate = x @ mixer.in_projection.weight[:expanded].mT, x @ mixer.in_projection.weight[expanded:].mT
     y = stepped(mixer.ahead, mixed)

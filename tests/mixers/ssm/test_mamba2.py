@@ -1,4 +1,4 @@
-"""Mamba-2 against the mixer of transformers; against its recurrence it is in `test_oracles`, its start in `test_settings`."""
+"""Mamba-2 against transformers (against its recurrence: test_oracles; start: test_settings)."""
 
 from importlib.util import find_spec
 

@@ -1,4 +1,4 @@
-"""Griffin's recurrent block against its recurrence, stepped through, and against transformers; its start, its refusals."""
+"""Griffin's recurrent block against its recurrence and transformers; bad values, initialisation."""
 
 import math
 import re
@@ -15,7 +15,7 @@ from tests.mixers.oracles import convolved
 
 
 def oracle(mixer: Rglru, x: Tensor) -> Tensor:
-    """One token after the other, each head by its own matrix."""
+    """Step through the tokens; each head has its own matrix."""
     part, expanded = mixer.recurrence, mixer.out.weight.shape[1]
     gate = x @ mixer.in_projection.weight[:expanded].mT
     gate = 0.5 * gate * (1 + torch.tanh(math.sqrt(2 / math.pi) * (gate + 0.044715 * gate**3)))
@@ -40,7 +40,9 @@ def oracle(mixer: Rglru, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("t", [1, 2, 9, 70, 131])
 @pytest.mark.parametrize(
-    "settings", [{}, {"heads": 1, "conv_size": 1}, {"heads": 2, "expand": 0.5}, {"expand": 3.0, "conv_size": 7}], ids=str
+    "settings",
+    [{}, {"heads": 1, "conv_size": 1}, {"heads": 2, "expand": 0.5}, {"expand": 3.0, "conv_size": 7}],
+    ids=str,
 )
 def test_mixer_is_its_recurrence(settings: dict[str, Any], t: int) -> None:
     torch.manual_seed(0)
@@ -105,8 +107,8 @@ def test_tags_what_takes_no_decay_and_keeps_its_initialisation() -> None:
 
 
 @torch.no_grad()
-def test_state_knows_whether_a_row_has_begun() -> None:
-    """Rows of one batch at different places: one before its first token, one after."""
+def test_state_knows_whether_a_sequence_has_begun() -> None:
+    """One sequence of a batch is before its first token, the other after."""
     torch.manual_seed(0)
     mixer, x = Rglru(width=64).double(), torch.randn(1, 9, 64, dtype=torch.float64)
     fresh = mixer.initial_state(1, x)

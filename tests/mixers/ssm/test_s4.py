@@ -1,4 +1,4 @@
-"""S4 against its recurrence with dense complex matrices; what it starts from and refuses."""
+"""S4 against its recurrence with dense complex matrices; bad values, initialisation."""
 
 import math
 import re
@@ -14,7 +14,7 @@ from tests.mixers.agree import WIDTH, agree
 
 
 def oracle(mixer: S4, x: Tensor) -> Tensor:
-    """All modes and their conjugates, a dense A per channel, a solved system, one token at a time."""
+    """Step through dense recurrences of all modes and conjugates, discretised by inverses."""
     step = (mixer.log_step.anchor + mixer.log_step.offset).exp()[:, None, None]
     frequency = mixer.frequency.anchor + mixer.frequency.offset
     eigenvalues = with_conjugates(torch.complex(-mixer.log_rate.exp(), frequency))

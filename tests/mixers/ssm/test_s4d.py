@@ -1,4 +1,4 @@
-"""S4D against its recurrence, stepped through in complex numbers; what it starts from and refuses."""
+"""S4D against its complex recurrence, step by step; bad values, initialisation."""
 
 import math
 import re
@@ -13,7 +13,7 @@ from tests.mixers.agree import WIDTH, agree
 
 
 def oracle(mixer: S4D, x: Tensor) -> Tensor:
-    """One channel, one token, one mode at a time, each with its conjugate left out."""
+    """Step through the modes of each channel, without conjugates."""
     step = (mixer.log_step.anchor + mixer.log_step.offset).exp()
     frequency = mixer.frequency.anchor + mixer.frequency.offset
     a = torch.complex(-mixer.log_rate.exp(), frequency)
@@ -83,7 +83,7 @@ def test_frequencies_start_by_the_rule() -> None:
     torch.testing.assert_close(starts["lin"][0], math.pi * torch.arange(32))
     expected = torch.tensor([64 / math.pi * (64 / (2 * n + 1) - 1) for n in range(32)])
     torch.testing.assert_close(starts["inv"][0], expected)
-    # The formula follows the exact eigenvalues where they are large; they come in the opposite order.
+    # The formula approximates the large exact eigenvalues, which come in the opposite order.
     exact = starts["legs"][0].flip(0)
     torch.testing.assert_close(exact[:5], expected[:5], rtol=0.15, atol=0)
 
