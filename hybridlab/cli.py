@@ -29,9 +29,7 @@ prints it.
 
 
 class ReportedError(RuntimeError):
-    """A failed job of a multirun, whose error is already printed: its exit `code`, and the `folder`
-    of the sweep.
-    """
+    """A failed job of a multirun, whose error is printed: exit `code` and `folder` of the sweep."""
 
     def __init__(self, code: int, folder: str) -> None:
         super().__init__(code, folder)  # both, so that it can be pickled by a launcher's worker
@@ -239,9 +237,7 @@ def _is_multirun() -> bool:
 
 
 def _print_error(error: Exception) -> int:
-    """Print one line and return the exit code: 1 for a run that failed, 2 for what the user can
-    fix.
-    """
+    """Print one line; return the exit code: 1 for a run that failed, 2 for a user's mistake."""
     if isinstance(error, OSError) and error.filename:  # a folder without permission, a full disk
         _complain(f"{error.filename}: {error.strerror}")
     else:

@@ -33,8 +33,9 @@ REPORTED = ("tuned", "table", "published", "claims")
 
 
 def conf_dir() -> Path:
-    """Return the folder of the configuration files: conf/ beside the package in a checkout, inside
-    it when installed.
+    """Return the folder of the configuration files.
+
+    It is conf/ beside the package in a checkout, and inside the package when installed.
     """
     package = Path(__file__).resolve().parent
     for folder in (package / "conf", package.parent / "conf"):
@@ -49,8 +50,9 @@ def sweep_files() -> dict[str, Path]:
 
 
 def run_app(function: Callable[[Any], Any], arguments: Sequence[str], command: str) -> None:
-    """Let Hydra compose the configuration from `arguments` and call `function` with it: once, or
-    per job of a multirun.
+    """Let Hydra compose the configuration from `arguments` and call `function` with it.
+
+    It is called once, or once per job of a multirun.
     """
     import sys
 
@@ -70,8 +72,9 @@ def run_app(function: Callable[[Any], Any], arguments: Sequence[str], command: s
 
 
 def compose(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) -> Any:
-    """Return the configuration that `hybridlab train` composes from the same overrides, as an
-    OmegaConf DictConfig.
+    """Return the configuration that `hybridlab train` composes from the same overrides.
+
+    It is an OmegaConf DictConfig; its settings can be changed in place.
 
     `config_dir` is a directory of your own configuration files, as `--config-dir` on the command
     line. It stays on the search path of the returned configuration: see `search_path`.
@@ -150,8 +153,7 @@ def _flags_first(arguments: Sequence[str]) -> list[str]:
 
 
 def register() -> None:
-    """Tell Hydra which groups are open (see GROUPS), and store every sweep as a configuration of
-    the group `sweeps`.
+    """Tell Hydra which groups are open (see GROUPS), and store the sweeps as the group `sweeps`.
 
     The folder above the sweeps is not put on Hydra's search path. Hydra would take every folder in
     it for a group, `runs` among them once it exists, and refuse `runs=elsewhere`.
@@ -179,9 +181,7 @@ def without_hydra(config: Any) -> Any:
 
 
 def resolve(config: Any) -> dict[str, Any]:
-    """Return a composed configuration as plain Python, with interpolations replaced and the root
-    keys checked.
-    """
+    """Return a composed configuration as plain Python, resolved, with its root keys checked."""
     from omegaconf import OmegaConf
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -206,17 +206,14 @@ def resolve(config: Any) -> dict[str, Any]:
 
 
 def _register_times() -> None:
-    """Register the resolver `times` with OmegaConf: `${times:8,${task.length}}` is a multiple of
-    another setting.
-    """
+    """Register the resolver `times`, as in `${times:8,${task.length}}`, with OmegaConf."""
     from omegaconf import OmegaConf
 
     OmegaConf.register_new_resolver("times", lambda *factors: prod(factors), replace=True)
 
 
 def search_path(config: Any = None) -> list[Path]:
-    """Return the folders whose files a configuration may name: conf/, then those that the user
-    added.
+    """Return the folders whose files a configuration may name: conf/, then the user's.
 
     A configuration of `compose` carries its own, under `hydra.searchpath`. Otherwise they are those
     of the running Hydra application.
@@ -275,9 +272,7 @@ def _folders(sources: Any) -> list[Path]:
 
 
 def _in_one_line(error: Exception) -> str:
-    """Return one line for an error of Hydra's: the key or the choice that it refused, and the near
-    miss.
-    """
+    """Return an error of Hydra's as one line: the refused key or choice, and the near miss."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if lines[0].startswith("Could not override '"):
         key = lines[0].split("'")[1]

@@ -12,26 +12,26 @@ from hybridlab.records.sweep import SWEEP, planned_runs
 
 STATES = {
     "finished": "the same command skips it",
-    "running": "a launcher is at work on it",
+    "running": "a launcher is training it",
     "stopped": STOPPED,
     "failed": "the same command tries it again, `retries` times at most",
-    "diverged": "its loss is no longer a number; it is not tried again",
-    WAITING: "not begun",
+    "diverged": "its loss is no longer finite; it is not tried again",
+    WAITING: "not started",
 }
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a sweep, begun or not."""
+    """One run of a sweep, started or not."""
 
     run_id: str
     state: str  # a key of STATES
-    choices: str  # what tells it from the others, where a sweep planned it
+    choices: str  # the overrides that distinguish it from the other runs of its sweep
     record: RunRecord | None = None
 
 
 def find_runs(directory: str | Path) -> list[Run]:
-    """Return every run below a folder, those that only a plan knows of too."""
+    """Return every run below a folder, also those that a sweep has planned and not started."""
     directory = Path(directory)
     if not directory.is_dir():
         raise ConfigError(f"{directory}: no such directory")
@@ -49,7 +49,10 @@ def find_runs(directory: str | Path) -> list[Run]:
 
 
 def seconds_left(runs: list[Run], now: datetime) -> float | None:
-    """Estimate the time left from the mean of the finished runs and the number at work; None before one has finished."""
+    """Estimate the time left from the mean of the finished runs and the number at work.
+
+    None before one has finished.
+    """
     done = [run.record.seconds for run in runs if run.state == "finished" and run.record is not None]
     if not done:
         return None
@@ -62,7 +65,9 @@ def seconds_left(runs: list[Run], now: datetime) -> float | None:
 
 
 def show_status(directory: str | Path) -> None:
-    """Print how many runs are in which state, which of them did not go well and why, and the time left."""
+    """Print how many runs are in which state, which of them did not go well and why, and the time
+    left.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -94,8 +99,8 @@ def show_status(directory: str | Path) -> None:
 
 def _time_left(runs: list[Run]) -> str:
     if not any(run.state in (WAITING, "running", "stopped") for run in runs):
-        return "nothing waits"
+        return "no run waits"
     left = seconds_left(runs, datetime.now(UTC))
     if left is None:
-        return "time left: unknown until a run has finished"
+        return "time left: unknown until one run has finished"
     return f"time left: about {timedelta(seconds=round(left))}"

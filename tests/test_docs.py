@@ -107,6 +107,31 @@ def test_the_sweep_of_the_docs_is_the_one_that_runs():
     assert (ROOT / "sweeps" / "mqar_window.yaml").read_text() in blocks(ROOT / "docs" / "sweeps.md", "yaml")
 
 
+def test_the_python_example_trains_three_stacks_and_tabulates_them(tmp_path, monkeypatch, capsys):
+    """The first example of the page, with less of everything."""
+    import hybridlab
+
+    compose = hybridlab.compose
+    less = ["stack=conv_then_mixer", "trainer.max_steps=1", "evaluation.limit=4", "logger=none", "task.batch=2"]
+    monkeypatch.setattr(hybridlab, "compose", lambda overrides: compose([*overrides, *less]))
+    monkeypatch.chdir(tmp_path)
+    exec(blocks(ROOT / "docs" / "python.md", "python")[0], {})
+    printed = capsys.readouterr().out
+    assert printed.count(" finished runs/early/") == 3
+    assert "Name: value, dtype: float64" in printed
+
+
+def test_a_mixer_of_ones_own_is_composed_in_python_as_shown(tmp_path, monkeypatch):
+    import hybridlab
+    from hybridlab.training.spec import prepare
+
+    unpack_docs_examples(tmp_path, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    shown = {"hybridlab": hybridlab}
+    exec(blocks(ROOT / "docs" / "python.md", "python")[1], shown)
+    assert prepare(shown["config"]).plan.layers[0].mixer == "running_mean"
+
+
 def unpack_docs_examples(folder, monkeypatch):
     """Write the code and the YAML that the docs show where a user would: their first line says."""
     for page in PAGES:

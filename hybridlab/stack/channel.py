@@ -8,10 +8,10 @@ from hybridlab.validate import positive, whole
 
 
 class SwiGLU(nn.Module):
-    """A gated feed-forward layer: `out(silu(gate(x)) * value(x))` (Shazeer 2020, arXiv:2002.05202,
-    equation 6).
+    """A gated feed-forward layer: `out(silu(gate(x)) * value(x))`.
 
-    The hidden width is `expansion` times `width`, rounded to a `multiple`.
+    Shazeer 2020, arXiv:2002.05202, equation 6. The hidden width is `expansion` times `width`,
+    rounded to a `multiple`.
     """
 
     def __init__(self, *, width: int, expansion: float = 8 / 3, multiple: int = 32) -> None:

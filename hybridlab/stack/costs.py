@@ -38,9 +38,7 @@ class Costs:
         return sum(map(self.of, layers)) / len(layers)
 
     def with_chosen_sizes(self, layer: Layer) -> Layer:
-        """Return the layer with every free size that is null replaced by the value that its mixer
-        chooses.
-        """
+        """Return the layer with the values that its mixer chooses for free sizes that are null."""
         for size in free_sizes(layer):
             if size.of(layer) is None:
                 mixer: Any = self._mixer(layer)

@@ -9,9 +9,7 @@ from hybridlab.stack.layer import Layer
 
 @dataclass(frozen=True)
 class FreeSize:
-    """A hyper-parameter of a layer's mixer, or of one part of a parallel mixer, that may be
-    changed.
-    """
+    """A hyper-parameter of a mixer, or of one part of a parallel mixer, that may be changed."""
 
     part: int | None  # index of the part; None: the layer has one mixer
     name: str

@@ -20,8 +20,7 @@ Part = Literal["mixer", "channel"]
 
 @contextmanager
 def zero_ablated(stack: Stack, layers: Iterable[int], part: Part, only: str | None = None) -> Iterator[None]:
-    """Make the mixers, or the channel mixers, of the given layers add nothing to the residual
-    stream (zero ablation).
+    """Zero ablation: mixers, or channel mixers, of the given layers add nothing to the stream.
 
     `only` restricts the change to one part of parallel mixers.
     """
@@ -37,9 +36,7 @@ def mean_ablated(
     means: Mapping[nn.Module, Float[Tensor, " d"]],
     only: str | None = None,
 ) -> Iterator[None]:
-    """Replace the output of the mixers, or of the channel mixers, of the given layers by `means`
-    (mean ablation).
-    """
+    """Mean ablation: mixers, or channel mixers, of the given layers put out `means`."""
     with _changed(
         modules(stack, layers, part, only), lambda module, output: means[module].to(output).expand_as(output)
     ):
@@ -48,8 +45,7 @@ def mean_ablated(
 
 @contextmanager
 def blocked(stack: Stack, layers: Iterable[int], block: int, only: str | None = None) -> Iterator[None]:
-    """Limit how far back the mixers of the given layers see, to between `block` and 2 `block` - 1
-    tokens.
+    """Limit how far back the mixers of the given layers see.
 
     Each mixer reads windows of two blocks, one window per block, and the output is taken from the
     second block. So every position sees at least the `block` positions before it and at most 2

@@ -20,9 +20,7 @@ class Layer:
     parts: tuple["Layer", ...] = ()  # of a parallel layer, whose `settings` say how the parts' outputs are combined
 
     def part_names(self) -> list[str]:
-        """Return a distinct name for each part of a parallel layer: a second `sliding` is
-        `sliding_2`.
-        """
+        """Return a distinct name for each part; a second `sliding` is `sliding_2`."""
         names: list[str] = []
         for part in self.parts:
             number = 1 + sum(earlier.mixer == part.mixer for earlier in self.parts[: len(names)])
@@ -38,9 +36,7 @@ class Layer:
 
     @property
     def fingerprint(self) -> str:
-        """A text that two layers share if, and only if, their mixers have the same name and the
-        same settings.
-        """
+        """A text that is equal for two layers if their mixers' names and settings are."""
         return f"{self.mixer} {sorted(self.all_settings().items(), key=str)}"
 
 

@@ -1,5 +1,5 @@
-"""Make stacks equal in size: the free sizes of each mixer are changed until its cost is that of the
-reference.
+"""Make stacks equal in size: change the free sizes of each mixer until it costs what the reference
+does.
 
 The reference is a stack of one mixer, full attention unless another is named. A matched stack comes
 within 1 % of it, so any two matched stacks of the same width and depth agree within 2 %.
@@ -127,8 +127,7 @@ def _like(fitted: Layer, layer: Layer) -> Layer:
 
 
 def _fit(given: Layer, costs: Costs, target: float, far: int) -> Layer:
-    """Fit the free sizes of one mixer one after the other, so that its cost comes nearest to the
-    target.
+    """Fit the free sizes of one mixer, one after the other, to the target cost.
 
     If whole numbers leave the cost too far off, the last size is fitted again for several values of
     the first.
@@ -152,9 +151,7 @@ def _fit(given: Layer, costs: Costs, target: float, far: int) -> Layer:
 
 
 def _fit_size(layer: Layer, size: FreeSize, costs: Costs, target: float, far: int) -> Layer:
-    """Change one size, by at most `far` powers of two, so that the mixer's cost comes nearest to
-    the target.
-    """
+    """Fit one size to the target cost; change it by at most `far` powers of two."""
 
     def is_near() -> bool:
         return abs(costs.of(layer) / target - 1) <= TOLERANCE / 4
@@ -176,9 +173,7 @@ def _fit_size(layer: Layer, size: FreeSize, costs: Costs, target: float, far: in
 
 
 def _buildable(layer: Layer, size: FreeSize, costs: Costs, values: list[float]) -> Iterator[Layer]:
-    """Yield the layer with other values of a size, smallest first, without those that the mixer
-    refuses.
-    """
+    """Yield the layer with other values of a size that the mixer accepts, smallest first."""
     whole = isinstance(size.of(layer), int)
     for value in sorted({round(each) if whole else round(each, 7) for each in values} - {size.of(layer), 0}):
         candidate = size.set(layer, value)
@@ -187,9 +182,7 @@ def _buildable(layer: Layer, size: FreeSize, costs: Costs, values: list[float]) 
 
 
 def _around(sizes: list[Any], cost: Callable[[Any], float], target: float) -> tuple[Any, Any]:
-    """Return the two neighbours between which a growing cost passes the target, or first reaches
-    its maximum.
-    """
+    """Return the neighbours between which a growing cost passes the target, or its maximum."""
     low, high = 0, len(sizes) - 1
     target = min(target, cost(sizes[high]))
     while high - low > 1:

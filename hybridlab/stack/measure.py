@@ -1,6 +1,4 @@
-"""The costs of a part of a stack, measured on the meta device: shapes and dtypes are real, nothing
-is computed.
-"""
+"""The costs of a part of a stack, measured on the meta device, where nothing is computed."""
 
 from typing import Any
 
@@ -18,12 +16,11 @@ def parameters(module: nn.Module) -> int:
 
 
 def forward_flops(module: nn.Module, width: int, length: int) -> int:
-    """Return the FLOPs of the forward pass of one sequence of `length` tokens, by PyTorch's
-    counter.
+    """Return the FLOPs of the forward pass of one sequence of `length` tokens.
 
-    It counts matrix products, attention (the whole matrix, even if causal) and convolutions. It
-    does not count the CPU's attention kernel, but on the meta device attention is computed by
-    matrix products, which it does count.
+    PyTorch's counter counts matrix products, attention (the whole matrix, even if causal) and
+    convolutions. It does not count the CPU's attention kernel, but on the meta device attention is
+    computed by matrix products, which it does count.
     """
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         module(_sequence(module, width, length))
@@ -31,9 +28,7 @@ def forward_flops(module: nn.Module, width: int, length: int) -> int:
 
 
 def state_after(mixer: Any, width: int, length: int) -> int:
-    """Return the bytes of a mixer's state after one sequence of `length` tokens, in the dtype of
-    the weights.
-    """
+    """Return the bytes of a mixer's state, in the weights' dtype, after `length` tokens."""
     x = _sequence(mixer, width, length)
     with torch.no_grad():
         return state_bytes(mixer.extend(x, mixer.initial_state(1, x))[1])

@@ -123,20 +123,15 @@ class Stack(nn.Module):
     def read(
         self, x: Float[Tensor, "b t d"], documents: Int[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t v"] | Float[Tensor, "b c"]:
-        """Return the logits that a residual stream gives: at every position, or of the class of
-        each sequence.
-        """
+        """Return the logits that are read from a residual stream, as `forward` returns them."""
         return self.logits(self.pooled(x, documents))
 
     def logits(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*m v"]:
-        """Return the logits that the final norm and the head give for some of the vectors that
-        `pooled` returns.
-        """
+        """Return the logits of some of the vectors that `pooled` returns."""
         return self.head(self.pooling(self.norm(x)))
 
     def nll(self, x: Float[Tensor, "n *p d"], targets: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-        """Return the NLL, in nats, of one target for each of some of the vectors that `pooled`
-        returns.
+        """Return the NLL, in nats, of targets, one for each of some vectors that `pooled` returns.
 
         Only these vectors are read, and the logits of a large vocabulary are never held all at
         once.
@@ -170,8 +165,7 @@ class Stack(nn.Module):
 
 
 def initialise(stack: Stack) -> None:
-    """Draw the weights of linear maps and the embedding from a normal distribution with variance 1
-    / inputs.
+    """Draw the weights of linear maps and the embedding: normal, with variance 1 / inputs.
 
     As in GPT-2, maps that write to the residual stream get smaller weights: the standard deviation
     is divided by the square root of twice the number of layers. Parameters that are tagged as

@@ -28,8 +28,9 @@ def packing_of(documents: Int[Tensor, "b t"] | None) -> "Packing | None":
 
 @dataclass(frozen=True)
 class Packing:
-    """The documents of a packed batch: one (first token, length) each, in the flattened batch,
-    longest first.
+    """The documents of a packed batch, longest first.
+
+    `spans` holds the first token and the length of each, in the flattened batch.
     """
 
     spans: tuple[tuple[int, int], ...]

@@ -86,9 +86,7 @@ def expand(
 
 
 def single_layer(name: str, width: int, mixers: Mapping[str, Any], files: Mapping[str, Path]) -> Layer:
-    """Return a named mixer as the only layer of a stack, with the hyper-parameters that the node
-    `mixers` sets.
-    """
+    """Return a named mixer as the only layer of a stack, with its settings in the node `mixers`."""
     return expand({"width": width, "groups": {"all": {"mixer": name}}}, mixers, files, causal=False).layers[0]
 
 
@@ -104,9 +102,7 @@ def check_mixer_name(name: Any, given: str, names: Collection[str]) -> None:
 
 
 def normal_form(stack: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
-    """Return the `stack` node with each group expanded: equal stacks have equal normal forms, and
-    so one run id.
-    """
+    """Return the `stack` node with each group expanded: equal stacks get the same run id."""
     groups: dict[str, list[Layer]] = {}
     for layer in plan.layers:
         groups.setdefault(layer.group, []).append(layer)
@@ -115,9 +111,7 @@ def normal_form(stack: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
 
 
 def _expanded(layers: list[Layer]) -> dict[str, Any]:
-    """Return one group expanded: its mixers by layer, and the settings of each mixer, by layer
-    where they differ.
-    """
+    """Return one group expanded: its mixers, and the settings of each, by layer if they differ."""
     names = [layer.mixer for layer in layers]
     settings: dict[str, Any] = {}
     for name in dict.fromkeys(names):
@@ -171,9 +165,7 @@ def _parallel_layer(
 
 
 def _entries(mixer: Any, where: str) -> list[Any]:
-    """Return the list of mixers that a group cycles through, from a name, a list or the compact
-    spelling.
-    """
+    """Return the mixers that a group cycles through, from a name, a list or a compact string."""
     if isinstance(mixer, str):
         try:
             mixer = expand_pattern(mixer)
@@ -210,9 +202,7 @@ def _channel(channel: Any) -> dict[str, Any] | None:
 
 
 def _check_by_building(plan: Plan, files: Mapping[str, Path]) -> None:
-    """Build each distinct mixer and the channel mixer on the meta device: it takes milliseconds and
-    raises their errors.
-    """
+    """Build each distinct mixer and the channel mixer on the meta device, to raise their errors."""
     import torch
 
     with torch.device("meta"):
@@ -230,9 +220,7 @@ def _check_by_building(plan: Plan, files: Mapping[str, Path]) -> None:
 
 
 def _check_overrides(mixers: Mapping[str, Any], files: Mapping[str, Path], width: int) -> None:
-    """Check the settings under `mixers`, also those of mixers that no layer uses, where a mistake
-    would go unnoticed.
-    """
+    """Check the node `mixers`, also for mixers that no layer uses."""
     import torch
 
     for name, settings in mixers.items():

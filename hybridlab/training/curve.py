@@ -14,8 +14,7 @@ class DivergedError(RuntimeError):
 
 
 class Curve(lightning.Callback):
-    """Measures the training loss at the trainer's logging steps, the validation loss, and the speed
-    of training.
+    """Measures the training loss at logging steps, the validation loss and the training speed.
 
     The measurements go into checkpoints, so a resumed run continues its curve. Lightning's own
     `self.log` is not used for the training loss: it costs about half a millisecond per key and

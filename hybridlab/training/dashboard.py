@@ -12,8 +12,7 @@ from hybridlab.records.record import RunRecord
 
 @contextmanager
 def dashboard(settings: dict[str, Any], record: RunRecord, folder: Path) -> Iterator[Any]:
-    """Yield Lightning's logger of a run, or None if the configuration names none, and close it at
-    the end.
+    """Yield Lightning's logger of a run, and close it; None if the configuration names none.
 
     The runs of a sweep share one folder, project and group. The W&B run has the id of the record,
     so a resumed run appends to it.

@@ -30,9 +30,7 @@ def check_batch(batch: int, trainer: Any) -> None:
 
 
 def check_shards(stack: Stack) -> None:
-    """Require parameters that FSDP can shard: at least one dimension, and one dtype in the whole
-    stack.
-    """
+    """Require parameters that FSDP can shard: each has a dimension, and all have one dtype."""
     dtype = stack.head.weight.dtype
     for name, parameter in stack.named_parameters():
         if parameter.ndim == 0 or parameter.dtype != dtype:

@@ -22,9 +22,7 @@ class ShardedStrategy(DDPStrategy):
     """
 
     def setup(self, trainer: Any) -> None:
-        """Shard the stack, which holds the checkpoint's weights by now, and build the optimiser on
-        the shards.
-        """
+        """Shard the stack, which has its checkpoint's weights by now, and build the optimiser."""
         module: Any = self.lightning_module
         self.accelerator.setup(trainer)  # pyright: ignore[reportOptionalMemberAccess]
         self.precision_plugin.convert_module(module)
@@ -94,9 +92,9 @@ class ShardedStrategy(DDPStrategy):
 
 
 def shard(module: StackModule, mesh: DeviceMesh) -> None:
-    """Shard a module over the devices of `mesh`, in units that are gathered one at a time: each
-    layer, and the rest.
+    """Shard a module over the devices of `mesh`.
 
+    Each layer is a unit that is gathered by itself, and so is the rest of the module.
     Each unit moves to its device when it is sharded, so no device ever holds the whole stack.
     """
     tags = {name: vars(parameter) for name, parameter in module.named_parameters()}

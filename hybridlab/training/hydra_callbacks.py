@@ -1,6 +1,4 @@
-"""What happens at the start and at the end of a sweep: its runs are listed, the cores are shared,
-the table is printed.
-"""
+"""The start and the end of a sweep: its runs are listed, cores are shared, the table is printed."""
 
 import os
 from pathlib import Path
@@ -14,9 +12,7 @@ from hybridlab.records.sweep import plan_runs
 
 
 class PlanAtStart(Callback):
-    """Writes the runs of a grid into the sweep's folder and shares the cores between jobs that run
-    side by side.
-    """
+    """Lists the runs of a grid in the sweep's folder; shares the cores between parallel jobs."""
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
         """Compose every job of a grid.
@@ -33,9 +29,7 @@ class PlanAtStart(Callback):
 
 
 class ReportAtEnd(Callback):
-    """Prints the report of the sweep's folder and writes report.md and report.html beside the
-    records.
-    """
+    """Prints the report of the sweep's folder, and writes it there."""
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
         """Report on every run of the folder, earlier ones included.
@@ -95,8 +89,7 @@ def run_ids(config: Any, jobs: list[list[str]]) -> dict[str, str]:
 
 
 def share_cores(launcher: Any, num_jobs: int) -> None:
-    """Give each job that runs at once on this machine an equal share of the cores, unless
-    OMP_NUM_THREADS is set.
+    """Give each parallel job an equal share of the cores, unless OMP_NUM_THREADS is set.
 
     A worker process reads the variable when it loads PyTorch. A cluster's launcher gives each job
     its own cores.

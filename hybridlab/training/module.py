@@ -77,9 +77,7 @@ class StackModule(lightning.LightningModule):
         return self.trainer.strategy.reduce(scored, reduce_op="mean")  # type: ignore[return-value]
 
     def _nll(self, hidden: Tensor, batch: Batch, supervised: Supervised) -> Tensor:
-        """Return the NLL [n] of the supervised targets, from the residual stream after the last
-        layer.
-        """
+        """Return the NLL [n] of the supervised targets, from the output of the last layer."""
         x, targets = self.stack.pooled(hidden, batch.documents), batch.targets.flatten()
         x = x.flatten(0, batch.targets.ndim - 1)
         if supervised is not None:

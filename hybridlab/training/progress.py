@@ -8,9 +8,7 @@ from hybridlab.training.curve import Curve
 
 
 class Progress(RichProgressBar):
-    """Lightning's progress bar, with the latest loss and the tokens per second beside the time
-    left.
-    """
+    """Lightning's progress bar, with the latest loss and the tokens per second."""
 
     def __init__(self, curve: Curve) -> None:
         super().__init__()

@@ -16,9 +16,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def commit() -> str | None:
-    """Return the commit of the checkout that this package runs from, with `+changes` if it was
-    edited; else None.
-    """
+    """Return the commit of the package's checkout, with `+changes` if it was edited, or None."""
     folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return None

@@ -7,8 +7,9 @@ import torch
 
 
 class RandomState(lightning.Callback):
-    """Saves PyTorch's random state in checkpoints, which Lightning does not: a resumed run draws
-    the same dropout masks.
+    """Saves PyTorch's random state in checkpoints, which Lightning does not.
+
+    So a resumed run draws the dropout masks that an uninterrupted one draws.
     """
 
     def state_dict(self) -> dict[str, Any]:
@@ -17,8 +18,9 @@ class RandomState(lightning.Callback):
         return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the states until training starts: building and moving the model draws random numbers
-        before that.
+        """Keep the states until training starts.
+
+        Building and moving the model draws random numbers before that.
         """
         self._saved = state_dict
 

@@ -1,6 +1,4 @@
-"""Batches for Lightning: a training stream that can be resumed, and a validation set that is kept
-in memory.
-"""
+"""Batches for Lightning: a training stream that can be resumed, and a stored validation set."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -42,8 +40,9 @@ class BatchStream:
 
 
 class BatchList:
-    """Batches that are made once and used at every validation. (Lightning takes a plain list for
-    several loaders.)
+    """Batches that are made once and used at every validation.
+
+    Lightning would take a plain list for several loaders.
     """
 
     def __init__(self, batches: Iterable[Batch]) -> None:
