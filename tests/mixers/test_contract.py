@@ -5,6 +5,7 @@ import io
 from itertools import product
 from typing import get_args
 
+import jaxtyping
 import pytest
 import torch
 from torch.func import functional_call
@@ -191,7 +192,8 @@ def test_shapes_on_the_meta_device(subject: Subject) -> None:
 
 # torch 2.11 imports its own deprecated decorator when it compiles.
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
-def test_compiles_as_one_graph(subject: Subject) -> None:
+def test_compiles_as_one_graph(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # the compiler cannot trace shape checks
     torch.compiler.reset()
     mixer, x = subject.build(), tokens(2, subject.long)
     compiled = torch.compile(mixer, backend="eager", fullgraph=True)

@@ -34,7 +34,7 @@ class ShortConvolution(nn.Module):
         return F.silu(y.contiguous()), inputs
 
     def centred(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        """Return the sequence filtered with centred taps, one more ahead if their number is even."""
+        """Return the sequence filtered with centred taps; an even number has one more ahead."""
         ahead = self.weight.shape[1] // 2
         return causal_conv(F.pad(x, (0, 0, 0, ahead)), self.weight, self.bias)[0][:, ahead:]
 
