@@ -1,12 +1,13 @@
 """From a node of the configuration to the object that its `_target_` names."""
 
 import inspect
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hybridlab.errors import ConfigError, near_miss, under
-from hybridlab.renamed import SETTINGS, TARGETS
+from hybridlab.renamed import DIVIDED, SETTINGS, TARGETS
 from hybridlab.type_check import fits, in_words
 
 
@@ -46,6 +47,11 @@ def find_target(settings: Mapping[str, Any], where: str) -> Any:
     name = settings["_target_"]
     if name in TARGETS:
         raise ConfigError(f"`{where}._target_={name}`: moved, write `{TARGETS[name]}`")
+    if name in DIVIDED:
+        raise ConfigError(
+            f"`{where}._target_={name}`: divided, write `evaluation/measures=[{','.join(DIVIDED[name])}]`"
+        )
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs what the error below says in one line
     try:
         return get_object(name)
     except Exception as error:  # a user's module may fail in any way; the cause goes on the same line
@@ -56,6 +62,9 @@ def find_target(settings: Mapping[str, Any], where: str) -> Any:
 def _unknown(key: str, value: Any, target: str, where: str, accepted: Iterable[str]) -> ConfigError:
     """Return the error for an unknown setting: its new name, or the near miss."""
     new = SETTINGS.get(target, {}).get(key)
+    if new == "measures":  # a config group, whose options are chosen by name
+        choice = f"{where}/{new}=[{','.join(map(str, value))}]" if isinstance(value, list) else f"+{where}.{new}.NAME=..."
+        return ConfigError(f"`{where}.{key}={value}`: renamed, write `{choice}`")
     if new is not None:
         return ConfigError(f"`{where}.{key}={value}`: renamed, write `{where}.{new}={value}`")
     name = target.rpartition(".")[2]

@@ -47,7 +47,7 @@ def under(path: str) -> Iterator[None]:
     """Put a configuration path in front of the setting that a ValueError raised inside starts with.
 
     `length=0: must be ...` under `task` becomes the ConfigError "`task.length=0`: must be ...". At
-    the root `path` is "".
+    the root `path` is "". A message that starts with the whole path already is kept.
     """
     try:
         yield
@@ -56,6 +56,8 @@ def under(path: str) -> Iterator[None]:
 
 
 def _at(path: str, message: str) -> str:
+    if path and message.startswith(f"`{path}."):
+        return message
     setting, colon, rest = message.partition(": ")
     if colon and setting.partition("=")[0].replace(".", "").isidentifier():
         return f"`{path}.{setting}`: {rest}" if path else f"`{setting}`: {rest}"
