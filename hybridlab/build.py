@@ -51,7 +51,7 @@ def find_target(settings: Mapping[str, Any], where: str) -> Any:
         raise ConfigError(
             f"`{where}._target_={name}`: divided, write `evaluation/measures=[{','.join(DIVIDED[name])}]`"
         )
-    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs what the error below says in one line
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # the error below says the same
     try:
         return get_object(name)
     except Exception as error:  # a user's module may fail in any way; the cause goes on the same line
@@ -63,7 +63,9 @@ def _unknown(key: str, value: Any, target: str, where: str, accepted: Iterable[s
     """Return the error for an unknown setting: its new name, or the near miss."""
     new = SETTINGS.get(target, {}).get(key)
     if new == "measures":  # a config group, whose options are chosen by name
-        choice = f"{where}/{new}=[{','.join(map(str, value))}]" if isinstance(value, list) else f"+{where}.{new}.NAME=..."
+        choice = f"{where}/{new}=[{','.join(map(str, value or ()))}]"
+        if isinstance(value, Mapping):
+            choice = f"+{where}.{new}.{next(iter(value), 'NAME')}=..."
         return ConfigError(f"`{where}.{key}={value}`: renamed, write `{choice}`")
     if new is not None:
         return ConfigError(f"`{where}.{key}={value}`: renamed, write `{where}.{new}={value}`")

@@ -6,10 +6,8 @@ one (`hybridlab.records.schema1`). Nothing else knows the old names.
 
 # `_target_`: the classes that moved into rooms.
 TARGETS = {
-    "hybridlab.evaluation.attention.Attention": "hybridlab.evaluation.measures.attention.Attention",
-    "hybridlab.evaluation.memory.Memory": "hybridlab.evaluation.measures.memory.Memory",
-    "hybridlab.evaluation.redundancy.Redundancy": "hybridlab.evaluation.measures.redundancy.Redundancy",
-    "hybridlab.evaluation.streaming.Streaming": "hybridlab.evaluation.measures.streaming.Streaming",
+    "hybridlab.evaluation.quality.Quality": "hybridlab.evaluation.evaluation.Evaluation",
+    "hybridlab.evaluation.streaming.Streaming": "hybridlab.evaluation.measures.streamed_nll.StreamedNLL",
     "hybridlab.mixers.based.Based": "hybridlab.mixers.linear.based.Based",
     "hybridlab.mixers.bigbird.Bigbird": "hybridlab.mixers.sparse.bigbird.Bigbird",
     "hybridlab.mixers.delta.Delta": "hybridlab.mixers.linear.delta.Delta",
@@ -65,6 +63,13 @@ TARGETS = {
 
 # Settings of a class, by its present `_target_`: old name -> new name.
 SETTINGS: dict[str, dict[str, str]] = {
+    "hybridlab.evaluation.evaluation.Evaluation": {
+        "probes": "measures",
+        "also": "measures",
+        "by": "groupings",
+        "probe_budget": "intervention_budget",
+    },
+    "hybridlab.evaluation.measures.streamed_nll.StreamedNLL": {"piece": "chunk"},
     "hybridlab.mixers.conv.gated_conv.GatedConv": {"kernel": "conv_size"},
     "hybridlab.mixers.conv.h3.H3": {"shift": "conv_size", "shortest_step": "dt_min", "longest_step": "dt_max"},
     "hybridlab.mixers.conv.hyena.Hyena": {"conv": "conv_size"},
@@ -90,10 +95,9 @@ SETTINGS: dict[str, dict[str, str]] = {
     "hybridlab.mixers.ssm.s4d.S4D": {"shortest_step": "dt_min", "longest_step": "dt_max"},
 }
 
-# Settings of `evaluation`: old name -> new name.
-EVALUATION = {
-    "probes": "measures",
-    "also": "measures",
-    "by": "groupings",
-    "probe_budget": "intervention_budget",
+# Sets of measures: each measure has a class of its own, and is an option of this name.
+DIVIDED = {
+    "hybridlab.evaluation.attention.Attention": ("attention_distance", "attention_entropy", "attention_first"),
+    "hybridlab.evaluation.memory.Memory": ("memory_tokens", "influence"),
+    "hybridlab.evaluation.redundancy.Redundancy": ("block_influence", "similarity"),
 }

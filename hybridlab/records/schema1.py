@@ -7,7 +7,7 @@ never changes.
 import re
 from typing import Any
 
-from hybridlab.renamed import EVALUATION, SETTINGS, TARGETS
+from hybridlab.renamed import SETTINGS, TARGETS
 
 # name -> unit, definition, source, direction, heading of its column, measure by which differences
 # are tested
@@ -242,6 +242,7 @@ def upgraded(content: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+_EVALUATION = "hybridlab.evaluation.evaluation.Evaluation"
 _MEASURE = ("unit", "definition", "source", "better", "title", "compared")
 
 
@@ -284,7 +285,7 @@ def _renamed(node: Any) -> Any:
 
 def _renamed_choices(choices: dict[str, Any]) -> dict[str, Any]:
     """Rename the same in choices, whose keys are dotted paths."""
-    targets = {
+    targets = {"evaluation": _EVALUATION} | {
         key.removesuffix("._target_"): TARGETS.get(str(found), str(found))
         for key, found in choices.items()
         if key.endswith("._target_")
@@ -292,9 +293,6 @@ def _renamed_choices(choices: dict[str, Any]) -> dict[str, Any]:
     renamed: dict[str, Any] = {}
     for key, found in choices.items():
         node, _, setting = key.rpartition(".")
-        if node == "evaluation" and setting in EVALUATION:
-            renamed[f"evaluation.{EVALUATION[setting]}"] = found
-            continue
         setting = SETTINGS.get(targets.get(node, ""), {}).get(setting, setting)
         renamed[f"{node}.{setting}" if node else setting] = targets[node] if setting == "_target_" else found
     return renamed
@@ -304,7 +302,8 @@ def _evaluation(config: dict[str, Any]) -> dict[str, Any]:
     """Rename the settings of the evaluation; what `also` measured joins the list of measures."""
     if not isinstance(settings := config.get("evaluation"), dict):
         return {}
-    renamed = {EVALUATION.get(key, key): _renamed(found) for key, found in settings.items() if key != "also"}
+    names = SETTINGS[_EVALUATION]
+    renamed = {names.get(key, key): _renamed(found) for key, found in settings.items() if key != "also"}
     if "measures" in renamed:
         renamed["measures"] = [*renamed["measures"], *settings.get("also", {})]
     return {"evaluation": renamed}

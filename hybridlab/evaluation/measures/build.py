@@ -8,7 +8,7 @@ from typing import Any
 from hybridlab import validate
 from hybridlab.build import build, find_target
 from hybridlab.config import measure_files
-from hybridlab.errors import ConfigError
+from hybridlab.errors import ConfigError, under
 from hybridlab.evaluation.measures.base import Measure
 from hybridlab.tasks.base import Task
 from hybridlab.tasks.slices import Slice
@@ -21,6 +21,8 @@ def build_measure(node: Any, where: str) -> Measure:
     """Build the measure that a node of `evaluation` declares; `where` is its path below
     `evaluation`.
     """
+    if where.endswith("._target_"):
+        raise ConfigError(f"{where}={node}: must be below the name of the measure, e.g. `norm: {{_target_: ...}}`")
     if not isinstance(node, Mapping):
         raise ConfigError(f"{where}={node}: must be a `_target_` and its settings")
     find_measure(node, where)
@@ -48,7 +50,8 @@ def task_measures(task: Task, folders: Sequence[Path] | None = None) -> dict[str
     found = {}
     for name in dict.fromkeys(("nll", *task.measures)):
         validate.choice(files, **{f"{type(task).__name__}.measures": name})
-        found[name] = build_measure(load_measure(files[name]), f"measures.{name}")
+        with under("evaluation"):
+            found[name] = build_measure(load_measure(files[name]), f"measures.{name}")
         if not found[name].applies_to(task):
             raise ConfigError(f"{type(task).__name__}.measures={list(task.measures)}: `{name}` does not apply to it")
     return found

@@ -3,8 +3,9 @@ share of them.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from hybridlab.evaluation.passes.budget import share_of_sequences
@@ -16,7 +17,7 @@ from hybridlab.evaluation.passes.outputs import Outputs
 from hybridlab.evaluation.passes.readings import Reading, TunedLensNLL
 from hybridlab.evaluation.passes.requests import Request
 from hybridlab.evaluation.passes.sampling import regrouped
-from hybridlab.evaluation.passes.sums import Breakdown, TargetSums
+from hybridlab.evaluation.passes.sums import WHOLE, Breakdown, TargetSums
 from hybridlab.evaluation.passes.to_device import to_device
 from hybridlab.stack.packing import packing_of
 from hybridlab.tasks.batch import Batch
@@ -75,7 +76,18 @@ def _score(context: Context, batch: Batch, asked: Asked, calibration: Calibratio
     cells, here = sums.count(batch), to_device(batch, context.device)
     for intervention, outputs in _outputs(context, here, asked, calibration):
         for reading in asked[intervention]:
-            sums.add((intervention, reading), reading(outputs), cells)
+            values = reading(outputs)
+            _check_values(reading, values, len(cells.cells[WHOLE.name]))
+            sums.add((intervention, reading), values, cells)
+
+
+def _check_values(reading: Reading, values: Any, num_targets: int) -> None:
+    """Refuse what a user's reading returns, unless it is a number per target."""
+    if not isinstance(values, np.ndarray) or values.shape != (num_targets,):
+        returned = f"shape {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
+        raise ValueError(
+            f"{type(reading).__name__} returns {returned}; must return a NumPy array of shape ({num_targets},)"
+        )
 
 
 def _outputs(
