@@ -1,5 +1,6 @@
 """Settings and initialisation of the mixers that come with hybridlab."""
 
+import inspect
 import math
 import re
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from hydra.utils import get_class
 
 from hybridlab.mixers.attention.full import Full
 from hybridlab.mixers.base import Mixer
@@ -14,6 +16,7 @@ from hybridlab.mixers.conv.gated_conv import GatedConv
 from hybridlab.mixers.linear.linear import Linear
 from hybridlab.mixers.sparse.sliding import Sliding
 from hybridlab.mixers.ssm.mamba2 import Mamba2
+from hybridlab.renamed import SETTINGS
 from tests.mixers.subject import CONF, Subject
 
 
@@ -44,6 +47,13 @@ def test_yaml_lists_every_hyper_parameter_with_its_default(file: Path) -> None:
     subject = Subject(file, True)
     declared = {k: p.default for k, p in subject.signature.items() if k not in ("width", "causal")}
     assert subject.own_settings == declared
+
+
+@pytest.mark.parametrize("target", [target for target in SETTINGS if target.startswith("hybridlab.mixers.")])
+def test_renamed_settings_exist_under_their_new_names_only(target: str) -> None:
+    accepted = set(inspect.signature(get_class(target)).parameters)
+    assert set(SETTINGS[target].values()) <= accepted
+    assert not set(SETTINGS[target]) & accepted
 
 
 def test_mamba2_starts_with_steps_and_rates_in_their_ranges() -> None:
