@@ -40,5 +40,6 @@ def in_words(hint: Any) -> str:
     'a number or null'
     """
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " or ".join(map(in_words, typing.get_args(hint)))
+        parts = [part for part in typing.get_args(hint) if part is not int or float not in typing.get_args(hint)]
+        return " or ".join(map(in_words, parts))
     return _WORDS.get(typing.get_origin(hint) or hint, str(hint))

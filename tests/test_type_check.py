@@ -53,6 +53,7 @@ def test_a_value_does_not_fit(value, hint):
     [
         (int, "a whole number"),
         (float | None, "a number or null"),
+        (int | float | None, "a number or null"),
         (list[int] | None, "a list or null"),
         (dict[str, Any], "a mapping"),
     ],

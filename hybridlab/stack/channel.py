@@ -14,7 +14,7 @@ class SwiGLU(nn.Module):
     rounded to a `multiple`.
     """
 
-    def __init__(self, *, width: int, expansion: float = 8 / 3, multiple: int = 32) -> None:
+    def __init__(self, *, width: int, expansion: int | float = 8 / 3, multiple: int = 32) -> None:
         super().__init__()
         positive(expansion=expansion)
         whole(multiple=multiple)

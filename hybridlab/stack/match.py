@@ -82,7 +82,7 @@ def matched(plan: Plan, what: str, length: int, reference: Layer) -> tuple[Plan,
     return fitted, [*_changes(plan, fitted), f"{what} within {off:+.2%} of the same stack of `{reference.mixer}`"]
 
 
-def _reference_cost(plan: Plan, what: str, measure: Callable[[nn.Module], float], reference: Layer) -> float:
+def _reference_cost(plan: Plan, what: str, measure: Callable[[nn.Module], float], reference: Layer) -> int | float:
     mixer = build_mixer(reference, plan.width, plan.causal)
     where = f"`stack.match.{what}={reference.mixer}`"
     if plan.causal and not mixer.causal:
