@@ -52,17 +52,19 @@ class Sliding(SoftmaxAttention):
         q, k, v = self.projections(x, state.position)
         past = KeyValues(state.keys, state.values).and_then(k, v)
         k, v = past.like(q)
-        o = sliding_attention(q, k, v, self.window, sinks=self.global_tokens)
+        o = sliding_attention(q, k, v, self.window, global_tokens=self.global_tokens)
         keys, values = (self._keep(each) for each in past)
         return self._write(o), SlidingState(keys, values, state.position + x.shape[1])
 
     def _attend(
         self, q: Float[Tensor, "b h t k"], k: Float[Tensor, "b g t k"], v: Float[Tensor, "b g t k"]
     ) -> Float[Tensor, "b t d"]:
-        return self._write(sliding_attention(q, k, v, self.window, causal=self.causal, sinks=self.global_tokens))
+        return self._write(
+            sliding_attention(q, k, v, self.window, causal=self.causal, global_tokens=self.global_tokens)
+        )
 
     def _visible(self, at: Int[Tensor, " n"], keys: Int[Tensor, " t"]) -> Bool[Tensor, "n t"]:
-        return sliding_mask(at, keys, self.window, causal=self.causal, sinks=self.global_tokens)
+        return sliding_mask(at, keys, self.window, causal=self.causal, global_tokens=self.global_tokens)
 
     def _keep(self, past: Float[Tensor, "b g past k"]) -> Float[Tensor, "b g kept k"]:
         """Drop the tokens between the global ones and the window of the next token."""

@@ -14,7 +14,8 @@ from torch.nn.attention.varlen import varlen_attn
 def flash_sliding_attention(
     q: Float[Tensor, "b h n k"], k: Float[Tensor, "b g t k"], v: Float[Tensor, "b g t k"], window: int, *, causal: bool
 ) -> Float[Tensor, "b h n k"]:
-    """Compute `sliding_attention` without sinks and missing keys (FlashAttention-2, 2307.08691).
+    """Compute `sliding_attention` without global tokens and missing keys (FlashAttention-2,
+    2307.08691).
 
     Each head of each sequence is passed as a sequence of its own, so that no head is moved in
     memory; shared keys are repeated.

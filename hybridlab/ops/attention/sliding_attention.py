@@ -25,31 +25,31 @@ def dense_sliding_attention(
     window: int,
     *,
     causal: bool = True,
-    sinks: int = 0,
+    global_tokens: int = 0,
     missing: Int[Tensor, " b"] | None = None,
 ) -> Float[Tensor, "b h n k"]:
     """Attend under one (n, t) mask: query i is at key position t-n+i and sees the `window` keys
     that end there.
 
-    It also sees those of the first `sinks` keys that are not ahead of it (StreamingLLM,
+    It also sees those of the first `global_tokens` keys that are not ahead of it (StreamingLLM,
     2309.17453). If not `causal`, n is t, the window reaches as far ahead as behind, and the first
-    `sinks` tokens see all tokens and are seen by all (the symmetric global attention of Longformer,
+    `global_tokens` tokens see all tokens and are seen by all (the symmetric global attention of Longformer,
     2004.05150). The first `missing` keys of a sequence are hidden. The obvious form, O(n·t).
     """
     keys = torch.arange(k.shape[2], device=q.device)
-    visible = sliding_mask(keys[k.shape[2] - q.shape[2] :], keys, window, causal=causal, sinks=sinks)
+    visible = sliding_mask(keys[k.shape[2] - q.shape[2] :], keys, window, causal=causal, global_tokens=global_tokens)
     return fused_attention(q, k, v, _hide_missing(missing, visible))
 
 
 def sliding_mask(
-    queries: Int[Tensor, " n"], keys: Int[Tensor, " t"], window: int, *, causal: bool = True, sinks: int = 0
+    queries: Int[Tensor, " n"], keys: Int[Tensor, " t"], window: int, *, causal: bool = True, global_tokens: int = 0
 ) -> Bool[Tensor, "n t"]:
     """Return which keys each query sees, given the positions of both."""
     distance = queries[:, None] - keys
-    near = (distance < window) | (keys < sinks)
+    near = (distance < window) | (keys < global_tokens)
     if causal:
         return near & (distance >= 0)
-    return near & ((distance > -window) | (keys < sinks)) | (queries < sinks)[:, None]
+    return near & ((distance > -window) | (keys < global_tokens)) | (queries < global_tokens)[:, None]
 
 
 def sliding_attention(
@@ -59,28 +59,29 @@ def sliding_attention(
     window: int,
     *,
     causal: bool = True,
-    sinks: int = 0,
+    global_tokens: int = 0,
     missing: Int[Tensor, " b"] | None = None,
 ) -> Float[Tensor, "b h n k"]:
-    """Compute `dense_sliding_attention` exactly in O(n·(window + sinks)) time and memory.
+    """Compute `dense_sliding_attention` exactly in O(n·(window + global_tokens)) time and memory.
 
     Queries are split into blocks at least as long as the window, so that each block needs its own
     block of keys, the one before and, if not `causal`, the one after, under one mask for all
-    (Longformer, 2004.05150). The first block also sees the past: if this holds more than sinks +
-    window - 1 keys, none may be `missing`. On a GPU, in half precision, kernels with window support
-    run if there are neither sinks nor missing keys.
+    (Longformer, 2004.05150). The first block also sees the past: if this holds more than
+    global_tokens + window - 1 keys, none may be `missing`. On a GPU, in half precision, kernels
+    with window support run if there are neither global tokens nor missing keys.
     """
-    if missing is None and not sinks and can_use_flash(q):
+    if missing is None and not global_tokens and can_use_flash(q):
         return flash_sliding_attention(q, k, v, window, causal=causal)
     n, past = q.shape[2], k.shape[2] - q.shape[2]
-    if (unseen := past - sinks - window + 1) > 0:
-        k, v, past = _drop_keys(k, sinks, unseen), _drop_keys(v, sinks, unseen), past - unseen
+    if (unseen := past - global_tokens - window + 1) > 0:
+        k, v, past = _drop_keys(k, global_tokens, unseen), _drop_keys(v, global_tokens, unseen), past - unseen
     block = max(window, SMALLEST_BLOCK)
-    # A window that ends at `first` or later begins after all sinks: no block sees a key twice.
-    first = min(max(-(-(window + sinks - 1) // block), 1) * block, n)
+    # A window that ends at `first` or later begins after all global tokens: no block sees a key
+    # twice.
+    first = min(max(-(-(window + global_tokens - 1) // block), 1) * block, n)
     num_blocks = -(-(n - first) // block) if causal else max((n - first) // block - 1, 0)
     last = min(first + num_blocks * block, n)
-    parts = [_attend_at_start(q[:, :, :first], k, v, past, window, causal, sinks, missing)]
+    parts = [_attend_at_start(q[:, :, :first], k, v, past, window, causal, global_tokens, missing)]
     if num_blocks:
         seen = slice(past + first - block, past + last + (0 if causal else block))
         parts.append(
@@ -88,18 +89,22 @@ def sliding_attention(
                 q[:, :, first:last],
                 k[:, :, seen],
                 v[:, :, seen],
-                k[:, :, :sinks],
-                v[:, :, :sinks],
+                k[:, :, :global_tokens],
+                v[:, :, :global_tokens],
                 window,
                 block,
                 causal,
             )
         )
     if last < n:
-        parts.append(_attend_at_end(q[:, :, last:], k, v, window, sinks))
+        parts.append(_attend_at_end(q[:, :, last:], k, v, window, global_tokens))
     o = torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
     # Sinks see the whole sequence: their output of the windowed pass is discarded.
-    return o if causal or not sinks else torch.cat([fused_attention(q[:, :, :sinks], k, v), o[:, :, sinks:]], dim=2)
+    return (
+        o
+        if causal or not global_tokens
+        else torch.cat([fused_attention(q[:, :, :global_tokens], k, v), o[:, :, global_tokens:]], dim=2)
+    )
 
 
 def _drop_keys(x: Float[Tensor, "b g t k"], first: int, count: int) -> Float[Tensor, "b g kept k"]:
@@ -109,7 +114,7 @@ def _drop_keys(x: Float[Tensor, "b g t k"], first: int, count: int) -> Float[Ten
 
 
 def _attend_at_start(
-    q: Tensor, k: Tensor, v: Tensor, past: int, window: int, causal: bool, sinks: int, missing: Tensor | None
+    q: Tensor, k: Tensor, v: Tensor, past: int, window: int, causal: bool, global_tokens: int, missing: Tensor | None
 ) -> Tensor:
     """Attend from the first queries to the past and to the tokens of the call."""
     n = q.shape[2]
@@ -120,7 +125,7 @@ def _attend_at_start(
     if missing is None and window >= t and n == t:
         return fused_attention(q, k, v, causal=True)
     keys = torch.arange(t, device=q.device)
-    visible = sliding_mask(keys[past : past + n], keys, window, causal=causal, sinks=sinks)
+    visible = sliding_mask(keys[past : past + n], keys, window, causal=causal, global_tokens=global_tokens)
     return fused_attention(q, k, v, _hide_missing(missing, visible))
 
 
@@ -150,26 +155,29 @@ def _attend_in_blocks(
     return o.reshape(b, h, -1, o.shape[-1])[:, :, :n]
 
 
-def _attend_at_end(q: Tensor, k: Tensor, v: Tensor, window: int, sinks: int) -> Tensor:
-    """Attend from the last queries of a sequence to the sinks and to their windows, which end with
-    the sequence."""
+def _attend_at_end(q: Tensor, k: Tensor, v: Tensor, window: int, global_tokens: int) -> Tensor:
+    """Attend from the last queries of a sequence to the global tokens and to their windows,
+    which end with the sequence."""
     n, t = q.shape[2], k.shape[2]
     start = t - n - window + 1
-    k, v = (torch.cat([x[:, :, :sinks], x[:, :, start:]], dim=2) if sinks else x[:, :, start:] for x in (k, v))
+    k, v = (
+        torch.cat([x[:, :, :global_tokens], x[:, :, start:]], dim=2) if global_tokens else x[:, :, start:]
+        for x in (k, v)
+    )
     positions = torch.arange(start, t, device=q.device)
     mask = sliding_mask(positions[-n:], positions, window, causal=False)
-    return fused_attention(q, k, v, F.pad(mask, (sinks, 0), value=True))
+    return fused_attention(q, k, v, F.pad(mask, (global_tokens, 0), value=True))
 
 
 def _neighbours(
-    x: Float[Tensor, "b g t k"], sinks: Float[Tensor, "b g s k"], block: int, seen: int
+    x: Float[Tensor, "b g t k"], global_tokens: Float[Tensor, "b g s k"], block: int, seen: int
 ) -> Float[Tensor, "bg blocks seen k"]:
-    """Return, for each block of queries, the sinks and the blocks of keys around it."""
+    """Return, for each block of queries, the global tokens and the blocks of keys around it."""
     blocks = x.unflatten(2, (-1, block)).flatten(0, 1)
     num_blocks = blocks.shape[1] - seen + 1
     parts = [blocks[:, i : i + num_blocks] for i in range(seen)]
-    if sinks.shape[2]:
-        parts.insert(0, sinks.flatten(0, 1)[:, None].expand(-1, num_blocks, -1, -1))
+    if global_tokens.shape[2]:
+        parts.insert(0, global_tokens.flatten(0, 1)[:, None].expand(-1, num_blocks, -1, -1))
     return torch.cat(parts, dim=2)
 
 

@@ -29,12 +29,14 @@ def inputs(n: int, past: int, sharing: int) -> tuple[torch.Tensor, torch.Tensor,
     n=st.integers(1, 300),
     past=st.sampled_from([0, 1, 10, 63, 64, 65, 200]),
     window=st.one_of(st.integers(1, 130), st.sampled_from([500])),
-    sinks=st.sampled_from([0, 1, 4, 70]),
+    global_tokens=st.sampled_from([0, 1, 4, 70]),
     sharing=st.integers(1, 3),
 )
-def test_blocks_match_the_dense_mask(n: int, past: int, window: int, sinks: int, sharing: int) -> None:
+def test_blocks_match_the_dense_mask(n: int, past: int, window: int, global_tokens: int, sharing: int) -> None:
     q, k, v = inputs(n, past, sharing)
-    found, wanted = (attend(q, k, v, window, sinks=sinks) for attend in (sliding_attention, dense_sliding_attention))
+    found, wanted = (
+        attend(q, k, v, window, global_tokens=global_tokens) for attend in (sliding_attention, dense_sliding_attention)
+    )
     compared(found, wanted, q, k, v)
 
 
@@ -42,13 +44,14 @@ def test_blocks_match_the_dense_mask(n: int, past: int, window: int, sinks: int,
 @given(
     n=st.integers(1, 400),
     window=st.one_of(st.integers(1, 130), st.sampled_from([500])),
-    sinks=st.sampled_from([0, 1, 4, 70]),
+    global_tokens=st.sampled_from([0, 1, 4, 70]),
     sharing=st.integers(1, 3),
 )
-def test_bidirectional_blocks_match_the_dense_mask(n: int, window: int, sinks: int, sharing: int) -> None:
+def test_bidirectional_blocks_match_the_dense_mask(n: int, window: int, global_tokens: int, sharing: int) -> None:
     q, k, v = inputs(n, 0, sharing)
     found, wanted = (
-        attend(q, k, v, window, causal=False, sinks=sinks) for attend in (sliding_attention, dense_sliding_attention)
+        attend(q, k, v, window, causal=False, global_tokens=global_tokens)
+        for attend in (sliding_attention, dense_sliding_attention)
     )
     compared(found, wanted, q, k, v)
 
@@ -68,29 +71,29 @@ def test_missing_keys_are_hidden(window: int, n: int) -> None:
 
 
 @pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize(("window", "sinks"), [(3, 0), (3, 2), (1, 4), (1, 0)])
-def test_dense_mask_matches_its_definition(window: int, sinks: int, causal: bool) -> None:
+@pytest.mark.parametrize(("window", "global_tokens"), [(3, 0), (3, 2), (1, 4), (1, 0)])
+def test_dense_mask_matches_its_definition(window: int, global_tokens: int, causal: bool) -> None:
     # Equal scores: each token returns the mean of the one-hot values that it sees.
     t = 12
     zeros, values = torch.zeros(1, 1, t, t), torch.eye(t)[None, None]
-    weights = dense_sliding_attention(zeros, zeros, values, window, causal=causal, sinks=sinks)[0, 0]
+    weights = dense_sliding_attention(zeros, zeros, values, window, causal=causal, global_tokens=global_tokens)[0, 0]
     for i in range(t):
         for j in range(t):
-            either_way = abs(i - j) < window or j < sinks or i < sinks
-            sees = j <= i and (i - j < window or j < sinks) if causal else either_way
+            either_way = abs(i - j) < window or j < global_tokens or i < global_tokens
+            sees = j <= i and (i - j < window or j < global_tokens) if causal else either_way
             assert (weights[i, j] > 0) == sees, (i, j)
 
 
 @pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("sinks", [0, 4])
-def test_memory_grows_no_faster_than_the_sequence(sinks: int, causal: bool) -> None:
+@pytest.mark.parametrize("global_tokens", [0, 4])
+def test_memory_grows_no_faster_than_the_sequence(global_tokens: int, causal: bool) -> None:
     largest = {}
     for t in (8192, 32768):
         x = torch.empty(1, 2, t, 16, device="meta", requires_grad=True)
         with LargestTensor() as seen:
-            # On the meta device attention computes all scores: the sinks' own, 4·t, grow with the
-            # sequence.
-            sliding_attention(x, x, x, 64, causal=causal, sinks=sinks).sum().backward()
+            # On the meta device attention computes all scores: the global_tokens' own, 4·t, grow
+            # with the sequence.
+            sliding_attention(x, x, x, 64, causal=causal, global_tokens=global_tokens).sum().backward()
         largest[t] = seen.numel
     assert largest[32768] <= 4.2 * largest[8192]
 
