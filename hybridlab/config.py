@@ -293,5 +293,6 @@ def _in_one_line(error: Exception) -> str:
     if "Could not load '" in lines[0]:
         group, _, choice = lines[0].split("Could not load '")[1].split("'")[0].rpartition("/")
         searched = [Path(folder) for folder in re.findall(r"path=file://(\S+)", " ".join(lines))]
-        return f"`{group}={choice}`: no such {group.rpartition('/')[2]}; {near_miss(choice, _files_of(group, searched))}"
+        kind = group.rpartition("/")[2].removesuffix("s")
+        return f"`{group}={choice}`: no such {kind}; {near_miss(choice, _files_of(group, searched))}"
     return " ".join(line for line in lines if not line.startswith("See https"))

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from hybridlab.config import conf_dir, register
-from hybridlab.training.job import prepare
+from hybridlab.training.spec import prepare
 
 SWEEPS = sorted((Path(__file__).parents[1] / "sweeps").glob("*.yaml"))
 

@@ -1,4 +1,6 @@
-"""What the names in a record mean: kept beside the numbers, so that whoever reads them needs no list."""
+"""What the names in a record mean: kept beside the numbers, so that whoever reads them needs no
+list.
+"""
 
 from typing import Literal, NamedTuple
 
@@ -6,7 +8,9 @@ Direction = Literal["lower", "higher", ""]
 
 
 class MeasureDescription(NamedTuple):
-    """What one measure is: its unit, its definition, and which direction is better, if tables rank by it."""
+    """What one measure is: its unit, its definition, and which direction is better, if tables rank
+    by it.
+    """
 
     unit: str
     definition: str

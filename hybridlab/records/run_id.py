@@ -6,8 +6,9 @@ from typing import Any
 from hybridlab.records.json_values import to_text
 from hybridlab.records.record import SCHEMA
 
-# Dotted paths of the resolved config that change no result: where things are written, how often, what is shown
-# while it runs, and on which device. Changing one of them must find the finished run again.
+# Dotted paths of the resolved config that change no result: where things are written, how often,
+# what is shown while it runs, and on which device. Changing one of them must find the finished run
+# again.
 CHANGES_NO_RESULT = frozenset(
     {
         "name",
