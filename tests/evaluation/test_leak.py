@@ -47,7 +47,7 @@ class FrequencyFilter(Planted):
 
 
 class TopKOfFutureBlocks(Planted):
-    """Block selection without a causal mask: queries pick later blocks, and no gradient shows it."""
+    """Block selection without a causal mask: queries pick later blocks; no gradient shows it."""
 
     def forward(self, x):
         b, t, d = x.shape
