@@ -42,7 +42,7 @@ def cost_measurements(
         yield _measurement(Milliseconds, sum(times[index] for index in layers), **about)
 
 
-def training_measurements(tokens_per_second: float, device: torch.device) -> Iterator[Measurement]:
+def training_measurements(tokens_per_second: int | float, device: torch.device) -> Iterator[Measurement]:
     """Yield the speed of training and the most memory that the run held."""
     yield _measurement(TokensPerSecond, tokens_per_second, split="train")
     yield _measurement(PeakMemoryBytes, peak_memory_bytes(device))
@@ -57,5 +57,5 @@ def ngram_measurements(evaluation: Evaluation, task: Task) -> Iterator[Measureme
         yield _measurement(NgramBitsPerByte, bits, split=split, slice=CONTEXT.name, bucket=str(context))
 
 
-def _measurement(measure: type[Measure], value: float, **about: Any) -> Measurement:
+def _measurement(measure: type[Measure], value: int | float, **about: Any) -> Measurement:
     return Measurement(measure=measure.name, unit=measure.unit, value=value, **about)
