@@ -1,7 +1,7 @@
 """Names that the configuration had before version 0.2.0, and what they are called now.
 
-An old name is refused in a line that gives the new one (`hybridlab.build`); a record that holds one is read with the new
-one (`hybridlab.records.schema1`). Nothing else knows the old names.
+An old name is refused in a line that gives the new one (`hybridlab.build`); a record that holds one
+is read with the new one (`hybridlab.records.schema1`). Nothing else knows the old names.
 """
 
 # `_target_`: the classes that moved into rooms.

@@ -30,8 +30,8 @@ def is_ours(thing: Any) -> bool:
 
 
 def check_own(evaluation: Evaluation, task: Task, build_stack: Callable[[], Stack]) -> None:
-    """Check the names in `evaluation.slices`, the slices of the user's own task against a batch, and
-    the user's own measures on an untrained stack.
+    """Check the names in `evaluation.slices`, the slices of the user's own task against a batch,
+    and the user's own measures on an untrained stack.
 
     Whatever would fail after training is refused here, as a ConfigError. Nothing is built or drawn
     where task and measures come with hybridlab.
@@ -41,10 +41,11 @@ def check_own(evaluation: Evaluation, task: Task, build_stack: Callable[[], Stac
     own = {key: measure for key, measure in measures.items() if not is_ours(measure)}
     if not own and is_ours(task):
         return
-    batches = [first_sequences(batch, SEQUENCES) for batch in islice(evaluation.batches(task), 1)]
+    batches = list(islice(evaluation.batches(task), 1))
     for batch in batches:
         check_slices(task, batch)
     if own:
+        batches = [first_sequences(batch, SEQUENCES) for batch in batches]
         stack = build_stack()
         for key, measure in own.items():
             _check_measure(f"evaluation.measures.{key}", measure, evaluation, stack, task, batches)
