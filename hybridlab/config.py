@@ -274,19 +274,17 @@ def _folders(sources: Any) -> list[Path]:
 def _in_one_line(error: Exception) -> str:
     """Return an error of Hydra's as one line: the refused key or choice, and the near miss."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    _, *quoted = lines[0].split("'")
     if lines[0].startswith("Could not override '"):
-        key = lines[0].split("'")[1]
-        return f"`{key}`: no such key; {near_miss(key, GROUPS + SCALARS)}"
+        return f"`{quoted[0]}`: no such key; {near_miss(quoted[0], GROUPS + SCALARS)}"
     if lines[0].startswith("Error merging override "):
         key, _, value = lines[0].removeprefix("Error merging override ").partition("=")
         return f"`{key}={value}`: cannot be merged into what the file sets; {replacing(key, value)}"
     if lines[0].startswith("Ambiguous value for argument '"):
-        override = lines[0].split("'")[1]
-        return f"`{override}`: several values; `hybridlab train -m` sweeps over them, and a list is written [a,b]"
-    if "Could not find '" in lines[0] and any(line.startswith("Available options") for line in lines):
+        return f"`{quoted[0]}`: several values; `hybridlab train -m` sweeps over them, and a list is written [a,b]"
+    options = _options(lines)
+    if "Could not find '" in lines[0] and options is not None:
         group, _, choice = lines[0].split("Could not find '")[1].rstrip("'").rpartition("/")
-        first = next(index for index, line in enumerate(lines) if line.startswith("Available options")) + 1
-        options = [line for line in lines[first:] if "=" not in line and not line.endswith(":")]
         if extra := EXTRAS.get(f"{group}={choice}"):
             return f"`{group}={choice}`: not installed; pip install 'hybridlab[{extra}]'"
         return f"`{group}={choice}`: no such {group}; {near_miss(choice, options)}"
@@ -296,3 +294,11 @@ def _in_one_line(error: Exception) -> str:
         kind = group.rpartition("/")[2].removesuffix("s")
         return f"`{group}={choice}`: no such {kind}; {near_miss(choice, _files_of(group, searched))}"
     return " ".join(line for line in lines if not line.startswith("See https"))
+
+
+def _options(lines: list[str]) -> list[str] | None:
+    """Return the options that an error of Hydra's lists, or None if it lists none."""
+    for index, line in enumerate(lines):
+        if line.startswith("Available options"):
+            return [option for option in lines[index + 1 :] if "=" not in option and not option.endswith(":")]
+    return None

@@ -11,13 +11,16 @@ from hybridlab.stack.layer import Layer, build_mixer
 from hybridlab.stack.plan import Plan
 
 
+Cost = int | float  # parameters, FLOPs or bytes
+
+
 class Costs:
     """The costs of mixers, by fingerprint: each distinct mixer is built and measured once."""
 
-    def __init__(self, plan: Plan, measure: Callable[[nn.Module], float]) -> None:
+    def __init__(self, plan: Plan, measure: Callable[[nn.Module], Cost]) -> None:
         self._plan, self._measure = plan, measure
         self._built: dict[str, nn.Module] = {}
-        self._costs: dict[str, float] = {}
+        self._costs: dict[str, Cost] = {}
 
     def accepts(self, layer: Layer) -> bool:
         """Return whether the mixer accepts these settings."""
@@ -27,13 +30,13 @@ class Costs:
             return False
         return True
 
-    def of(self, layer: Layer) -> float:
+    def of(self, layer: Layer) -> Cost:
         """Return the cost of the layer's mixer."""
         if layer.fingerprint not in self._costs:
             self._costs[layer.fingerprint] = self._measure(self._mixer(layer))
         return self._costs[layer.fingerprint]
 
-    def mean(self, layers: tuple[Layer, ...]) -> float:
+    def mean(self, layers: tuple[Layer, ...]) -> Cost:
         """Return the mean cost of the layers' mixers."""
         return sum(map(self.of, layers)) / len(layers)
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from hybridlab.build import build, find_target
 from hybridlab.errors import ConfigError
-from hybridlab.stack.costs import Costs
+from hybridlab.stack.costs import Cost, Costs
 from hybridlab.stack.free_size import FreeSize, free_sizes
 from hybridlab.stack.layer import Layer, build_mixer
 from hybridlab.stack.measure import forward_flops, parameters, state_after
@@ -82,7 +82,7 @@ def matched(plan: Plan, what: str, length: int, reference: Layer) -> tuple[Plan,
     return fitted, [*_changes(plan, fitted), f"{what} within {off:+.2%} of the same stack of `{reference.mixer}`"]
 
 
-def _reference_cost(plan: Plan, what: str, measure: Callable[[nn.Module], float], reference: Layer) -> int | float:
+def _reference_cost(plan: Plan, what: str, measure: Callable[[nn.Module], Cost], reference: Layer) -> Cost:
     mixer = build_mixer(reference, plan.width, plan.causal)
     where = f"`stack.match.{what}={reference.mixer}`"
     if plan.causal and not mixer.causal:
@@ -92,14 +92,14 @@ def _reference_cost(plan: Plan, what: str, measure: Callable[[nn.Module], float]
     return cost
 
 
-def _measure(plan: Plan, what: str, length: int) -> Callable[[nn.Module], float]:
+def _measure(plan: Plan, what: str, length: int) -> Callable[[nn.Module], Cost]:
     if what == "params":
         return parameters
     function = forward_flops if what == "flops" else state_after
     return lambda module: function(module, plan.width, length)
 
 
-def _fit_all(plan: Plan, costs: Costs, target: float, *, once: bool) -> tuple[Layer, ...]:
+def _fit_all(plan: Plan, costs: Costs, target: Cost, *, once: bool) -> tuple[Layer, ...]:
     """Fit every mixer.
 
     Unless `once`, mixers with free sizes make up, on average, for those without.
@@ -126,7 +126,7 @@ def _like(fitted: Layer, layer: Layer) -> Layer:
     )
 
 
-def _fit(given: Layer, costs: Costs, target: float, far: int) -> Layer:
+def _fit(given: Layer, costs: Costs, target: Cost, far: int) -> Layer:
     """Fit the free sizes of one mixer, one after the other, to the target cost.
 
     If whole numbers leave the cost too far off, the last size is fitted again for several values of
@@ -150,7 +150,7 @@ def _fit(given: Layer, costs: Costs, target: float, far: int) -> Layer:
     return layer
 
 
-def _fit_size(layer: Layer, size: FreeSize, costs: Costs, target: float, far: int) -> Layer:
+def _fit_size(layer: Layer, size: FreeSize, costs: Costs, target: Cost, far: int) -> Layer:
     """Fit one size to the target cost; change it by at most `far` powers of two."""
 
     def is_near() -> bool:
@@ -172,7 +172,7 @@ def _fit_size(layer: Layer, size: FreeSize, costs: Costs, target: float, far: in
     return layer
 
 
-def _buildable(layer: Layer, size: FreeSize, costs: Costs, values: list[float]) -> Iterator[Layer]:
+def _buildable(layer: Layer, size: FreeSize, costs: Costs, values: list[int | float]) -> Iterator[Layer]:
     """Yield the layer with other values of a size that the mixer accepts, smallest first."""
     whole = isinstance(size.of(layer), int)
     for value in sorted({round(each) if whole else round(each, 7) for each in values} - {size.of(layer), 0}):
@@ -181,7 +181,7 @@ def _buildable(layer: Layer, size: FreeSize, costs: Costs, values: list[float]) 
             yield candidate
 
 
-def _around(sizes: list[Any], cost: Callable[[Any], float], target: float) -> tuple[Any, Any]:
+def _around(sizes: list[Any], cost: Callable[[Any], Cost], target: Cost) -> tuple[Any, Any]:
     """Return the neighbours between which a growing cost passes the target, or its maximum."""
     low, high = 0, len(sizes) - 1
     target = min(target, cost(sizes[high]))
@@ -196,7 +196,7 @@ def _channel(plan: Plan, settings: Mapping[str, Any]) -> nn.Module:
 
 
 def _fit_channel(
-    plan: Plan, channel: dict[str, Any], measure: Callable[[nn.Module], float], target: float, whole: float
+    plan: Plan, channel: dict[str, Any], measure: Callable[[nn.Module], Cost], target: Cost, whole: Cost
 ) -> dict[str, Any]:
     """Fit the hidden width of the channel mixer to a target cost.
 
@@ -209,7 +209,7 @@ def _fit_channel(
     most = round(channel["expansion"] * plan.width) * 2**FARTHEST
     widths = [{**channel, **fine, "expansion": round(hidden / plan.width, 5)} for hidden in range(1, most)]
 
-    def cost(settings: dict[str, Any]) -> float:
+    def cost(settings: dict[str, Any]) -> Cost:
         return measure(_channel(plan, settings))
 
     return min(_around(widths, cost, target), key=lambda each: abs(cost(each) - target))

@@ -1,4 +1,4 @@
-"""The encoder mode: mixers look both ways, the readout is the mean of the row, padding counts for nothing."""
+"""Encoders: mixers are bidirectional, sequences are averaged, and padding has no effect."""
 
 import pytest
 import torch
@@ -18,21 +18,21 @@ def encoder(mixer, mixers=None, *, width=32, readout=Readout.SEQUENCE_MEAN):
     )
 
 
-def test_a_row_gets_the_logits_of_its_classes():
+def test_a_sequence_gets_the_logits_of_its_classes():
     assert encoder("full")(torch.arange(14).view(2, 7)).shape == (2, 5)
 
 
-def test_mixers_take_their_bidirectional_form_and_causal_ones_stay_as_they_are():
+def test_mixers_take_their_bidirectional_form_if_they_have_one():
     both, one = (encoder(name).layers[0].mixer for name in ("full", "delta"))
     assert not both.causal
     assert one.causal
 
 
-def test_a_mixer_may_be_kept_causal():
+def test_a_mixer_can_be_kept_causal():
     assert encoder("full", {"full": {"causal": True}}).layers[0].mixer.causal
 
 
-def test_every_position_sees_the_whole_row():
+def test_every_position_sees_the_whole_sequence():
     stack, x = encoder("full"), torch.randn(1, 9, 32, dtype=torch.float64)
     other = torch.cat([x[:, :8], torch.randn(1, 1, 32, dtype=torch.float64)], dim=1)
     assert ((stack.run(other) - stack.run(x)).abs().amax(-1) > 1e-9).all()
@@ -40,7 +40,7 @@ def test_every_position_sees_the_whole_row():
 
 @pytest.mark.parametrize("mixer", mixer_files())
 def test_padding_changes_nothing(mixer):
-    """Rows of several lengths, each as if it stood alone, whatever the padding holds."""
+    """Sequences of several lengths give their own logits, whatever the padding holds."""
     stack, rows = encoder(mixer, width=64), torch.randint(19, (3, 40))
     lengths = (40, 33, 7)
     documents = torch.where(torch.arange(40) < torch.tensor(lengths)[:, None], 0, -1)
@@ -51,7 +51,7 @@ def test_padding_changes_nothing(mixer):
 
 
 @pytest.mark.parametrize("mixer", mixer_files())
-def test_the_documents_of_a_pair_are_encoded_apart_and_compared(mixer):
+def test_the_documents_of_a_pair_are_encoded_separately_and_compared(mixer):
     stack, rows = encoder(mixer, width=64, readout=Readout.PAIR_OF_MEANS), torch.randint(19, (1, 50))
     documents = torch.tensor([[0] * 30 + [1] * 12 + [-1] * 8])
     one, other = (stack.norm(stack.hidden(rows[:, piece]).mean(1)) for piece in (slice(0, 30), slice(30, 42)))
@@ -71,8 +71,8 @@ def test_bidirectional_settings_are_refused_in_a_causal_task():
         expand({"width": 32, "groups": {"all": {"mixer": "linformer"}}}, {}, mixer_files())
 
 
-def test_an_encoder_learns_what_a_mean_of_tokens_cannot_tell():
-    """The class is the token that comes just after the marker, wherever that stands among others."""
+def test_an_encoder_learns_what_the_mean_of_the_tokens_cannot_show():
+    """The class is the token right after the marker, wherever the marker is."""
     stack = encoder(["short_conv", "full"]).float()
     optimiser = torch.optim.AdamW(stack.parameters(), lr=3e-3)
     for step in range(200):

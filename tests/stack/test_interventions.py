@@ -1,4 +1,4 @@
-"""What a changed stack computes, against the same said in another way."""
+"""The output of a changed stack, against the same output computed directly."""
 
 import pytest
 import torch
@@ -18,20 +18,18 @@ def stack_and_stream(mixer, causal=True):
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("mixer", ["full", "sliding", "linear"])
 @pytest.mark.parametrize("block", [7, 16, 25, 64])
-def test_each_position_sees_its_own_block_and_the_one_before_it_and_if_it_may_look_ahead_the_one_after(
-    mixer, block, causal
-):
+def test_each_position_sees_its_block_and_the_one_before_and_if_bidirectional_the_one_after(mixer, block, causal):
     stack, x = stack_and_stream(mixer, causal)
     module = stack.layers[0].mixer
     with blocked(stack, [0], block):
         found = module(x)
-    for place in range(LENGTH):
-        own = place - place % block
+    for position in range(LENGTH):
+        own = position - position % block
         first, end = max(0, own - block), min(LENGTH, own + block + block * (not causal))
-        torch.testing.assert_close(found[:, place], module(x[:, first:end])[:, place - first])
+        torch.testing.assert_close(found[:, position], module(x[:, first:end])[:, position - first])
 
 
-def test_the_documents_of_packed_rows_are_blocked_apart():
+def test_the_documents_of_packed_sequences_are_blocked_separately():
     stack, x = stack_and_stream("full")
     module = stack.layers[0].mixer
     documents = torch.arange(LENGTH).ge(20).long().expand(2, LENGTH)

@@ -1,4 +1,4 @@
-"""Matching: changing the declared free sizes gives stacks of equal size, and each change is printed."""
+"""Matching: changing free sizes gives stacks of equal size, and each change is printed."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def size(plan, what):
     return sum(state_after(layer.mixer, plan.width, LENGTH) for layer in layers)
 
 
-BOTH_WAYS = ("linformer", "nystrom")
+BIDIRECTIONAL = ("linformer", "nystrom")
 
 
 @pytest.mark.parametrize("what", ["params", "flops"])
@@ -49,13 +49,13 @@ BOTH_WAYS = ("linformer", "nystrom")
     ids=str,
 )
 def test_stacks_agree_within_two_percent(mixer, what):
-    causal = mixer not in BOTH_WAYS
+    causal = mixer not in BIDIRECTIONAL
     reference, (found, lines) = plan_of("full", causal=causal), match(plan_of(mixer, causal=causal), what)
     assert size(found, what) == pytest.approx(size(reference, what), rel=0.02)
     assert lines[-1].startswith(f"{what} within")
 
 
-def test_parts_of_a_parallel_layer_are_moved_by_themselves():
+def test_the_parts_of_a_parallel_layer_are_fitted_separately():
     plan = plan_of({"parallel": ["sliding", "mamba2"]}, channel=None)
     found, lines = match(plan, "state")
     assert size(found, "state") == pytest.approx(size(plan_of("full"), "state"), rel=0.02)
@@ -64,7 +64,7 @@ def test_parts_of_a_parallel_layer_are_moved_by_themselves():
     assert [layer.index for layer in found.layers] == [0, 1, 2, 3]
 
 
-def test_mixers_that_can_be_moved_make_up_for_those_that_cannot():
+def test_mixers_with_free_sizes_make_up_for_those_without():
     found, _ = match(plan_of(["gated_conv", "mamba2"]), "state")
     assert size(found, "state") == pytest.approx(size(plan_of("full"), "state"), rel=0.02)
 
@@ -97,13 +97,13 @@ def test_a_reference_is_one_name():
         what_and_reference({"params": ["full"]}, mixer_files())
 
 
-def test_a_size_that_moves_nothing_stays():
+def test_a_size_that_does_not_change_the_cost_stays():
     found, lines = match(plan_of({"name": "sliding", "kv_heads": 1}), "params")
     assert found.layers == plan_of({"name": "sliding", "kv_heads": 1}).layers
     assert lines[0].startswith("channel.expansion: 2.667 →")
 
 
-def test_no_size_grows_beyond_what_it_moves():
+def test_no_size_grows_beyond_the_point_where_it_has_an_effect():
     found, _ = match(plan_of(["gated_conv", "sliding", "mamba2"], channel=None), "state")
     assert found.layers[1].settings["window"] <= 2 * LENGTH
 
@@ -131,7 +131,7 @@ def test_state_is_matched_by_a_window():
 
 
 @pytest.mark.parametrize("length", [128, 256, 300, 1024])
-def test_two_sizes_are_moved_together_where_one_after_the_other_stays_off(length):
+def test_two_sizes_are_fitted_together_where_one_after_the_other_stays_off(length):
     full = single_layer("full", 256, {}, mixer_files())
     found, _ = matched(plan_of("gated_delta", width=256), "state", length, full)
     with torch.device("meta"):
@@ -139,7 +139,7 @@ def test_two_sizes_are_moved_together_where_one_after_the_other_stays_off(length
     assert cost == pytest.approx(wanted, rel=0.01)
 
 
-def test_a_size_that_is_left_to_the_mixer_is_moved_from_what_it_chose():
+def test_a_null_size_is_fitted_from_the_value_that_the_mixer_chooses():
     found, lines = match(plan_of("performer"), "state")
     assert size(found, "state") == pytest.approx(size(plan_of("full"), "state"), rel=0.01)
     assert lines[0] == f"performer.features: null → {found.layers[0].settings['features']}"
@@ -147,7 +147,7 @@ def test_a_size_that_is_left_to_the_mixer_is_moved_from_what_it_chose():
     assert unmoved.layers == plan_of("performer").layers
 
 
-def test_null_stays_null_where_nothing_moved_it():
+def test_null_stays_null_where_nothing_changed_it():
     found, lines = match(plan_of({"parallel": ["sliding", "performer"]}, channel=None), "state")
     sizes = [part.settings for part in found.layers[0].parts]
     assert sizes[0]["window"] != 256
@@ -155,7 +155,7 @@ def test_null_stays_null_where_nothing_moved_it():
     assert len(lines) == 2
 
 
-def test_a_stack_that_cannot_be_matched_is_refused_with_how_far_it_came():
+def test_a_stack_that_cannot_be_matched_is_refused_with_the_difference():
     with pytest.raises(ConfigError, match=r"`stack.match=state`: the free sizes \(none\) come no nearer than -9"):
         match(plan_of("gated_conv"), "state")
     with pytest.raises(ConfigError, match=r"`stack.match=parms`: must be one of params, flops, state"):
@@ -164,7 +164,7 @@ def test_a_stack_that_cannot_be_matched_is_refused_with_how_far_it_came():
         what_and_reference({"state": "gal"}, mixer_files())
 
 
-def test_a_matched_run_says_what_it_changed_and_records_it(hybridlab, tiny, tmp_path):
+def test_a_matched_run_prints_and_records_what_it_changed(hybridlab, tiny, tmp_path):
     from tests.records.reading import read_all
 
     outcome = hybridlab("train", *tiny, "stack.match=params")

@@ -1,4 +1,5 @@
-"""Parallel layers: two mixers on one input, one layer, parts that can be silenced apart."""
+"""Parallel layers: one layer with two mixers on one input, whose parts can be ablated
+separately."""
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ def test_output_is_the_weighted_sum_of_the_normed_outputs_of_the_parts(combine):
     torch.testing.assert_close(layer(x), expected)
 
 
-def test_pieces_give_what_the_whole_gives():
+def test_chunks_give_the_output_of_the_whole_sequence():
     stack, tokens = stack_of(HYBRID), torch.arange(20)[None]
     state, logits = stack.initial_state(1), []
     for piece in tokens.split([7, 1, 12], dim=1):
@@ -52,7 +53,7 @@ def test_pieces_give_what_the_whole_gives():
     torch.testing.assert_close(torch.cat(logits, dim=1), stack(tokens))
 
 
-def test_a_part_is_silenced_without_the_other():
+def test_a_part_is_ablated_without_the_other():
     stack, x = stack_of(HYBRID), torch.randn(1, 9, 32, dtype=torch.float64)
     mixer = stack.layers[0].mixer
     with zero_ablated(stack, [0], "mixer", only="full"):
@@ -63,12 +64,12 @@ def test_a_part_is_silenced_without_the_other():
     assert not torch.equal(mixer(x), y)
 
 
-def test_two_parts_of_one_kind_are_told_apart():
+def test_two_parts_of_one_kind_get_distinct_names():
     (layer, _) = plan_of({"parallel": [{"name": "sliding", "window": w} for w in (4, 8)]}).layers
     assert layer.part_names() == ["sliding", "sliding_2"]
 
 
-def test_normal_form_spells_out_the_parts():
+def test_the_normal_form_holds_the_parts():
     stack = {"width": 32, "groups": {"all": {"layers": 2, "mixer": HYBRID}}}
     (group,) = normal_form(stack, expand(stack, {}, mixer_files()))["groups"].values()
     assert group["mixer"] == "full+mamba2"

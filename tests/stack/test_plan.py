@@ -1,4 +1,4 @@
-"""A plan is the declared stack spelt out; what cannot be built is refused in one line."""
+"""A plan is the declared stack, expanded; a stack that cannot be built is refused in one line."""
 
 import re
 
@@ -17,7 +17,7 @@ def plan_of(groups, mixers=None, files=None, **stack):
     return expand({"width": 64, "groups": groups, **stack}, mixers or {}, files or mixer_files())
 
 
-def test_groups_stand_in_order_and_their_mixers_are_cycled():
+def test_groups_keep_their_order_and_cycle_through_their_mixers():
     plan = plan_of({"early": {"layers": 2, "mixer": "full"}, "deep": {"layers": 3, "mixer": ["mamba2", "linear"]}})
     assert [(layer.index, layer.group, layer.mixer) for layer in plan.layers] == [
         (0, "early", "full"),
@@ -35,11 +35,11 @@ def test_groups_stand_in_order_and_their_mixers_are_cycled():
     }
 
 
-def test_the_number_of_layers_is_that_of_the_list_unless_given():
+def test_a_group_has_as_many_layers_as_its_list_unless_layers_is_set():
     assert len(plan_of({"all": {"mixer": "(mamba2 full)x2 linear"}}).layers) == 5
 
 
-def test_settings_in_place_win_over_the_mixers_node_which_wins_over_the_yaml():
+def test_settings_in_place_override_the_mixers_node_which_overrides_the_yaml():
     groups = {"early": {"layers": 1, "mixer": "sliding"}, "deep": {"mixer": {"name": "sliding", "window": 8}}}
     early, deep = plan_of(groups, {"sliding": {"window": 16, "heads": 2}}).layers
     assert (early.settings["window"], early.settings["heads"]) == (16, 2)
@@ -56,7 +56,7 @@ def test_two_spellings_of_a_stack_have_one_normal_form():
     assert forms[0]["groups"]["all"]["mixer"] == "mamba2 full mamba2 full"
 
 
-def test_a_stack_of_one_mixer_with_different_settings_by_layer_keeps_them():
+def test_the_normal_form_keeps_settings_that_differ_by_layer():
     stack = {"width": 64, "groups": {"all": {"mixer": [{"name": "sliding", "window": w} for w in (8, 16)]}}}
     other = {"width": 64, "groups": {"all": {"mixer": [{"name": "sliding", "window": w} for w in (16, 8)]}}}
     form = normal_form(stack, expand(stack, {}, mixer_files()))

@@ -1,4 +1,4 @@
-"""What a stack is compiled with; that results are right is tested on a GPU."""
+"""The options that stacks are compiled with; results are tested on a GPU."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def test_the_compiler_knows_its_options() -> None:
     compile_soundly(torch.nn.Identity())
 
 
-def test_an_option_that_it_does_not_know_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_option_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(OPTIONS, "padding_of_shapes", False)
     with pytest.raises(RuntimeError, match="padding_of_shapes"):
         compile_soundly(torch.nn.Identity())

@@ -1,4 +1,4 @@
-"""A run on several devices is the run on one."""
+"""A run on several devices gives the numbers of a run on one."""
 
 import shutil
 import subprocess
@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.records.reading import read_all
 from hybridlab.tasks.text.documents import Documents
 from hybridlab.training.stream import BatchStream
+from tests.records.reading import read_all
 from tests.training.test_resume import numbers
 
 ROOT = Path(__file__).parents[2]
 
 
 RUN = ["task.length=600", "task.batch=4", "trainer.max_steps=6", "checkpoint.every_n_train_steps=4", "logger=none"]
-# Neither may be lost on the way: the norm of the gradients is above 1 here, and the weights that decay would be others.
+# Both must have an effect: gradients with norms above 1 are clipped, and tagged weights do not
+# decay.
 FELT = ["trainer.gradient_clip_val=0.5", "optimizer.weight_decay=5"]
 DEVICES = {
     "one": [],
@@ -27,7 +28,8 @@ DEVICES = {
 
 
 def train(folder, devices, *more):
-    """Train on rows of which some are padded: two processes then hold different numbers of supervised tokens."""
+    """Train on padded sequences, so that two processes hold different numbers of supervised
+    tokens."""
     words = ["train", *more, *RUN, *FELT, f"runs={folder}", *DEVICES[devices]]
     outcome = subprocess.run([sys.executable, "-m", "hybridlab", *words], capture_output=True, text=True, cwd=ROOT)
     assert outcome.returncode == 0, outcome.stderr
@@ -39,7 +41,7 @@ def train(folder, devices, *more):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", ["ddp", "fsdp"])
-def test_two_processes_give_one_processs_numbers(devices, tiny, tmp_path):
+def test_two_processes_give_the_numbers_of_one(devices, tiny, tmp_path):
     runs = [train(tmp_path / each, each, "-m", *tiny, "seed=0,1") for each in ("one", devices)]
     for printed, _ in runs:
         assert printed.count(": plan") == 2
@@ -51,7 +53,7 @@ def test_two_processes_give_one_processs_numbers(devices, tiny, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [("one", "fsdp"), ("fsdp", "one"), ("fsdp", "fsdp")])
-def test_a_run_goes_on_from_its_checkpoint_on_other_devices(before, after, tiny, tmp_path):
+def test_a_run_resumes_on_other_devices(before, after, tiny, tmp_path):
     _, (whole,) = train(tmp_path / "whole", before, *tiny)
     (checkpoints,) = tmp_path.glob("whole/*/*/checkpoints")
     shutil.copytree(checkpoints, tmp_path / "resumed" / checkpoints.relative_to(tmp_path / "whole"))
@@ -60,7 +62,7 @@ def test_a_run_goes_on_from_its_checkpoint_on_other_devices(before, after, tiny,
     assert numbers(resumed) == pytest.approx(numbers(whole), rel=1e-4, abs=1e-5)
 
 
-def test_the_processes_share_out_the_rows_of_each_batch(corpus):
+def test_the_processes_share_the_sequences_of_each_batch(corpus):
     task = Documents(seed=0, length=600, batch=4, path=str(corpus))
     whole = list(BatchStream(task, 3))
     shares = [list(BatchStream(task, 3, rank, ranks=2)) for rank in range(2)]
@@ -71,7 +73,7 @@ def test_the_processes_share_out_the_rows_of_each_batch(corpus):
             assert torch.equal(torch.stack([part.slices[name] for part in parts], dim=1).flatten(0, 1), values)
 
 
-def test_each_process_of_packed_rows_knows_its_documents(corpus):
+def test_each_process_gets_the_documents_of_its_packed_sequences(corpus):
     task = Documents(seed=0, length=600, batch=4, path=str(corpus), packed=True)
     (whole,), (second,) = BatchStream(task, 1), BatchStream(task, 1, rank=1, ranks=2)
     assert torch.equal(second.documents, whole.documents[1::2])

@@ -1,6 +1,7 @@
-"""A stack in shards is the stack: its gradients, what its optimiser decays, its checkpoints, its record.
+"""A sharded stack has the gradients, the weight decay, the checkpoints and the record of a whole
+one.
 
-Here one process does what each of many does; test_devices.py has two.
+Here one process does what each of several does; test_devices.py starts two.
 """
 
 import pytest
@@ -12,7 +13,6 @@ from torch.distributed.tensor import DTensor
 
 from hybridlab.config import mixer_files
 from hybridlab.errors import ConfigError
-from tests.records.reading import read_all
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import expand
 from hybridlab.training.devices import check_shards
@@ -20,6 +20,7 @@ from hybridlab.training.fsdp import shard
 from hybridlab.training.module import StackModule
 from hybridlab.training.optimiser import AdamWCosine, parameter_groups
 from tests.mixers.subject import CONF, Subject, tokens
+from tests.records.reading import read_all
 from tests.training.test_resume import numbers
 
 
@@ -33,7 +34,7 @@ def alone():
 
 @pytest.fixture
 def first_of_four():
-    """A mesh of four processes, of which the other three hear and say nothing."""
+    """A mesh of four processes, three of which do not exist and communicate nothing."""
     torch.distributed.init_process_group("fake", store=torch.distributed.HashStore(), rank=0, world_size=4)
     yield init_device_mesh("cpu", (4,))
     torch.distributed.destroy_process_group()
@@ -69,17 +70,19 @@ def test_a_device_holds_its_part_of_each_layer_and_the_same_weights_decay(first_
     assert all(before)
 
 
-@pytest.mark.parametrize("uncut", [torch.tensor(1.0), torch.ones(3, dtype=torch.float64)], ids=["scalar", "float64"])
-def test_a_parameter_that_cannot_be_cut_is_refused(uncut):
+@pytest.mark.parametrize(
+    "parameter", [torch.tensor(1.0), torch.ones(3, dtype=torch.float64)], ids=["scalar", "float64"]
+)
+def test_a_parameter_that_cannot_be_sharded_is_refused(parameter):
     stack = build_stack()
     check_shards(stack)
-    stack.layers[1].mixer.scale = nn.Parameter(uncut)
+    stack.layers[1].mixer.scale = nn.Parameter(parameter)
     with pytest.raises(ConfigError, match=r"^`trainer\.strategy=fsdp`: `layers\.1\.mixer\.scale` is \["):
         check_shards(stack)
 
 
 @pytest.mark.slow
-def test_a_run_in_shards_and_its_checkpoint_are_those_of_any_run(hybridlab, tiny, tmp_path):
+def test_a_sharded_run_and_its_checkpoint_are_those_of_any_run(hybridlab, tiny, tmp_path):
     command = ["train", *tiny, "logger=none", "checkpoint.every_n_train_steps=4"]
     assert hybridlab(*command, "runs=whole").code == 0
     assert hybridlab(*command, "runs=parts", "trainer.strategy=fsdp").code == 0

@@ -1,4 +1,4 @@
-"""Runs that share a process do not touch one another."""
+"""Runs that share a process do not affect one another."""
 
 import os
 import random
@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.records.reading import read_all
 from hybridlab.training.isolation import isolated
+from tests.records.reading import read_all
 from tests.training.test_resume import numbers
 
 MESSY = [
@@ -25,7 +25,7 @@ MESSY = [
 
 
 @pytest.mark.slow
-def test_b_after_a_is_b_alone_bit_by_bit(hybridlab, tiny, tmp_path):
+def test_a_run_after_another_has_the_numbers_of_a_run_alone_bit_for_bit(hybridlab, tiny, tmp_path):
     common = ["train", *tiny, "trainer.max_steps=6"]
     assert hybridlab(*common, *MESSY, "runs=both").code == 0
     assert hybridlab(*common, "runs=both").code == 0
@@ -39,7 +39,7 @@ def test_b_after_a_is_b_alone_bit_by_bit(hybridlab, tiny, tmp_path):
     assert len(numbers(b)) > 50
 
 
-def test_settings_environment_and_filters_are_put_back(monkeypatch):
+def test_settings_environment_and_filters_are_restored(monkeypatch):
     monkeypatch.setenv("KEPT", "as it was")
     before = settings()
     with isolated(seed=0):

@@ -1,4 +1,5 @@
-"""The same sweep by each launcher: side by side, failures said, one report, nothing trained twice."""
+"""Each launcher runs a sweep side by side, prints failures and one report, and trains no run
+twice."""
 
 import json
 import re
@@ -29,7 +30,8 @@ def run(command):
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", SIDE_BY_SIDE)
 def test_a_sweep_side_by_side(launcher, tiny, tmp_path):
-    """One job is a mistake, one diverges, one finishes: all is said, there is one report, and W&B has a run for each."""
+    """One job is a mistake, one diverges, one finishes: each is printed, and W&B has the two
+    runs."""
     grid = ["optimizer.lr=-1,1e30,1e-3", "trainer.gradient_clip_val=null", "name=grid"]
     outcome = run(sweep(tiny, tmp_path, *launcher, *grid))
     assert outcome.returncode == 2
@@ -60,7 +62,7 @@ def test_two_launchers_share_a_folder_and_train_each_run_once(tiny, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_launchers_run_is_taken_over_from_its_checkpoint(hybridlab, tiny, tmp_path):
+def test_the_run_of_a_killed_launcher_resumes_from_its_checkpoint(hybridlab, tiny, tmp_path):
     more = ["logger=none", "seed=0,1", "trainer.max_steps=150", "checkpoint.every_n_train_steps=10"]
     with subprocess.Popen(sweep(tiny, tmp_path, *more), stdout=subprocess.DEVNULL, cwd=ROOT) as process:
         deadline = time.monotonic() + 120
@@ -80,7 +82,7 @@ def test_a_killed_launchers_run_is_taken_over_from_its_checkpoint(hybridlab, tin
 
 @pytest.mark.slow
 def test_a_real_local_ray_cluster_runs_a_sweep(tiny, tmp_path):
-    """Ray is no part of the `test` extra: 35 packages for those who have a cluster. Where it is installed, it is tried."""
+    """Runs only if Ray is installed; the `test` extra does not include its 35 packages."""
     pytest.importorskip("hydra_plugins.hydra_ray_launcher")
     launcher = ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2", "+hydra.launcher.ray.remote.num_cpus=1"]
     outcome = run(sweep(tiny, tmp_path, *launcher, "logger=none", "seed=0,1"))
@@ -91,7 +93,8 @@ def test_a_real_local_ray_cluster_runs_a_sweep(tiny, tmp_path):
 
 @pytest.mark.slow
 def test_a_sampler_draws_the_values_of_a_sweep(tiny, tmp_path):
-    """Optuna is no part of the `test` extra either: it brings SciPy. Where it is installed, the documented command is tried."""
+    """Runs the documented command, only if Optuna is installed; the `test` extra does not
+    include it."""
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     sampler = [
         "hydra/sweeper=optuna",

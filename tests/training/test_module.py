@@ -1,4 +1,4 @@
-"""The loss of a training step: at supervised positions alone, and what it always was."""
+"""The loss of a training step is computed at supervised positions only, with the same result."""
 
 import pytest
 import torch
@@ -50,20 +50,23 @@ def test_loss_and_gradients_are_those_of_all_logits(share, readout):
     )
 
 
-def test_packed_rows_too():
+def test_the_same_holds_for_packed_sequences():
     module, batch = module_of(), batch_of(0.5, torch.arange(20).expand(3, 20) // 7)
     torch.testing.assert_close(step(module, batch), naive(module, batch), rtol=1e-13, atol=0)
 
 
-def test_an_encoder_learns_the_class_of_each_row():
-    module, batch = module_of(classes=4, readout=Readout.SEQUENCE_MEAN), batch_of(1.0)._replace(targets=torch.tensor([3, 0, 2]))
+def test_the_loss_of_an_encoder_is_that_of_each_sequences_class():
+    module, batch = (
+        module_of(classes=4, readout=Readout.SEQUENCE_MEAN),
+        batch_of(1.0)._replace(targets=torch.tensor([3, 0, 2])),
+    )
     found, expected = step(module, batch), naive(module, batch)
     torch.testing.assert_close(found, expected, rtol=1e-13, atol=0)
     parameters = list(module.parameters())
     torch.testing.assert_close(torch.autograd.grad(found, parameters), torch.autograd.grad(expected, parameters))
 
 
-def test_the_head_reads_supervised_positions_alone():
+def test_the_head_reads_supervised_positions_only():
     module, batch = module_of(), batch_of(0.3)
     seen = []
     module.stack.norm.register_forward_hook(lambda _module, _inputs, output: seen.append(output.shape))
@@ -71,6 +74,6 @@ def test_the_head_reads_supervised_positions_alone():
     assert seen == [(int((batch.targets != IGNORED).sum()), 32)]
 
 
-def test_no_row_is_gathered_where_every_position_is_supervised():
+def test_nothing_is_gathered_where_every_position_is_supervised():
     module = module_of()
     assert module.on_before_batch_transfer(batch_of(1.0), 0)[1] is None

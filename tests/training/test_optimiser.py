@@ -19,7 +19,7 @@ def test_the_rate_warms_up_and_decays_to_its_floor():
     assert all(before >= after for before, after in pairwise(rates[10:]))
 
 
-def test_tags_and_vectors_take_no_weight_decay():
+def test_tagged_matrices_and_vectors_take_no_weight_decay():
     module = nn.Linear(3, 2)
     module.kernel = tag(nn.Parameter(torch.ones(4, 4)), decay=False)
     module.matrix = tag(nn.Parameter(torch.ones(4, 4)), initialise=False)
@@ -30,7 +30,7 @@ def test_tags_and_vectors_take_no_weight_decay():
     assert {id(p) for p in kept["params"]} == {id(module.bias), id(module.kernel)}
 
 
-def test_lightning_moves_the_rate_every_step():
+def test_lightning_changes_the_rate_every_step():
     module = nn.Linear(2, 2)
     configured = AdamWCosine(lr=0.5, warmup=0.5).configure(module, 10)
     optimiser, scheduler = configured["optimizer"], configured["lr_scheduler"]

@@ -1,4 +1,5 @@
-"""A run that is killed goes on from its last checkpoint and ends with the numbers of one that was not."""
+"""A killed run resumes from its last checkpoint and ends with the numbers of an uninterrupted
+one."""
 
 import signal
 import subprocess
@@ -42,12 +43,12 @@ def test_a_killed_run_ends_with_the_numbers_of_an_uninterrupted_one(tiny, tmp_pa
 
 
 def numbers(record):
-    """Every number but those that time or memory decides."""
+    """Return all numbers of a record, except times and memory."""
     measured = ("milliseconds", "tokens_per_second", "peak_memory_bytes")
     return {(row.name, row.step): row.value for row in record.measurements if row.measure not in measured}
 
 
-def test_a_checkpoint_cut_short_is_passed_over(tmp_path):
+def test_a_damaged_checkpoint_is_skipped(tmp_path):
     import torch
 
     from hybridlab.training.fit import last_checkpoint

@@ -1,4 +1,4 @@
-"""A failed run is tried again, a stated number of times; one that diverged is not."""
+"""A failed run is tried again at most `retries` times; a run that diverged is not."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from tests.records.reading import read_all
 
 @pytest.fixture
 def failing(monkeypatch):
-    """Let every run fail at its evaluation, by the error that is set."""
+    """Make every run fail at its evaluation with a given error."""
     from hybridlab.training import run
 
     def fail_by(error):
@@ -20,7 +20,7 @@ def failing(monkeypatch):
     return fail_by
 
 
-def test_a_failed_run_is_tried_again_until_its_tries_are_used_up(hybridlab, tiny, tmp_path, failing):
+def test_a_failed_run_is_tried_again_until_its_retries_are_used_up(hybridlab, tiny, tmp_path, failing):
     failing(RuntimeError("out of luck"))
     command = ["train", *tiny, "logger=none", "trainer.max_steps=1"]
     for failures in (1, 2):
@@ -56,7 +56,7 @@ def test_a_diverged_run_is_not_tried_again_and_still_fails_the_command(hybridlab
     ],
     ids=["python", "gpu", "cpu"],
 )
-def test_running_out_of_memory_is_called_that(hybridlab, tiny, tmp_path, failing, error):
+def test_running_out_of_memory_is_recorded_as_such(hybridlab, tiny, tmp_path, failing, error):
     failing(error)
     assert hybridlab("train", *tiny, "logger=none", "trainer.max_steps=1").code == 1
     (record,) = read_all(tmp_path)
@@ -64,7 +64,7 @@ def test_running_out_of_memory_is_called_that(hybridlab, tiny, tmp_path, failing
     assert record.reason.startswith(f"out of memory ({type(error).__name__}")
 
 
-def test_retries_change_no_run(hybridlab, tiny, tmp_path):
+def test_retries_are_not_part_of_the_run_id(hybridlab, tiny, tmp_path):
     command = ["train", *tiny, "logger=none", "trainer.max_steps=1"]
     assert hybridlab(*command).code == 0
     assert "finished already" in hybridlab(*command, "retries=0").out

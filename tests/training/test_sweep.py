@@ -1,4 +1,4 @@
-"""Hydra's multirun is the sweep: six runs, none trained twice, one table."""
+"""A multirun of Hydra's is a sweep: six runs, none trained twice, one table."""
 
 import re
 

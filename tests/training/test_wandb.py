@@ -1,4 +1,4 @@
-"""What Weights & Biases received, read back from the offline run's own file."""
+"""The data that Weights & Biases received, read back from the file of the offline run."""
 
 import json
 import struct
@@ -46,13 +46,13 @@ def test_the_offline_run_holds_the_records_numbers_under_the_records_names(hybri
         assert (file.parent / "files" / received.summary[name]["path"]).stat().st_size > 1000
 
 
-def test_a_run_without_a_logger_leaves_no_folder_of_its(hybridlab, tiny, tmp_path):
+def test_a_run_without_a_logger_leaves_no_wandb_folder(hybridlab, tiny, tmp_path):
     assert hybridlab("train", *tiny, "logger=none").code == 0
     assert not list(tmp_path.rglob("wandb"))
 
 
 class Received:
-    """A W&B run as its `.wandb` file has it: a LevelDB log of protobuf records."""
+    """A W&B run, from its `.wandb` file, which is a LevelDB log of protobuf records."""
 
     def __init__(self, file):
         self.history, self.summary, self.config, self.exit_code = [], {}, {}, None

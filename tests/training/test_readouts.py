@@ -1,9 +1,9 @@
-"""Tasks told from whole rows, by encoders and through a bottleneck, from the command line to the record."""
+"""Tasks that are predicted from whole sequences, from the command line to the record."""
 
 import pytest
 
-from tests.records.reading import read_all
 from tests.conftest import CONF
+from tests.records.reading import read_all
 from tests.tasks.published_data import WRITERS
 
 TINY = ["--config-dir", str(CONF), "stack=tiny", "trainer=tiny", "logger=none"]
@@ -57,7 +57,7 @@ def test_compression_trains_and_is_measured_in_full(hybridlab, tmp_path):
     }
 
 
-def test_what_is_missing_is_said_in_one_line(hybridlab):
+def test_missing_data_is_refused_in_one_line(hybridlab):
     outcome = hybridlab("train", "task=lra_text", "task.path=nowhere")
     assert outcome.code == 2
     assert outcome.err.startswith("hybridlab: `task.path=nowhere`: no such folder; needs the folder aclImdb of ")

@@ -1,9 +1,9 @@
-"""Tasks whose examples are rows of their own, from the command line to the record."""
+"""Tasks whose examples are single sequences, from the command line to the record."""
 
 import pytest
 
-from tests.records.reading import read_all
 from tests.conftest import CONF
+from tests.records.reading import read_all
 
 MIX = [
     "task=mqar_based",
