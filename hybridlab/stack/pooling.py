@@ -34,9 +34,7 @@ class Pooling(nn.Module):
         """Return the head's input for some of the pooled vectors, after the final norm."""
         return x
 
-    def positions(
-        self, scored: Bool[Tensor, "*b t"] | Bool[Tensor, "*b"], real: Bool[Tensor, "*b t"]
-    ) -> Bool[Tensor, "*b t"]:
+    def positions(self, scored: Bool[Tensor, "*b"], real: Bool[Tensor, "*b t"]) -> Bool[Tensor, "*b t"]:
         """Return the positions that are read for the `scored` targets.
 
         By default these are all `real` positions, that is, all without padding.

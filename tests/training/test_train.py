@@ -30,7 +30,7 @@ def test_a_run_leaves_its_record_and_prints_its_table(hybridlab, tiny, tmp_path)
         assert {f"test/knockout/{group}/mixer", f"test/knockout/{group}/channel", f"flops/{group}"} <= names
         assert f"test/knockout/{group}/mixer/position/64-127" in names
     assert {f"test/ngram_bits_per_byte/context/{context}" for context in (1, 2, 3)} <= names
-    for word in ("leak gate", "gated_conv", "Knockout", "bits per byte"):
+    for word in ("leak gate", "gated_conv", "ablation", "bits per byte"):
         assert word in outcome.out
 
 
@@ -132,7 +132,7 @@ def test_a_leak_stops_the_run_before_it_trains(hybridlab, tiny, tmp_path):
         )
         assert outcome.code == 2
         assert outcome.err.count("\n") == 1
-        assert "mixer `planted` (mixers.planted) sees the future: in a row of " in outcome.err
+        assert "mixer `planted` (mixers.planted) sees the future: in a sequence of " in outcome.err
     assert not (tmp_path / "runs").exists()
 
 
