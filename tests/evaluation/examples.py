@@ -114,7 +114,9 @@ def named(name, **settings):
 
 def take(measures, stack, task, batches, **settings):
     """Return what some measures find on some batches, and nothing else."""
-    taken = Evaluation(**{**USUAL, **settings}, of_task=dict(enumerate(measures)))
+    taken = Evaluation(
+        **{**USUAL, **settings}, of_task={str(number): measure for number, measure in enumerate(measures)}
+    )
     return taken.measure_on(batches, stack, task, CPU)
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from hybridlab.build import build
 from hybridlab.errors import ConfigError
-from hybridlab.evaluation.evaluation import Evaluation
 from hybridlab.stack.interventions import zero_ablated
 from hybridlab.tasks.batch import IGNORED
 from hybridlab.tasks.text.documents import Documents
@@ -108,5 +108,6 @@ def test_evaluation_leaves_the_stack_as_it_was(stack, task):
 )
 def test_bad_settings_are_refused(bad):
     (name, value), *_ = bad.items()
-    with pytest.raises(ConfigError, match=f"^{name}={re.escape(str(value))}: "):
-        Evaluation(**{**USUAL, **bad})
+    node = {"_target_": "hybridlab.evaluation.evaluation.Evaluation", **USUAL, **bad}
+    with pytest.raises(ConfigError, match=f"^`evaluation.{name}={re.escape(str(value))}`: "):
+        build(node, "evaluation")

@@ -13,7 +13,7 @@ class Buckets:
     none.
     """
 
-    def __init__(self, slice: Slice, values: Iterable[Int[np.ndarray, " n"]]) -> None:
+    def __init__(self, slice: Slice, values: Iterable[Int[np.ndarray, " _"]]) -> None:
         self._slice = slice
         distinct = {key for some in values for key in np.unique(self._keys_of(some)).tolist()}
         self._keys = np.array(sorted(key for key in distinct if key >= 0), np.int64)

@@ -1,4 +1,7 @@
-"""What is taken from the training split: mean outputs of mixers, and the maps of the tuned lens."""
+"""What is taken from the training split: mean outputs of mixers, and the maps of the tuned lens.
+
+Letters: d width; e is d + 1: the last row of a map is its constant.
+"""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,7 +28,7 @@ class Calibration:
     """
 
     means: dict[nn.Module, Float[Tensor, " d"]]
-    maps: dict[int, Float[Tensor, "d+1 d"]]
+    maps: dict[int, Float[Tensor, "e d"]]
 
     def mapped(self, layer: int, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         """Predict the residual stream after the last layer from the one after a layer."""
@@ -68,7 +71,7 @@ class _Fit:
         self.inputs += (x.mT @ x).cpu()
         self.products += (x.mT @ change).cpu()
 
-    def solved(self) -> Float[Tensor, "d+1 d"]:
+    def solved(self) -> Float[Tensor, "e d"]:
         penalty = torch.full(
             (len(self.inputs),), RIDGE * float(self.inputs.diagonal()[:-1].mean()), dtype=torch.float64
         )

@@ -38,7 +38,7 @@ class GradientShares:
 
     def add(self, mixer: MixerRef, unit: int, lag: Float[np.ndarray, " t"], share: Float[np.ndarray, " t"]) -> None:
         """Take in the shares of one position."""
-        self.by_lag[mixer][unit] += np.bincount(self.lags.of(lag), share, len(self.lags))
+        self.by_lag[mixer][unit] += np.bincount(self.lags.of(lag.astype(np.int64)), share, len(self.lags))
         self.distances[mixer][unit] += lag @ share
 
     def total(self, mixers: Sequence[MixerRef]) -> Float[np.ndarray, "units lags"]:

@@ -12,7 +12,7 @@ from hybridlab.tasks.batch import Batch
 LEAST = 4  # sequences: one alone has no interval
 
 
-def sample_sequences(counts: Sequence[int], share: float) -> list[Bool[np.ndarray, " b"]]:
+def sample_sequences(counts: Sequence[int], share: float) -> list[Bool[np.ndarray, " _"]]:
     """Choose a share of the sequences of batches, at least `LEAST` or all; `counts` are the
     batches' numbers of sequences.
 

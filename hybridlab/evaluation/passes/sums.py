@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Int, Num
 from torch import Tensor
 
 from hybridlab.evaluation.passes.buckets import Buckets
@@ -102,6 +102,6 @@ class TargetSums:
         return np.sum(signed, axis=0)
 
 
-def of_targets(values: Int64[Tensor, "b t"] | Int64[Tensor, " b"], batch: Batch) -> Int[np.ndarray, " n"]:
+def of_targets(values: Num[Tensor, "b t"] | Num[Tensor, " b"], batch: Batch) -> Num[np.ndarray, " n"]:
     """Return the values at the scored targets of a batch on the CPU."""
     return values[batch.targets != IGNORED].numpy()
