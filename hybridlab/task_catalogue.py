@@ -12,7 +12,8 @@ from hybridlab.config import task_files
 
 
 def show_tasks() -> None:
-    """Print every task on the search path: what it predicts, its headline measure, its slices, its source."""
+    """Print every task on the search path: what it predicts, its headline measure, its slices,
+    its source."""
     from omegaconf import OmegaConf
 
     table = Table(title="tasks", show_lines=True)
@@ -31,6 +32,7 @@ def show_tasks() -> None:
 
 
 def _ids(task: type, settings: Mapping[str, Any]) -> str:
-    """Return the size of the vocabulary as set or as the task has it; `data` where the data decide."""
+    """Return the size of the vocabulary as set or as the task has it; `data` where the data
+    decide."""
     size = settings.get("vocabulary", getattr(task, "vocabulary", None))
     return "data" if size is None else f"{size:,}"

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ FLOORS = {
     "cli": 6, "__init__": 6, "__main__": 7,
 }  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
-# Two folders that are ordered by hand: the second may import the first.
+# The folders of a part in their order: a later one may import an earlier one.
 ROOMS = {
     "ops": ("kernels", "conv", "ssm", "linear", "attention"),
     "evaluation": ("passes", "measures", "cost"),
@@ -93,7 +94,6 @@ def room_of(name, part):
 
 def imports_of(file):
     """Yield the modules that a file imports, in functions too, but not for type checking only."""
-    names = {name_of(each) for each in FILES}
     tree = ast.parse(file.read_text())
     typing_only = {
         id(node)
@@ -101,6 +101,7 @@ def imports_of(file):
         if isinstance(block, ast.If) and isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING"
         for node in ast.walk(block)
     }
+    found = []
     for node in ast.walk(tree):
         if (
             isinstance(node, ast.ImportFrom)
@@ -110,7 +111,9 @@ def imports_of(file):
             module = node.module.removeprefix("hybridlab").removeprefix(".")
             for alias in node.names:
                 inner = f"{module}.{alias.name}" if module else alias.name
-                if inner in names:
-                    yield inner
-                elif module:
-                    yield module
+                if inner in NAMES or module:
+                    found.append(inner if inner in NAMES else module)
+    return found
+
+
+NAMES = {name_of(each) for each in FILES}

@@ -19,25 +19,20 @@ def lines_of(archive):
 
 
 @pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: path.name.removesuffix(SUFFIX))
-def test_reference_records_keep_their_numbers_and_describe_them(archive):
+def test_reference_records_keep_their_numbers_and_have_the_present_names(archive):
     for line in lines_of(archive):
         written, read = json.loads(line), RunRecord.from_json(line)
-        again = json.loads(read.to_json())
-        assert again["measurements"] == written["measurements"]
+        assert json.loads(read.to_json())["measurements"] == written["measurements"]
         assert read.schema == SCHEMA
         assert list(read.measures) == list(dict.fromkeys(each.measure for each in read.measurements))
         if read.status == "finished":
             assert read.headline == ("accuracy" if "mqar" in archive.name else "bits_per_byte")
-
-
-@pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: path.name.removesuffix(SUFFIX))
-def test_choices_of_reference_records_have_the_present_names(archive):
-    for line in lines_of(archive):
-        written, read = json.loads(line)["choices"], RunRecord.from_json(line).choices
-        assert len(read) == len(written)
-        assert not set(TARGETS) & {str(value) for value in read.values()}
-        targets = {key.removesuffix("._target_"): value for key, value in read.items() if key.endswith("._target_")}
-        for key in read:
+        assert len(read.choices) == len(written["choices"])
+        assert not set(TARGETS) & {str(value) for value in read.choices.values()}
+        targets = {
+            key.removesuffix("._target_"): value for key, value in read.choices.items() if key.endswith("._target_")
+        }
+        for key in read.choices:
             node, _, setting = key.rpartition(".")
             assert setting not in SETTINGS.get(str(targets.get(node)), {})
 

@@ -28,7 +28,8 @@ class LinformerCausalState(NamedTuple):
 
 
 class LinformerCausal(Mixer):
-    """o_t = softmax(q_t·[K̄, K] / √k) [V̄, V]: attention to slots of earlier blocks and to a window.
+    """o_t = softmax(q_t·[K̄, K] / √k) [V̄, V]: attention to slots of earlier blocks and to a
+    window.
 
     K̄ and V̄ are `rank` slots for each earlier block, K and V the tokens of the window. A slot is
     Σ_j p_j (k_j, v_j) over the tokens of a finished block of `block` tokens, with p = softmax_j(W

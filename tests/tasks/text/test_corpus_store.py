@@ -1,4 +1,5 @@
-"""A stored folder is complete or missing, whichever process is killed and whatever the disk does."""
+"""A stored folder is complete or missing, whichever process is killed and whatever the disk
+does."""
 
 import errno
 import multiprocessing
