@@ -6,10 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from hybridlab.config import measure_files
 from tests.conftest import CONF
+from tests.evaluation.measures.conftest import subjects
 from tests.records.reading import read_all
 
 MEASURE = """
@@ -247,6 +251,19 @@ def test_a_measure_is_taken_recorded_and_reported(train, write, tmp_path, chosen
         assert "mean norm of the residual stream" in " ".join(text.split())
 
 
+def test_the_shared_suite_finds_the_measures_of_a_folder(mine, tmp_path):
+    names = {}
+    for folder in (None, mine, mine / "evaluation" / "measures"):
+        config: Any = SimpleNamespace(getoption={"--measures": folder}.get)
+        names[folder] = [subject.name for subject in subjects(config)]
+    assert names[None] == sorted(measure_files())
+    assert names[mine] == names[mine / "evaluation" / "measures"] == [*names[None], "stream_norm"]
+    nothing: Any = SimpleNamespace(getoption={"--measures": tmp_path / "mine" / "task" / "none"}.get)
+    with pytest.raises(pytest.UsageError, match="no YAML in it"):
+        subjects(nothing)
+
+
+@pytest.mark.slow
 def test_the_shared_suite_tests_a_measure_of_a_folder(write, mine, tmp_path):
     write("my_measure", MEASURE)
     tests = CONF.parent / "evaluation" / "measures" / "test_measure_contract.py"

@@ -18,7 +18,7 @@ from tests.evaluation.examples import Given, settings_of, stack_of
 
 CONF = Path(__file__).parents[3] / "conf" / "evaluation" / "measures"
 CHANNEL = {"_target_": "hybridlab.stack.channel.SwiGLU", "expansion": 1}
-VOCABULARY, WIDTH, LENGTH, SEQUENCES = 11, 16, 40, 12
+VOCABULARY, WIDTH, LENGTH, SEQUENCES = 11, 16, 40, 10
 GROUPINGS = ["group", "mixer", "layer"]
 PARALLEL = {"mixer": [{"parallel": ["full", "short_conv"]}]}
 

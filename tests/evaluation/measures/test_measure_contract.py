@@ -92,8 +92,9 @@ def test_slices_of_the_position_add_up_to_the_whole(subject, case):
         assert sum(buckets) == whole[key]
 
 
-@pytest.mark.parametrize("batch", [1, 8])
-def test_numbers_do_not_depend_on_the_size_of_batches(subject, case, batch):
+@pytest.mark.parametrize(("kind", "batch"), [("decoder", 1), ("encoder", 1), *((kind, 8) for kind in CASES)])
+def test_numbers_do_not_depend_on_the_size_of_batches(subject, kind, batch):
+    case = CASES[kind]
     one, other = by_name(found_by(subject, case)), by_name(taken([subject.build()], case, batch=batch))
     assert one.keys() == other.keys()
     for name, each in one.items():
@@ -114,7 +115,9 @@ def test_it_holds_nothing_and_other_measures_change_nothing(subject):
     assert [each for each in together if each.measure == measure.name] == alone
 
 
-def test_the_stack_is_left_as_it_was(subject, case):
+@pytest.mark.parametrize("kind", ["decoder", "encoder"])
+def test_the_stack_is_left_as_it_was(subject, kind):
+    case = CASES[kind]
     stack = case.stack().train()
     before = {name: value.clone() for name, value in stack.state_dict().items()}
     random = torch.get_rng_state()
