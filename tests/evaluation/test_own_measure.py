@@ -3,6 +3,7 @@ them are refused before anything is trained.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from hybridlab.build import build
 from hybridlab.config import measure_files
+from hybridlab.errors import ConfigError
 from tests.conftest import CONF
+from tests.evaluation.examples import USUAL
 from tests.evaluation.measures.conftest import subjects
 from tests.records.reading import read_all
 
@@ -50,7 +54,7 @@ class StreamNorm(TargetMeasure):
 YAML = "stream_norm:\n  _target_: my_measure.StreamNorm\n"
 
 # What is wrong with the class Mine, and the message after `evaluation.measures.norm`.
-MISTAKES = {
+UNDECLARED = {
     "no name": ("class Mine(StreamNorm):\n    name = ''", "`: Mine must have a `name`, as text"),
     "a name in capitals": ("class Mine(StreamNorm):\n    name = 'Norm'", "`: Mine.name=Norm: must be of lower case"),
     "no unit": ("class Mine(StreamNorm):\n    unit = ''", "`: Mine must have a `unit`, as text"),
@@ -59,6 +63,18 @@ MISTAKES = {
         "class Mine(StreamNorm):\n    better = 'up'",
         "`: Mine.better=up: must be lower, higher or empty",
     ),
+    "slices as text": (
+        "class Mine(StreamNorm):\n    slices = ('colour',)",
+        "`: Mine.slices must be of hybridlab.tasks.slices.Slice",
+    ),
+    "no kind": (
+        "from hybridlab.evaluation.measures.base import Measure\n\n\nclass Mine(Measure):\n"
+        "    name, unit, definition = 'norm', '1', 'norm'",
+        "`: Mine must be a kind of measure, e.g. a TargetMeasure",
+    ),
+}
+MISTAKES = {
+    "no unit": UNDECLARED["no unit"],
     "no measure": (
         "class Mine:\n    name = unit = definition = 'norm'",
         "`: Mine must be a hybridlab.evaluation.measures.base.Measure",
@@ -278,6 +294,15 @@ def test_the_shared_suite_tests_a_measure_of_a_folder(write, mine, tmp_path):
     )
     assert found.returncode == 0, found.stdout + found.stderr
     assert found.stdout.count("\nPASSED") >= 25
+
+
+@pytest.mark.parametrize("case", UNDECLARED)
+def test_a_class_that_does_not_say_what_it_measures_is_refused(write, case):
+    source, message = UNDECLARED[case]
+    write("my_measure", f"{MEASURE}\n\n{source}\n")
+    evaluation = {"_target_": "hybridlab.evaluation.evaluation.Evaluation", **USUAL}
+    with pytest.raises(ConfigError, match=f"^{re.escape(f'`evaluation.measures.norm{message}')}"):
+        build({**evaluation, "measures": {"norm": {"_target_": "my_measure.Mine"}}}, "evaluation")
 
 
 @pytest.mark.parametrize("case", MISTAKES)
