@@ -71,7 +71,7 @@ class NgramBitsPerByte(Measure):
 
     name = "ngram_bits_per_byte"
     unit = "bits/byte"
-    definition = "a smoothed byte n-gram model fitted on the same training split; bucket of `context`: bytes of context"
+    definition = "a smoothed byte n-gram model fitted on the same training split; by bytes of context"
     source = "hybridlab.tasks.text.ngram"
     title = "Bits per\nbyte"
     slices = (CONTEXT,)

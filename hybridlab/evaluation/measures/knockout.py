@@ -29,7 +29,7 @@ class MeanKnockout(TargetMeasure):
 
     name = "mean_knockout"
     unit = "nats/token"
-    definition = "as `knockout`, but the mixers add their mean output over training positions"
+    definition = "as zero ablation, but the mixers add their mean output over training positions"
     source = "arXiv:2211.00593"
     title = "Mean\nablation"
 

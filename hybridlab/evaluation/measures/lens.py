@@ -36,9 +36,6 @@ class TunedLens(Lens):
     """
 
     name = "tuned_lens"
-    definition = (
-        "as `lens`, after an affine map to the last residual stream, fitted on the training split by ridge regression"
-    )
-    source = "arXiv:2303.08112"
+    definition = "as the logit lens, after an affine map fitted on the training split by ridge regression"
     title = "Tuned lens\nNLL"
     reading = TunedLensNLL

@@ -68,7 +68,7 @@ class MemoryTokens(GradientMeasure):
 
     name = "memory_tokens"
     unit = "tokens"
-    definition = "mean lag, weighted by `influence`"
+    definition = "mean lag, weighted by the influence"
     title = "Memory\n(tokens)"
 
     def summarise(
@@ -86,7 +86,7 @@ class Influence(GradientMeasure):
 
     name = "influence"
     unit = "1"
-    definition = "share of the norm of d loss[t] / d input[t-k], through a mixer of the layer group alone, at a `lag` k"
+    definition = "share of the norm of d loss[t] / d input[t-k], through a mixer of the layer group alone, at a lag k"
     source = "effective memory by gradient, hybridlab"
     title = "Influence"
     slices = (LAG,)

@@ -18,7 +18,7 @@ class NLL(TargetMeasure):
 
     name = "nll"
     unit = "nats/token"
-    definition = "mean negative log-likelihood of the scored tokens; with a `step`: on the learning curve"
+    definition = "mean negative log-likelihood of the scored tokens; with a step: on the learning curve"
     source = "cross-entropy, Shannon 1948"
     better = "lower"
     title = "NLL\n(nats/token)"

@@ -22,8 +22,8 @@ class Reach(TargetMeasure):
     name = "reach"
     unit = "nats/token"
     definition = (
-        "NLL when every mixer of the group sees at least the last `block` tokens, and fewer than "
-        "2 `block`, minus the intact NLL"
+        "NLL when every mixer of the group sees at least the last B tokens and fewer than 2 B, for a "
+        "block of B tokens, minus the intact NLL"
     )
     title = "Reach\n(nats/token)"
 
@@ -45,7 +45,7 @@ class ReachTokens(Reach):
 
     name = "reach_tokens"
     unit = "tokens"
-    definition = "the smallest block of `reach` from which on no block costs anything measurable"
+    definition = "the smallest block from which on no block costs anything measurable"
     title = "Reach\n(tokens)"
 
     def summarise(self, requests: Sequence[Request], sums: Sequence[TargetSums], split: str) -> Iterator[Measurement]:
