@@ -279,6 +279,8 @@ def _in_one_line(error: Exception) -> str:
         return f"`{quoted[0]}`: no such key; {near_miss(quoted[0], GROUPS + SCALARS)}"
     if lines[0].startswith("Error merging override "):
         key, _, value = lines[0].removeprefix("Error merging override ").partition("=")
+        if (group := key.replace(".", "/")) != key and (conf_dir() / group).is_dir():
+            return f"`{key}={value}`: its options are chosen by name, write `{group}={value}`"
         return f"`{key}={value}`: cannot be merged into what the file sets; {replacing(key, value)}"
     if lines[0].startswith("Ambiguous value for argument '"):
         return f"`{quoted[0]}`: several values; `hybridlab train -m` sweeps over them, and a list is written [a,b]"

@@ -22,6 +22,7 @@ CASES = {
     "a stack of nothing": (["train", "stack=null"], "`stack=null`: no such stack; allowed: "),
     "no logger, in other words": (["check", "logger=null"], "`logger=null`: no such logger; allowed: none, wandb"),
     "an unknown stack": (["train", "stack=hybird"], "`stack=hybird`: no such stack; did you mean `hybrid`?"),
+    "measures as a list of values": (["train", "evaluation.measures=[knockout]"], "`evaluation.measures=[knockout]`: its options are chosen by name, write `evaluation/measures=[knockout]`"),
     "an unknown measure": (["train", "evaluation/measures=[knokout]"], "`evaluation/measures=knokout`: no such measure; did you mean `knockout`?"),
     "an unknown setting of a measure": (["train", "evaluation=full", "evaluation.measures.memory_tokens.shares=1"], "`evaluation.measures.memory_tokens.shares=1`: MemoryTokens has no such setting; did you mean `share`?"),
     "a share of no measure": (["train", "evaluation=full", "evaluation.measures.memory_tokens.share=0.0"], "`evaluation.measures.memory_tokens.share=0.0`: must be a number above 0 and at most 1"),

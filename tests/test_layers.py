@@ -92,6 +92,7 @@ def room_of(name, part):
     return rest.partition(".")[0] if floor == part else ""
 
 
+@cache
 def imports_of(file):
     """Yield the modules that a file imports, in functions too, but not for type checking only."""
     tree = ast.parse(file.read_text())

@@ -235,7 +235,7 @@ def upgraded(content: dict[str, Any]) -> dict[str, Any]:
         "config": _renamed(content["config"]) | _evaluation(content["config"]),
         "choices": _renamed_choices(content["choices"]),
         "plan": _renamed(content["plan"]),
-        "evaluation": _evaluation({"evaluation": content["evaluation"]})["evaluation"],
+        "evaluation": _summary(content["evaluation"]),
         "headline": _headline(names),
         "measures": {name: dict(zip(_MEASURE, MEASURES[name], strict=True)) for name in names},
         "slices": {name: _slice(name, buckets) for name, buckets in slices.items()},
@@ -296,6 +296,12 @@ def _renamed_choices(choices: dict[str, Any]) -> dict[str, Any]:
         setting = SETTINGS.get(targets.get(node, ""), {}).get(setting, setting)
         renamed[f"{node}.{setting}" if node else setting] = targets[node] if setting == "_target_" else found
     return renamed
+
+
+def _summary(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """Rename what a record says of how it was evaluated."""
+    summary = _evaluation({"evaluation": evaluation})["evaluation"]
+    return {"intervention_tokens" if key == "probed_tokens" else key: found for key, found in summary.items()}
 
 
 def _evaluation(config: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from hybridlab.stack.free_size import free_sizes
 from hybridlab.stack.layer import Layer, build_mixer
 from hybridlab.stack.plan import Plan
 
-
 Cost = int | float  # parameters, FLOPs or bytes
 
 

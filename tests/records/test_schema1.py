@@ -18,7 +18,11 @@ def lines_of(archive):
     return lzma.decompress(archive.read_bytes()).decode().splitlines()
 
 
-@pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: path.name.removesuffix(SUFFIX))
+@pytest.mark.parametrize(
+    "archive",
+    [pytest.param(path, marks=pytest.mark.slow) if "_h100" in path.name else path for path in ARCHIVES],
+    ids=lambda path: path.name.removesuffix(SUFFIX),
+)
 def test_reference_records_keep_their_numbers_and_have_the_present_names(archive):
     for line in lines_of(archive):
         written, read = json.loads(line), RunRecord.from_json(line)

@@ -130,7 +130,9 @@ def test_state_is_matched_by_a_window():
     assert found.layers[0].settings["window"] >= LENGTH * 0.98
 
 
-@pytest.mark.parametrize("length", [128, 256, 300, 1024])
+@pytest.mark.parametrize(
+    "length", [256, *(pytest.param(length, marks=pytest.mark.slow) for length in (128, 300, 1024))]
+)
 def test_two_sizes_are_fitted_together_where_one_after_the_other_stays_off(length):
     full = single_layer("full", 256, {}, mixer_files())
     found, _ = matched(plan_of("gated_delta", width=256), "state", length, full)

@@ -9,6 +9,7 @@ from tests.tasks.published_data import WRITERS
 TINY = ["--config-dir", str(CONF), "stack=tiny", "trainer=tiny", "logger=none"]
 
 
+@pytest.mark.slow
 def test_an_encoder_learns_listops_and_is_measured(hybridlab, tmp_path):
     shape = ["task=listops_small", "task.length=32", "task.min_length=4", "task.batch=32"]
     outcome = hybridlab("train", *TINY, *shape, "trainer.max_steps=40", "evaluation.limit=64")

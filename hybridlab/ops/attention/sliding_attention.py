@@ -34,7 +34,8 @@ def dense_sliding_attention(
     It also sees those of the first `global_tokens` keys that are not ahead of it (StreamingLLM,
     2309.17453). If not `causal`, n is t, the window reaches as far ahead as behind, and the first
     `global_tokens` tokens see all tokens and are seen by all (the symmetric global attention of
-    Longformer, 2004.05150). The first `missing` keys of a sequence are hidden. The obvious form, O(n·t).
+    Longformer, 2004.05150). The first `missing` keys of a sequence are hidden. The obvious form,
+    O(n·t).
     """
     keys = torch.arange(k.shape[2], device=q.device)
     visible = sliding_mask(keys[k.shape[2] - q.shape[2] :], keys, window, causal=causal, global_tokens=global_tokens)

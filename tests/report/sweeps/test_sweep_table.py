@@ -293,6 +293,7 @@ def test_the_docs_show_a_sweep_that_is_there_and_claims_that_are_taken(tmp_path)
     assert len(parse(tmp_path / "demo.yaml").claims) == 3
 
 
+@pytest.mark.slow
 def test_the_page_of_the_sweeps_is_what_their_records_say():
     assert (SWEEPS / "README.md").read_text() == sweeps_readme.render(), "hybridlab report --sweeps-readme"
 
