@@ -79,6 +79,7 @@ def test_a_task_of_the_docs_is_built():
         assert build(settings, "task", seed=0).train_batch(0).inputs.shape[0] == settings["batch"]
 
 
+@pytest.mark.slow
 def test_the_mixer_of_the_docs_passes_the_shared_suite(tmp_path, monkeypatch):
     unpack_docs_examples(tmp_path, monkeypatch)
     words = ["-q", "-n0", "-p", "no:cacheprovider", "-k", "running_mean", "--mixers", str(tmp_path / "mine" / "mixers")]
