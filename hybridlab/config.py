@@ -153,7 +153,7 @@ def _flags_first(arguments: Sequence[str]) -> list[str]:
 
 
 def register() -> None:
-    """Tell Hydra which groups are open (see GROUPS), and store the sweeps as the group `sweeps`.
+    """Open the config groups of GROUPS, and store the sweeps as the group `sweeps`.
 
     The folder above the sweeps is not put on Hydra's search path. Hydra would take every folder in
     it for a group, `runs` among them once it exists, and refuse `runs=elsewhere`.

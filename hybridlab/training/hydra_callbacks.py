@@ -89,7 +89,7 @@ def run_ids(config: Any, jobs: list[list[str]]) -> dict[str, str]:
 
 
 def share_cores(launcher: Any, num_jobs: int) -> None:
-    """Give each parallel job an equal share of the cores, unless OMP_NUM_THREADS is set.
+    """Share the cores equally among parallel jobs, unless OMP_NUM_THREADS is set.
 
     A worker process reads the variable when it loads PyTorch. A cluster's launcher gives each job
     its own cores.

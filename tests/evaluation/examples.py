@@ -134,7 +134,7 @@ class Copy(Mixer):
 
 
 def speaking_clearly(stack):
-    """Give tokens orthogonal embeddings: the head reads what a mixer copies into the stream."""
+    """Make the embeddings orthogonal: the head reads what a mixer copies into the stream."""
     torch.nn.init.zeros_(stack.embedding.weight)
     stack.embedding.weight.data.fill_diagonal_(2.0)
     return stack

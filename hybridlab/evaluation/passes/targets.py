@@ -40,11 +40,9 @@ class Scored(NamedTuple):
         return self.whole if request.is_intact else self.share
 
 
-def score(context: Context, requests: Sequence[Request], readings: Iterable[Reading] = ()) -> Scored:
-    """Sum up what the requests ask for; `readings` are further ones of the intact stack, over all
-    sequences.
-    """
-    intact: Asked = {INTACT: dict.fromkeys(readings)}
+def score(context: Context, requests: Sequence[Request]) -> Scored:
+    """Sum up what the requests ask for."""
+    intact: Asked = {INTACT: {}}
     changed: Asked = {INTACT: {}}
     for request in requests:
         asked = intact if request.is_intact else changed
