@@ -1,5 +1,7 @@
 """Channel mixers: they mix the channels of each token, after the layer's token mixer."""
 
+from typing import ClassVar
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -13,6 +15,8 @@ class SwiGLU(nn.Module):
     Shazeer 2020, arXiv:2002.05202, equation 6. The hidden width is `expansion` times `width`,
     rounded to a `multiple`.
     """
+
+    version: ClassVar[int] = 1  # raised whenever the mathematics or the initialisation changes
 
     def __init__(self, *, width: int, expansion: int | float = 8 / 3, multiple: int = 32) -> None:
         super().__init__()

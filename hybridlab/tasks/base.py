@@ -31,6 +31,9 @@ class Task:
     measures: ClassVar[tuple[str, ...]]  # names of measures, the headline first
     slices: tuple[Slice, ...]  # those of every batch; DOCUMENT and POSITION at least
     source: ClassVar[str]  # where the task was published, or where its data come from
+    version: ClassVar[int] = 1  # raised whenever the same settings draw other examples: runs of the old are others
+    # Settings whose content decides the data, not their value: paths of files, names of datasets.
+    content_settings: ClassVar[tuple[str, ...]] = ()
     unit: str  # what a token is: byte | token (of a tokeniser) | symbol
 
     windowed: bool = False  # True: long documents are read in windows; False: each example is one sequence
@@ -73,6 +76,10 @@ class Task:
         return self.evaluation_batches(
             "validation", window=self.length, stride=self.length, limit=VALIDATION_LIMIT, batch=VALIDATION_BATCH
         )
+
+    def content(self) -> str:
+        """Return a digest of the data that `content_settings` name; "" if settings decide all."""
+        return ""
 
     def describe(self) -> dict[str, Any]:
         """Return facts about the data for the record: sizes, distribution of lengths, digests."""

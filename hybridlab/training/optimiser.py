@@ -5,7 +5,7 @@ Parameters may be tagged as taking no weight decay.
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -19,6 +19,8 @@ class AdamWCosine:
 
     `warmup` is a share of all steps, `floor` the last learning rate as a share of `lr`.
     """
+
+    version: ClassVar[int] = 1  # raised whenever the same settings make other steps
 
     lr: float
     weight_decay: float = 0.1
