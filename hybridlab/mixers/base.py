@@ -39,7 +39,7 @@ class Mixer(nn.Module):
     kind: ClassVar[str]  # full | sparse | linear | low-rank | ssm | recurrence | convolution | parallel | none
     paper: ClassVar[str]  # where it was published
     causal: bool = True  # position t never depends on later ones; False on a class without a causal form
-    version: ClassVar[int] = 1  # raised whenever the mathematics or the initialisation changes: runs of the old are others
+    version: ClassVar[int] = 1  # raised whenever the mathematics or the initialisation changes
     bounded_state: ClassVar[bool]  # the bytes of the state stop growing with t
     # Settings that `stack.match` may change, the coarsest first. If one may be null, the mixer has
     # an attribute of the same name with the value in use.
