@@ -23,7 +23,7 @@ class DeltaState(NamedTuple):
 
 
 class Delta(Mixer):
-    """S_t = S_{t-1} + β_t k_t (v_t - S_{t-1}ᵀ k_t)ᵀ, o_t = S_tᵀ q_t; y = W_out norm(o).
+    """S_t = S_{t-1} + β_t k_t (v_t - S_{t-1}ᵀ k_t)ᵀ, o_t = S_tᵀ q_t / √k; y = W_out norm(o).
 
     `norm` is an RMS norm of each head. Queries, keys and values pass through a short convolution
     and SiLU; queries and keys are then scaled to length 1. β is the sigmoid of a linear map, or
@@ -33,6 +33,7 @@ class Delta(Mixer):
 
     kind = "linear"
     paper = "Yang et al. 2024, 2406.06484"
+    version = 2  # 2: queries are divided by √k
     bounded_state = True
 
     def __init__(
@@ -78,7 +79,8 @@ class Delta(Mixer):
         q, k, v = (split_heads(each, self.head_width) for each in mixed.chunk(3, dim=-1))
         # β in float32: bfloat16 would round values near 1 or 2 to 1 or 2.
         strength = self.strength(x).to(accumulation_dtype(x)).sigmoid().mT * self.strongest  # b h t
-        o, state = chunked_delta_rule(l2_normalise(q), l2_normalise(k), v, strength, None, state, self.chunk)
+        q, k = l2_normalise(q) * self.head_width**-0.5, l2_normalise(k)
+        o, state = chunked_delta_rule(q, k, v, strength, None, state, self.chunk)
         y = join_normalised_heads(o, self.norm)
         if self.gate is not None:
             y = y * F.silu(self.gate(x))

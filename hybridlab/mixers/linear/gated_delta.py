@@ -28,7 +28,7 @@ class GatedDeltaState(NamedTuple):
 
 
 class GatedDelta(Mixer):
-    """S_t = α_t (I - β_t k_t k_tᵀ) S_{t-1} + β_t k_t v_tᵀ, o_t = S_tᵀ q_t.
+    """S_t = α_t (I - β_t k_t k_tᵀ) S_{t-1} + β_t k_t v_tᵀ, o_t = S_tᵀ q_t / √k.
 
     y = W_out (norm(o) ⊙ SiLU(gate)) with an RMS norm of each head. α_t = exp(-rate ·
     softplus(step_t)) and β_t = σ(·), or 2σ(·) with `negative_eigenvalues` (2411.12537), depend on
@@ -41,6 +41,7 @@ class GatedDelta(Mixer):
 
     kind = "linear"
     paper = "Yang et al. 2024, 2412.06464"
+    version = 2  # 2: queries are divided by √k
     bounded_state = True
     free_sizes = ("value_ratio", "expand_k")
 
@@ -97,6 +98,7 @@ class GatedDelta(Mixer):
         mixed, inputs = self.convolution.with_silu(self.in_projection(x), past)
         query, key, value = mixed.split(self.sizes, dim=-1)
         q, k = (l2_normalise(split_heads(each, self.key_width)) for each in (query, key))
+        q = q * self.key_width**-0.5
         # Decays and β in float32: bfloat16 would round those near 1 to 1.
         dtype = accumulation_dtype(x)
         strength = self.strength(x).to(dtype).sigmoid().mT * self.strongest  # b h t

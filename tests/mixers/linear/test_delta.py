@@ -51,7 +51,7 @@ def mixed_in_heads(
             returned = torch.einsum("bvk,bk->bv", state, k[:, t])
             change = strength[:, t, head, None] * (v[:, t] - returned)
             state = state + torch.einsum("bv,bk->bvk", change, k[:, t])
-            read.append(torch.einsum("bvk,bk->bv", state, q[:, t]))
+            read.append(torch.einsum("bvk,bk->bv", state, q[:, t]) / math.sqrt(k.shape[-1]))
         o = torch.stack(read, dim=1)
         outputs.append(o / torch.sqrt(o.square().mean(-1, keepdim=True) + 1e-5) * mixer.norm)
     return torch.cat(outputs, dim=-1)

@@ -116,9 +116,8 @@ def test_l2_normalise_in_bfloat16_and_at_zero() -> None:
 def test_delta_rule_matches_flash_linear_attention(continued: bool) -> None:
     q, k, v, beta, _, state = draw(150, 1.0, None, continued, torch.float32)
     naive = reference("delta_rule/naive.py")
-    # The reference divides queries by the square root of their width.
-    expected, last = naive.delta_rule_recurrence(q * q.shape[-1] ** 0.5, k, v, beta, initial_state=state)
-    found, ours = chunked_delta_rule(q, k, v, beta, None, state, chunk=48)
+    expected, last = naive.delta_rule_recurrence(q, k, v, beta, initial_state=state)
+    found, ours = chunked_delta_rule(as_mixers_scale(q), k, v, beta, None, state, chunk=48)
     torch.testing.assert_close(ours, last, rtol=1e-4, atol=1e-4)
     same(found, expected, q, k, v, beta)
 
@@ -130,8 +129,8 @@ def test_gated_delta_rule_matches_flash_linear_attention(form: str, forgetting: 
     assert log_decay is not None
     naive = getattr(reference("gated_delta_rule/naive.py"), f"naive_{form}_gated_delta_rule")
     theirs = {name: x.transpose(1, 2) for name, x in zip(NAMES, (q, k, v, beta, log_decay), strict=True)}
-    expected, last = naive(**theirs, scale=1.0, output_final_state=True)
-    found, ours = chunked_delta_rule(q, k, v, beta, log_decay, chunk=48)
+    expected, last = naive(**theirs, output_final_state=True)
+    found, ours = chunked_delta_rule(as_mixers_scale(q), k, v, beta, log_decay, chunk=48)
     torch.testing.assert_close(ours, last, rtol=1e-4, atol=1e-4)
     same(found.transpose(1, 2), expected, q, k, v, beta, log_decay)
 
@@ -148,10 +147,14 @@ def test_gated_delta_rule_matches_transformers(continued: bool) -> None:
     expected, last = torch_chunk_gated_delta_rule(
         **theirs, initial_state=state, output_final_state=True, use_qk_l2norm_in_kernel=False
     )
-    found, ours = chunked_delta_rule(q, k, v, beta, log_decay, state)
+    found, ours = chunked_delta_rule(as_mixers_scale(q), k, v, beta, log_decay, state)
     torch.testing.assert_close(ours, last, rtol=1e-4, atol=1e-4)
-    # The reference divides queries by the square root of their width.
-    same(found.transpose(1, 2) / q.shape[-1] ** 0.5, expected, q, k, v, beta, log_decay)
+    same(found.transpose(1, 2), expected, q, k, v, beta, log_decay)
+
+
+def as_mixers_scale(q: Tensor) -> Tensor:
+    """Divide queries by the root of their width, as the mixers do and the references' ops inside."""
+    return q * q.shape[-1] ** -0.5
 
 
 NAMES = ("q", "k", "v", "beta", "g")
