@@ -12,6 +12,7 @@ from hybridlab.records.sweep import SWEEP, planned_runs
 
 STATES = {
     "finished": "the same command skips it",
+    "truncated": "it ended before its budget was spent; the same command skips it",
     "running": "a launcher is training it",
     "stopped": STOPPED,
     "failed": "the same command tries it again, `retries` times at most",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hybridlab.records.archive import read_archive
 from hybridlab.records.claim import has_living_owner
-from hybridlab.records.record import RunRecord
+from hybridlab.records.record import ENDED, RunRecord
 from hybridlab.records.store import first_made_first, read, run_directories
 
 WAITING = "waiting"  # the state of a run that has no record; every other state is a record's status
@@ -27,7 +27,7 @@ def state(directory: str | Path, record: RunRecord | None) -> str:
     `stopped`. In a read-only folder this cannot be determined, and the record's status stands.
     """
     status = WAITING if record is None else record.status
-    if status == "finished":
+    if status in ENDED:
         return status
     try:
         alive = has_living_owner(directory)

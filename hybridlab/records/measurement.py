@@ -33,6 +33,7 @@ class Measurement:
     n: int | None = None  # number of documents or seeds
     tokens: int | None = None  # scored; of a cost: length of the sequence; of a learning curve: trained on so far
     step: int | None = None  # training step, on a learning curve
+    evaluation: str = ""  # key of `RunRecord.evaluations`; "" for the learning curve and for costs
 
     def __post_init__(self) -> None:
         assert self.measure, "a measurement needs the name of its measure"

@@ -6,14 +6,15 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from hybridlab.errors import ConfigError
-from hybridlab.records import schema1
+from hybridlab.records import schema1, schema2
 from hybridlab.records.description import MeasureDescription, SliceDescription
 from hybridlab.records.json_values import from_text, to_text
 from hybridlab.records.measurement import Measurement
 from hybridlab.type_check import fits
 
-SCHEMA = 2
-STATUSES = ("running", "finished", "failed", "diverged", "stopped")
+SCHEMA = 3
+STATUSES = ("running", "finished", "truncated", "failed", "diverged", "stopped")
+ENDED = ("finished", "truncated")  # trained to its end and measured: the same command skips it
 
 
 @dataclass(kw_only=True)
@@ -25,19 +26,26 @@ class RunRecord:
     schema: int = SCHEMA
     run_id: str
     name: str  # the sweep or experiment: the folder that the run lies in
-    status: str  # running | finished | failed | diverged; as it is found, stopped: running with its owner gone
+    # running | finished | truncated (ended before its budget was spent) | failed | diverged; as it
+    # is found, stopped: running with its owner gone
+    status: str
     reason: str = ""  # why it did not finish, in one line
     failures: int = 0  # how often it has failed, earlier tries included
     seed: int
-    config: dict[str, Any]  # resolved
+    config: dict[str, Any]  # as declared, resolved; it composes again to the same run
+    derived: dict[str, Any] = field(default_factory=dict)  # what `stack.match` set: dotted key -> value
     choices: dict[str, Any]  # what identifies the stack, in the user's words: dotted key -> value
+    identity: dict[str, Any] = field(default_factory=dict)  # what decides the results beside the config
     plan: list[dict[str, Any]] = field(default_factory=list)  # one entry per layer
     versions: dict[str, Any] = field(default_factory=dict)
     commit: str | None = None
     hardware: dict[str, Any] = field(default_factory=dict)
     created: str  # ISO 8601, UTC
-    seconds: float = 0.0
-    evaluation: dict[str, Any] = field(default_factory=dict)  # split, window, stride, tokens, documents
+    seconds: float = 0.0  # of the whole run
+    training: dict[str, Any] = field(default_factory=dict)  # budget, steps, tokens, epochs, seconds, device
+    weights: str = ""  # SHA-256 of the file of the final weights; "": not kept
+    evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)  # settings, what was scored; the latest last
+    missing: dict[str, str] = field(default_factory=dict)  # measure -> the reason why it has no value
     headline: str = ""  # the measure that stacks are ranked by
     measures: dict[str, MeasureDescription] = field(default_factory=dict)  # what each measurement's `measure` means
     slices: dict[str, SliceDescription] = field(default_factory=dict)  # what each measurement's `slice` means
@@ -50,7 +58,13 @@ class RunRecord:
             assert found.unit == self.measures[found.measure].unit, (found.measure, found.unit)
             known = not found.slice or found.bucket in self.slices[found.slice].buckets
             assert known, f"no bucket `{found.bucket}` in the slice `{found.slice}`"
+            assert not found.evaluation or found.evaluation in self.evaluations, found.evaluation
         self.reason = " ".join(self.reason.split())
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        """The latest evaluation; {} if nothing was evaluated."""
+        return next(reversed(self.evaluations.values()), {})
 
     def to_json(self) -> str:
         """Return the record as JSON: a line per key, and per layer of the plan, description and
@@ -79,9 +93,10 @@ class RunRecord:
             raise ConfigError(
                 f"{source}: schema {content['schema']}, written by a newer hybridlab; this one reads up to {SCHEMA}"
             )
-        if content["schema"] == 1:
+        if content["schema"] < SCHEMA:
             try:
-                content = schema1.upgraded(content)
+                content = schema1.upgraded(content) if content["schema"] == 1 else content
+                content = schema2.upgraded(content) if content["schema"] == 2 else content
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise ConfigError(f"{source}: damaged, a value that no record holds ({error})") from error
         known = {f.name: f.type for f in fields(cls)}
@@ -102,7 +117,7 @@ class RunRecord:
             raise ConfigError(f"{source}: damaged, a value that no record holds ({error})") from error
 
 
-_LONG = ("plan", "measures", "slices", "measurements")
+_LONG = ("plan", "evaluations", "measures", "slices", "measurements")
 
 
 def _lines(values: list[Any] | dict[str, Any]) -> str:

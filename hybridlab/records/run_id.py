@@ -4,17 +4,17 @@ import hashlib
 from typing import Any
 
 from hybridlab.records.json_values import to_text
-from hybridlab.records.record import SCHEMA
 
 # Dotted paths of the resolved config that change no result: where things are written, how often,
-# what is shown while it runs, and on which device. Changing one of them must find the finished run
-# again.
+# what is shown while it runs, on which device, and what is measured afterwards. Changing one of
+# them must find the finished run again.
 CHANGES_NO_RESULT = frozenset(
     {
         "name",
         "runs",
         "logger",
         "checkpoint",
+        "evaluation",
         "hydra",
         "retries",
         "trainer.accelerator",
@@ -29,10 +29,19 @@ CHANGES_NO_RESULT = frozenset(
 )
 
 
-def run_id(config: dict[str, Any]) -> str:
-    """Return 12 hexadecimal digits: equal for equal results, whatever the order of the keys."""
-    identity = {"schema": SCHEMA, "config": identity_fields(config)}
-    return hashlib.sha256(to_text(identity, sort_keys=True).encode()).hexdigest()[:12]
+def identity_digest(config: dict[str, Any], identity: dict[str, Any]) -> str:
+    """Return the SHA-256 of what decides a run's results, in hexadecimal digits.
+
+    `config` is resolved; `identity` is what decides beside it: the data, the classes. Equal for
+    equal results, whatever the order of the keys.
+    """
+    text = to_text({"config": identity_fields(config), **identity}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def run_id(digest: str) -> str:
+    """Return the name of a run: 12 hexadecimal digits of its `identity_digest`."""
+    return digest[:12]
 
 
 def identity_fields(config: dict[str, Any], under: str = "") -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
+from hybridlab.records.record import ENDED
 from hybridlab.records.store import FILE, read
 from hybridlab.training.curve import Curve, DivergedError
 from hybridlab.training.fit import fit
@@ -59,7 +60,7 @@ def follow(spec: RunSpec, trainer: Any, curve: Curve) -> None:
 
     Return at once if the run has finished.
     """
-    if (spec.directory / FILE).exists() and read(spec.directory).status == "finished":
+    if (spec.directory / FILE).exists() and read(spec.directory).status in ENDED:
         return
     try:
         fit(spec, spec.build_stack(), trainer, curve)

@@ -10,7 +10,7 @@ from hybridlab.errors import under
 from hybridlab.evaluation.cost.kernels import without_kernels
 from hybridlab.evaluation.evaluation import Evaluation
 from hybridlab.evaluation.measures.build import task_measures
-from hybridlab.records.run_id import run_id
+from hybridlab.records.run_id import identity_digest, run_id
 from hybridlab.stack.match import matched, what_and_reference
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import Plan, expand, normal_form, single_layer
@@ -93,7 +93,7 @@ def prepare(config: Any) -> RunSpec:
         task=task,
         optimiser=optimiser,
         evaluation=evaluation,
-        run_id=run_id(resolved),
+        run_id=run_id(identity_digest(resolved, {})),
         folder=Path(plain["runs"]) / plain["name"],
         matching=tuple(matching),
         declared=with_search_path(plain, folders),

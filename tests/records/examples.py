@@ -43,7 +43,7 @@ SLICES = st.dictionaries(
 
 
 @st.composite
-def measurements(draw, measures, slices):
+def measurements(draw, measures, slices, evaluations):
     """Draw a measurement of these measures, in a bucket of these slices or in none."""
     measure = draw(st.sampled_from(sorted(measures)))
     grouping = draw(st.sampled_from(GROUPINGS))
@@ -65,6 +65,7 @@ def measurements(draw, measures, slices):
         n=draw(st.none() | st.integers(0, 10**6)),
         tokens=draw(st.none() | st.integers(0, 10**12)),
         step=draw(st.none() | st.integers(0, 10**6)),
+        evaluation=draw(st.sampled_from(["", *evaluations])),
     )
 
 
@@ -72,6 +73,7 @@ def measurements(draw, measures, slices):
 def fields_of_records(draw):
     """Draw the fields of a record that describes what it measured."""
     measures, slices = draw(MEASURES), draw(SLICES)
+    evaluations = draw(st.dictionaries(TEXTS, MAPPINGS, max_size=2))
     return {
         "run_id": draw(TEXTS),
         "name": draw(TEXTS),
@@ -87,11 +89,16 @@ def fields_of_records(draw):
         "hardware": draw(MAPPINGS),
         "created": draw(st.datetimes()).isoformat(),
         "seconds": draw(NUMBERS),
-        "evaluation": draw(MAPPINGS),
+        "derived": draw(MAPPINGS),
+        "identity": draw(MAPPINGS),
+        "training": draw(MAPPINGS),
+        "weights": draw(TEXTS),
+        "evaluations": evaluations,
+        "missing": draw(st.dictionaries(TEXTS, TEXTS, max_size=2)),
         "headline": draw(st.sampled_from(["", *measures])),
         "measures": measures,
         "slices": slices,
-        "measurements": draw(st.lists(measurements(measures, slices), max_size=3)) if measures else [],
+        "measurements": draw(st.lists(measurements(measures, slices, evaluations), max_size=3)) if measures else [],
     }
 
 

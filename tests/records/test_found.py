@@ -9,7 +9,7 @@ from hybridlab.records.sweep import plan_runs
 from hybridlab.status import STATES, find_runs
 from tests.records.examples import small_record
 
-OWNED = dict.fromkeys(STATUSES, "running") | {"finished": "finished"}
+OWNED = dict.fromkeys(STATUSES, "running") | {"finished": "finished", "truncated": "truncated"}
 LEFT = {status: status for status in STATUSES} | {"running": "stopped"}
 
 

@@ -85,7 +85,7 @@ def test_what_is_no_record_is_refused(text):
         RunRecord.from_json(text, "r.json")
 
 
-@pytest.mark.parametrize("key", ["run_id", "measurements", "evaluation"])
+@pytest.mark.parametrize("key", ["run_id", "measurements", "evaluations"])
 def test_a_missing_key_is_named(key):
     content = json.loads(small_record().to_json())
     del content[key]

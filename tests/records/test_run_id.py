@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridlab.records.run_id import CHANGES_NO_RESULT, run_id
+from hybridlab.records.run_id import CHANGES_NO_RESULT, identity_digest
+from hybridlab.records.run_id import run_id as shortened
 from tests.records.examples import MAPPINGS, VALUES
 
 
@@ -37,7 +38,26 @@ def test_only_the_listed_paths_are_left_out(path):
 
 def test_an_id_lasts_over_versions():
     config = {"seed": 0, "stack": {"width": 128}, "optimizer": {"lr": 1e-3, "clip": float("inf")}}
-    assert run_id(config) == "3bd7588d3e25"
+    assert run_id(config) == "28074fe2117f"
+
+
+@settings(deadline=None, max_examples=50)
+@given(MAPPINGS, MAPPINGS)
+def test_what_decides_beside_the_config_changes_the_id(one, other):
+    first, second = (identity_digest({"seed": 0}, {"data": each}) for each in (one, other))
+    assert (first == second) == (repr(_sorted(one)) == repr(_sorted(other)))
+
+
+def run_id(config):
+    return shortened(identity_digest(config, {}))
+
+
+def _sorted(value):
+    if isinstance(value, list):
+        return [_sorted(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: _sorted(value[key]) for key in sorted(value)}
 
 
 def _with(config, path, value):

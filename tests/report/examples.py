@@ -5,7 +5,7 @@ import random
 
 from hybridlab.records.measurement import BOOTSTRAP, Measurement
 from hybridlab.records.record import RunRecord
-from hybridlab.records.run_id import identity_fields, run_id
+from hybridlab.records.run_id import identity_digest, identity_fields, run_id
 from tests.report.descriptions import MEASURES, described
 
 BUCKETS = ("0-63", "64-127", "128-255", "256-511", "512-1023", "1024-2047", "2048-4095")
@@ -40,7 +40,7 @@ def example(*, early="gated_conv", middle="mamba2 full mamba2", deep="sliding", 
         "trainer": {"max_steps": 400, "accelerator": "cpu"},
     }
     fields = {
-        "run_id": run_id(config),
+        "run_id": run_id(identity_digest(config, {})),
         "name": "hybrid",
         "status": status,
         "seed": seed,
@@ -52,7 +52,16 @@ def example(*, early="gated_conv", middle="mamba2 full mamba2", deep="sliding", 
         "hardware": {"machine": "x86_64", "threads": 2, "task": {"documents": {"train": 187, "test": 23}}},
         "created": f"2025-03-0{1 + seed}T10:00:00+00:00",
         "seconds": 151.3,
-        "evaluation": {"split": "test", "window": 512, "stride": 512, "limit": 4096, "tokens": 94_208, "documents": 23},
+        "evaluations": {
+            "quick": {
+                "split": "test",
+                "window": 512,
+                "stride": 512,
+                "limit": 4096,
+                "tokens": 94_208,
+                "documents": 23,
+            }
+        },
         "measurements": _measurements(groups, plan, seed) if status == "finished" else [],
     }
     fields |= changes
@@ -122,7 +131,14 @@ def _measurements(groups, plan, seed):
         change = {"bits_per_byte": lambda x: x / math.log(2), "perplexity": math.exp}.get(measure, float)
         low, value, high = map(change, (low, value, high))
         unit = MEASURES[measure].unit
-        stated = {"split": "test", "interval": BOOTSTRAP, "n": 23, "tokens": 94_208, "unit": unit}
+        stated = {
+            "split": "test",
+            "interval": BOOTSTRAP,
+            "n": 23,
+            "tokens": 94_208,
+            "unit": unit,
+            "evaluation": "quick",
+        }
         found.append(Measurement(measure=measure, value=value, low=low, high=high, **{**stated, **where}))
 
     everywhere = [{}] + [
