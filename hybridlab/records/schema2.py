@@ -25,9 +25,7 @@ def upgraded(content: dict[str, Any]) -> dict[str, Any]:
         **content,
         "schema": 3,
         "evaluations": {key: {**evaluation, "measures": {name: {} for name in names}}} if key else {},
-        "measurements": [
-            {**found, "evaluation": key} if _is_evaluated(found) else found for found in content["measurements"]
-        ],
+        "measurements": [_with_evaluation(found, key) for found in content["measurements"]],
     }
 
 
