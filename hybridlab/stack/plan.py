@@ -13,6 +13,7 @@ from hybridlab.build import build, find_target
 from hybridlab.errors import ConfigError, near_miss, replacing, under
 from hybridlab.records.grouping import by_group_and_mixer
 from hybridlab.stack.layer import Layer, build_mixer
+from hybridlab.stack.normal_form import from_normal_form, normal_form
 from hybridlab.stack.pattern import expand_pattern
 from hybridlab.validate import whole
 
@@ -101,24 +102,12 @@ def check_mixer_name(name: Any, given: str, names: Collection[str]) -> None:
         raise ConfigError(f"`{given}`: no such mixer; {near_miss(str(name), names)}")
 
 
-def normal_form(stack: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
-    """Return the `stack` node with each group expanded: equal stacks get the same run id."""
+def in_normal_form(stack: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
+    """Return the `stack` node with each group in normal form: equal stacks get the same run id."""
     groups: dict[str, list[Layer]] = {}
     for layer in plan.layers:
         groups.setdefault(layer.group, []).append(layer)
-    expanded = {name: _expanded(layers) for name, layers in groups.items()}
-    return {**stack, "channel": plan.channel, "groups": expanded}
-
-
-def _expanded(layers: list[Layer]) -> dict[str, Any]:
-    """Return one group expanded: its mixers, and the settings of each, by layer if they differ."""
-    names = [layer.mixer for layer in layers]
-    settings: dict[str, Any] = {}
-    for name in dict.fromkeys(names):
-        by_layer = [layer.all_settings() for layer in layers if layer.mixer == name]
-        settings[name] = by_layer[0] if all(each == by_layer[0] for each in by_layer) else by_layer
-    mixer = names[0] if len(set(names)) == 1 else " ".join(names)
-    return {"layers": len(layers), "mixer": mixer, "settings": settings}
+    return {**stack, "channel": plan.channel, "groups": {name: normal_form(some) for name, some in groups.items()}}
 
 
 def _expand_group(
@@ -127,7 +116,9 @@ def _expand_group(
     where = f"stack.groups.{group}"
     if not isinstance(declared, Mapping):
         raise ConfigError(f"`{where}={declared}`: must be a mapping, e.g. {{layers: 2, mixer: full}}")
-    _check_keys(declared, where, required=("mixer",), optional=("layers",))
+    _check_keys(declared, where, required=("mixer",), optional=("layers", "settings"))
+    if "settings" in declared:
+        return from_normal_form(declared, group, first)
     entries = _entries(declared["mixer"], f"{where}.mixer")
     count = declared.get("layers", len(entries))
     with under(where):

@@ -13,7 +13,7 @@ from hybridlab.evaluation.measures.build import task_measures
 from hybridlab.records.run_id import identity_digest, run_id
 from hybridlab.stack.match import matched, what_and_reference
 from hybridlab.stack.model import Stack
-from hybridlab.stack.plan import Plan, expand, normal_form, single_layer
+from hybridlab.stack.plan import Plan, expand, in_normal_form, single_layer
 from hybridlab.tasks.check import check_readout
 from hybridlab.training.optimiser import AdamWCosine
 from hybridlab.validate import whole
@@ -85,7 +85,7 @@ def prepare(config: Any) -> RunSpec:
     evaluation = build(plain["evaluation"], "evaluation", of_task=task_measures(task, folders))
     with under("trainer"):
         whole(max_steps=plain["trainer"].get("max_steps"))
-    resolved = {**plain, "stack": normal_form(plain["stack"], plan)}
+    resolved = {**plain, "stack": in_normal_form(plain["stack"], plan)}
     del resolved["mixers"]  # the normal form of the stack holds their settings
     return RunSpec(
         config=resolved,

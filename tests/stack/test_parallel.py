@@ -8,7 +8,7 @@ from hybridlab.config import mixer_files
 from hybridlab.errors import ConfigError
 from hybridlab.stack.interventions import zero_ablated
 from hybridlab.stack.model import Stack
-from hybridlab.stack.plan import expand, normal_form
+from hybridlab.stack.plan import expand, in_normal_form
 
 HYBRID = {"parallel": ["full", {"name": "mamba2", "head_width": 16}]}
 
@@ -71,7 +71,7 @@ def test_two_parts_of_one_kind_get_distinct_names():
 
 def test_the_normal_form_holds_the_parts():
     stack = {"width": 32, "groups": {"all": {"layers": 2, "mixer": HYBRID}}}
-    (group,) = normal_form(stack, expand(stack, {}, mixer_files()))["groups"].values()
+    (group,) = in_normal_form(stack, expand(stack, {}, mixer_files()))["groups"].values()
     assert group["mixer"] == "full+mamba2"
     assert group["settings"]["full+mamba2"]["combine"] == "mean"
     assert group["settings"]["full+mamba2"]["parts"]["mamba2"]["head_width"] == 16

@@ -8,7 +8,7 @@ import torch
 from hybridlab.config import mixer_files
 from hybridlab.errors import ConfigError
 from hybridlab.mixers.base import Mixer
-from hybridlab.stack.plan import expand, normal_form
+from hybridlab.stack.plan import expand, in_normal_form
 
 CHANNEL = {"_target_": "hybridlab.stack.channel.SwiGLU", "expansion": 2}
 
@@ -51,7 +51,7 @@ def test_two_spellings_of_a_stack_have_one_normal_form():
     forms = []
     for mixer in spellings:
         stack = {"width": 64, "groups": {"all": {"layers": 4, "mixer": mixer}}}
-        forms.append(normal_form(stack, expand(stack, {}, mixer_files())))
+        forms.append(in_normal_form(stack, expand(stack, {}, mixer_files())))
     assert forms[0] == forms[1] == forms[2]
     assert forms[0]["groups"]["all"]["mixer"] == "mamba2 full mamba2 full"
 
@@ -59,8 +59,8 @@ def test_two_spellings_of_a_stack_have_one_normal_form():
 def test_the_normal_form_keeps_settings_that_differ_by_layer():
     stack = {"width": 64, "groups": {"all": {"mixer": [{"name": "sliding", "window": w} for w in (8, 16)]}}}
     other = {"width": 64, "groups": {"all": {"mixer": [{"name": "sliding", "window": w} for w in (16, 8)]}}}
-    form = normal_form(stack, expand(stack, {}, mixer_files()))
-    assert form != normal_form(other, expand(other, {}, mixer_files()))
+    form = in_normal_form(stack, expand(stack, {}, mixer_files()))
+    assert form != in_normal_form(other, expand(other, {}, mixer_files()))
 
 
 REFUSED = {
