@@ -1,6 +1,6 @@
 """The contract that every task keeps."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from hybridlab.stack.readout import Readout
@@ -81,9 +81,21 @@ class Task:
         """Return a digest of the data that `content_settings` name; "" if settings decide all."""
         return ""
 
-    def describe(self) -> dict[str, Any]:
-        """Return facts about the data for the record: sizes, distribution of lengths, digests."""
+    @property
+    def floors(self) -> Mapping[str, float]:
+        """What a guess reaches on the test split, by the name of the measure; {} if it is not
+        known.
+
+        A guess knows how often each answer occurs, in the example where that shows its answers, but
+        not which one belongs where. A stack that is no better has learnt no recall, no order, no
+        rule. A class of the user's may state numbers: `floors = {"accuracy": 0.1}`.
+        """
         return {}
+
+    def describe(self) -> dict[str, Any]:
+        """Return facts about the data for the record: sizes, distribution of lengths, digests, and
+        `floors`. A subclass adds to them."""
+        return {"floors": dict(self.floors)} if self.floors else {}
 
     def baselines(self, split: str, *, window: int, limit: int | None) -> dict[int, float]:
         """Return the bits per byte of byte n-gram models on the scored text of a split, by bytes of

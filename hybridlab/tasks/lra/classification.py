@@ -1,20 +1,23 @@
 """Tasks of an encoder: one class for each sequence."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 
 from hybridlab import validate
 from hybridlab.stack.readout import Readout
 from hybridlab.tasks.base import Task
 from hybridlab.tasks.batch import Batch
 from hybridlab.tasks.check import check_evaluation
+from hybridlab.tasks.guess import guess
 from hybridlab.tasks.slices import DOCUMENT, LENGTH, POSITION
+
+_GUESSED = 512  # examples that a guess is tried on, where classes are not known beforehand
 
 
 class Example(NamedTuple):
@@ -31,6 +34,11 @@ class LazyExamples(Sequence[Example]):
     def read(self, index: int) -> Example:
         """Read one example from disk."""
 
+    @property
+    @abstractmethod
+    def labels(self) -> Int64[np.ndarray, " n"]:
+        """The class of each example, which is read without it."""
+
     @overload
     def __getitem__(self, index: int) -> Example: ...
     @overload
@@ -38,7 +46,7 @@ class LazyExamples(Sequence[Example]):
     def __getitem__(self, index: int | slice) -> Example | Sequence[Example]:
         if isinstance(index, slice):
             return [self.read(each) for each in range(*index.indices(len(self)))]
-        return self.read(index)
+        return self.read(range(len(self))[index])  # an IndexError past the end, which ends an iteration
 
 
 class Classification(Task):
@@ -73,6 +81,17 @@ class Classification(Task):
     def held_out(self, split: str, limit: int | None) -> Iterable[Example]:
         """Return the examples of a split to evaluate on, at most `limit`."""
         raise NotImplementedError
+
+    def labels(self, split: str) -> Int64[np.ndarray, " n"]:
+        """Return the classes of the examples of a split, or of enough of them to estimate their
+        frequencies."""
+        return np.array([example.label for example in self.held_out(split, _GUESSED)])
+
+    @property
+    def floors(self) -> Mapping[str, float]:
+        """What guessing by the frequencies of the classes reaches."""
+        found = guess(self.labels("test")[None])
+        return {"accuracy": float(found.accuracy[0]), "nll": float(found.nll[0])}
 
     def train_batch(self, step: int) -> Batch:
         """Draw the batch of a step: a pure function of the task's settings, its seed and the
@@ -135,6 +154,13 @@ class Stored(Classification):
         wanted = min(len(examples), limit or len(examples))
         return (examples[number * len(examples) // wanted] for number in range(wanted))
 
+    def labels(self, split: str) -> Int64[np.ndarray, " n"]:
+        """Return the classes of all examples of a split."""
+        examples = self.splits[split]
+        if isinstance(examples, LazyExamples):
+            return examples.labels
+        return np.array([example.label for example in examples])
+
     def describe(self) -> dict[str, Any]:
         """Return the number of examples of each split."""
-        return {"examples": {name: len(examples) for name, examples in self.splits.items()}}
+        return {**super().describe(), "examples": {name: len(examples) for name, examples in self.splits.items()}}

@@ -75,7 +75,7 @@ class ListOps(Classification):
     def describe(self) -> dict[str, Any]:
         """Return the settings that the examples are drawn with."""
         names = ("min_length", "length", "max_depth", "max_args")
-        return {**{name: getattr(self, name) for name in names}, "held_out": self.num_held_out}
+        return {**super().describe(), **{name: getattr(self, name) for name in names}, "held_out": self.num_held_out}
 
     def _examples(self, generator: np.random.Generator, split: str) -> Iterator[Example]:
         """Yield the lists of a split in the order in which they are drawn."""

@@ -5,6 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int64
 
 from hybridlab.errors import ConfigError
 from hybridlab.tasks.lra.classification import Example, LazyExamples, Stored
@@ -86,6 +87,11 @@ class _Pictures(LazyExamples):
 
     def __len__(self) -> int:
         return len(self.listed)
+
+    @property
+    def labels(self) -> Int64[np.ndarray, " n"]:
+        """The class of each picture, as the metadata have it."""
+        return np.array([label for _, label in self.listed])
 
     def read(self, index: int) -> Example:
         """Read the grey values of a picture."""

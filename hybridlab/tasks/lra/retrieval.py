@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int64
 
 from hybridlab.errors import ConfigError
 from hybridlab.stack.readout import Readout
@@ -45,20 +46,28 @@ class _Pairs(LazyExamples):
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        starts = [0]
+        starts, labels = [0], []
         with file.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
-                if line.count(b"\t") != 4 or _label(line) is None:
+                label = _label(line)
+                if line.count(b"\t") != 4 or label is None:
                     raise ConfigError(
                         f"path={file.parent}: line {number} of {file.name} is not {_FIELDS}, separated by tabs"
                     )
                 starts.append(starts[-1] + len(line))
+                labels.append(label)
         if len(starts) == 1:
             raise ConfigError(f"path={file.parent}: {file.name} is empty")
         self.starts = np.array(starts)
+        self._labels = np.array(labels)
 
     def __len__(self) -> int:
         return len(self.starts) - 1
+
+    @property
+    def labels(self) -> Int64[np.ndarray, " n"]:
+        """The label of each line."""
+        return self._labels
 
     def read(self, index: int) -> Example:
         """Read the texts of both papers."""

@@ -1,6 +1,6 @@
 """Tasks that generate their examples: the split of each example, and the step that trains on it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,12 +10,14 @@ from jaxtyping import Bool, Int64, UInt64
 from hybridlab import validate
 from hybridlab.errors import ConfigError
 from hybridlab.tasks.base import SPLITS, Task
-from hybridlab.tasks.batch import Batch
+from hybridlab.tasks.batch import IGNORED, Batch
 from hybridlab.tasks.check import check_evaluation
 from hybridlab.tasks.counter_rng import CounterRng, keys_of, mix64
+from hybridlab.tasks.guess import guess
 from hybridlab.tasks.relative_position import relative_position
 
 ORDERS = ("shuffled", "published")
+_GUESSED = 128  # examples of each segment that a guess is tried on
 _ATTEMPTS = 400  # all fail with a chance of (7/8)^400, below 1e-23, for an example of a split that holds an eighth
 
 
@@ -109,9 +111,41 @@ class Synthetic(Task):
         check_evaluation(split, limit, batch)
         return self._evaluation_batches(split, limit, batch)
 
+    def answers(self, examples: Examples) -> Int64[np.ndarray, "n a"] | None:
+        """Return what a guess may know of each example: its answers, each as often as it is one,
+        without their order; `IGNORED` is none.
+
+        These are the targets, if an example has several and shows them. Otherwise they are the
+        tokens that its target is drawn from. None: no guess is known, and the task has no `floors`.
+        """
+        return None
+
+    @property
+    def floors(self) -> Mapping[str, float]:
+        """What guessing among an example's `answers` reaches, from the first examples that the rule
+        draws for each held-out segment."""
+        found, weights, targets = [], [], []
+        for segment, size in enumerate(self.evaluation):
+            numbers = np.arange(min(_GUESSED, size.examples))
+            drawn = self.draw(CounterRng(keys_of(SPLITS.index("test"), 0, segment, numbers)), size, "test")
+            if (answers := self.answers(drawn)) is None:
+                return {}
+            found.append(guess(answers))
+            weights.append(np.full(len(numbers), size.examples / len(numbers)))
+            targets.append((drawn.targets != IGNORED).sum(axis=1))
+        accuracy, nll = (np.concatenate(each) for each in zip(*found, strict=True))
+        of_examples = np.concatenate(weights)
+        of_targets = of_examples * np.concatenate(targets)
+        return {
+            "accuracy": float(np.average(accuracy, weights=of_targets)),
+            "example_accuracy": float(np.average(accuracy, weights=of_examples)),
+            "nll": float(np.average(nll, weights=of_targets)),
+        }
+
     def describe(self) -> dict[str, Any]:
         """Return the numbers and sizes of the examples for the record."""
         return {
+            **super().describe(),
             "training": [segment._asdict() for segment in self.training],
             "evaluation": [segment._asdict() for segment in self.evaluation],
             "fresh": self.fresh,

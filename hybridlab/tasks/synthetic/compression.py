@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int64
 
 from hybridlab import validate
 from hybridlab.stack.readout import Readout
@@ -41,3 +42,7 @@ class Compression(Sized):
         inputs = np.pad(string, ((0, 0), (0, 1)), constant_values=self.vocabulary - 1)
         distance = np.tile(segment.length - np.arange(segment.length), (len(rng), 1))
         return Examples(inputs, inputs.copy(), {"distance": distance})
+
+    def answers(self, examples: Examples) -> Int64[np.ndarray, "n a"]:
+        """Return the tokens of the sequence, which an example shows."""
+        return examples.targets

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int64
 
 from hybridlab import validate
 from hybridlab.tasks.batch import IGNORED
@@ -42,3 +43,7 @@ class Copying(Sized):
         targets = np.concatenate([np.full_like(string, IGNORED), string], axis=1)
         distance = np.concatenate([np.full_like(string, -1), np.full_like(string, half + 1)], axis=1)
         return Examples(inputs, targets, {"distance": distance})
+
+    def answers(self, examples: Examples) -> Int64[np.ndarray, "n a"]:
+        """Return the tokens of the string, which an example shows."""
+        return examples.targets

@@ -97,6 +97,10 @@ class FuzzyRecall(Sized):
             targets = tokens
         return Examples(tokens[:, :-1].copy(), targets[:, 1:].copy(), {"distance": distance[:, 1:].copy()})
 
+    def answers(self, examples: Examples) -> Int64[np.ndarray, "n a"]:
+        """Return the value tokens of the keys shown before, which an example shows."""
+        return examples.targets
+
 
 def _distinct(rng: CounterRng, high: int, num: int, size: int) -> Int64[np.ndarray, "n num size"]:
     """Return `num` ordered choices of `size` different integers below `high` for each example."""

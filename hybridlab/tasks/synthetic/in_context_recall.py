@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int64
 
 from hybridlab import validate
 from hybridlab.errors import ConfigError
@@ -80,3 +81,7 @@ class InContextRecall(Sized):
         if split == "training" and self.train_on == "every":
             targets[:, :-1] = inputs[:, 1:]
         return Examples(inputs, targets, {"distance": distance})
+
+    def answers(self, examples: Examples) -> Int64[np.ndarray, "n a"]:
+        """Return the values of the keys shown before, which an example shows."""
+        return examples.targets

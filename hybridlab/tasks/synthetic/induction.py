@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int64
 
 from hybridlab import validate
 from hybridlab.tasks.batch import IGNORED
@@ -42,3 +43,7 @@ class Induction(Sized):
         targets[:, -1] = inputs[example, shown + 1]
         distance[:, -1] = segment.length - (shown + 1)
         return Examples(inputs, targets, {"distance": distance})
+
+    def answers(self, examples: Examples) -> Int64[np.ndarray, "n a"]:
+        """Return the tokens of the sequence, any of which may follow the trigger."""
+        return np.where(examples.inputs == self.vocabulary - 1, IGNORED, examples.inputs)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Int64
 
 from hybridlab import validate
 from hybridlab.errors import ConfigError, near_miss
@@ -107,6 +108,10 @@ class MQAR(Synthetic):
         distance = np.full_like(inputs, -1)
         np.put_along_axis(distance, queries, queries - (shown - 2 * pairs + 2 * np.arange(pairs)), axis=1)
         return Examples(inputs, targets, {"pairs": np.full_like(inputs, pairs), "distance": distance})
+
+    def answers(self, examples: Examples) -> Int64[np.ndarray, "n a"]:
+        """Return the values of the keys that are shown again, which an example shows."""
+        return examples.targets
 
 
 def _segments(key: str, listed: Sequence[Any]) -> list[Segment]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int64
 
 from hybridlab import validate
 from hybridlab.errors import ConfigError
@@ -57,3 +58,7 @@ class SelectiveCopying(Sized):
         targets[:, -copied:] = tokens
         distance[:, -copied:] = np.arange(length - copied, length) + 1 - positions
         return Examples(inputs, targets, {"distance": distance})
+
+    def answers(self, examples: Examples) -> Int64[np.ndarray, "n a"]:
+        """Return the tokens that are copied, which an example shows."""
+        return examples.targets

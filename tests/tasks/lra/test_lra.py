@@ -1,5 +1,6 @@
 """The Long Range Arena's data, read from the formats in which they were published."""
 
+import math
 import pickle
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def texts_of(examples) -> list[bytes]:
 
 def test_reviews_are_read_and_split_by_their_text(tmp_path: Path):
     task = LRAText(seed=0, path=str(write_reviews(tmp_path)), length=20, batch=4, validation_share=0.25)
-    assert task.describe() == {"examples": {"training": 18, "validation": 6, "test": 24}, "duplicates_dropped": 1}
+    facts = {"examples": {"training": 18, "validation": 6, "test": 24}, "duplicates_dropped": 1}
+    assert task.describe() == facts | {"floors": {"accuracy": 0.5, "nll": pytest.approx(math.log(2))}}
     for examples in task.splits.values():
         for text, example in zip(texts_of(examples), examples, strict=True):
             assert (b"dull", b"fine")[1 - example.label] not in text
@@ -43,7 +45,7 @@ def test_reviews_are_read_and_split_by_their_text(tmp_path: Path):
 
 def test_a_pair_is_two_documents_of_a_sequence(tmp_path: Path):
     task = LRARetrieval(seed=0, path=str(write_pairs(tmp_path)), length=60, batch=4)
-    assert task.describe() == {"examples": {"training": 30, "validation": 30, "test": 30}}
+    assert task.describe()["examples"] == {"training": 30, "validation": 30, "test": 30}
     lines = (tmp_path / "new_aan_pairs.eval.tsv").read_text().splitlines()
     (batch,) = task.evaluation_batches("validation", window=8, stride=8, limit=None, batch=99)
     assert batch.documents is not None
