@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from hybridlab.validate import positive
+
 
 @runtime_checkable
 class State(Protocol):
@@ -34,6 +36,10 @@ class Mixer(nn.Module):
     A mixer with a causal and a bidirectional form also takes `causal: bool = True`, which the stack
     passes according to its task, and keeps it as `self.causal`. Only causal forms have
     `initial_state` and `extend`: decoding cannot look ahead.
+
+    A mixer whose initialisation depends on its depth also takes `layer_index: int = 0` and
+    `layer_count: int = 1`: its place among all layers of the stack, counted from 0, which the stack
+    passes.
     """
 
     kind: ClassVar[str]  # full | sparse | linear | low-rank | ssm | recurrence | convolution | parallel | none
@@ -70,10 +76,28 @@ class Attends(Protocol):
         ...
 
 
-def tag(parameter: nn.Parameter, *, decay: bool = True, initialise: bool = True) -> nn.Parameter:
-    """Exempt a parameter from weight decay, or from the stack's initialisation; return it."""
+def tag(
+    parameter: nn.Parameter,
+    *,
+    decay: bool = True,
+    initialise: bool = True,
+    lr: float | None = None,
+    lr_factor: float = 1.0,
+) -> nn.Parameter:
+    """Exempt a parameter from weight decay or from the stack's initialisation, or set its rate.
+
+    `lr_factor` times the optimiser's learning rate is the parameter's own, as the LRU's paper and
+    RWKV's authors set it, and `lr` is the most that it may be. S4's authors cap the rate of time
+    steps and modes so, at 0.001: in a sweep of the learning rate these parameters stay at the cap
+    above it, and follow the common rate below. Warm-up and decay are those of the optimiser. Return
+    the parameter.
+    """
+    positive(null="no cap", lr=lr)
+    positive(lr_factor=lr_factor)
     parameter.takes_weight_decay = decay  # pyright: ignore[reportAttributeAccessIssue]
     parameter.takes_initialisation = initialise  # pyright: ignore[reportAttributeAccessIssue]
+    parameter.highest_lr = lr  # pyright: ignore[reportAttributeAccessIssue]
+    parameter.lr_factor = lr_factor  # pyright: ignore[reportAttributeAccessIssue]
     return parameter
 
 

@@ -40,21 +40,25 @@ class Layer:
         return f"{self.mixer} {sorted(self.all_settings().items(), key=str)}"
 
 
-def build_mixer(layer: Layer, width: int, causal: bool) -> Any:
-    """Build the mixer of a layer.
+def build_mixer(layer: Layer, width: int, causal: bool, layers: int | None = None) -> Any:
+    """Build the mixer of a layer, one of `layers` (null: alone, at no depth).
 
-    A mixer with a causal and a bidirectional form is built as `causal` says, unless its settings
-    hold a `causal`.
+    A mixer with a causal and a bidirectional form is built as `causal` says, and one whose
+    initialisation depends on the depth for its place among the layers, unless its settings say
+    otherwise.
     """
     from hybridlab.mixers.base import Mixer
 
     given: dict[str, Any] = {"width": width}
     if layer.parts:
-        built = (build_mixer(part, width, causal) for part in layer.parts)
+        built = (build_mixer(part, width, causal, layers) for part in layer.parts)
         given["parts"] = dict(zip(layer.part_names(), built, strict=True))
     target = find_target(layer.settings, layer.where)
-    if "causal" in inspect.signature(target).parameters and "causal" not in layer.settings:
-        given["causal"] = causal
+    offered = (
+        {"causal": causal} if layers is None else {"causal": causal, "layer_index": layer.index, "layer_count": layers}
+    )
+    taken = inspect.signature(target).parameters
+    given |= {name: value for name, value in offered.items() if name in taken and name not in layer.settings}
     mixer = build(layer.settings, layer.where, **given)
     if not isinstance(mixer, Mixer):
         raise ConfigError(f"`{layer.where}`: {target.__name__} is not a hybridlab.mixers.base.Mixer")

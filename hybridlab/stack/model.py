@@ -73,7 +73,7 @@ class Stack(nn.Module):
         self.embedding = nn.Embedding(vocabulary, plan.width)
         self.layers = nn.ModuleList(
             Block(
-                build_mixer(layer, plan.width, plan.causal),
+                build_mixer(layer, plan.width, plan.causal, len(plan.layers)),
                 None if plan.channel is None else build(plan.channel, "stack.channel", width=plan.width),
                 plan.width,
             )

@@ -1,6 +1,6 @@
 """AdamW with a linear warm-up and a cosine decay.
 
-Parameters may be tagged as taking no weight decay.
+Parameters may be tagged as taking no weight decay, or as having a learning rate of their own.
 """
 
 import math
@@ -48,19 +48,25 @@ class AdamWCosine:
         The rate changes every step.
         """
         # Not PyTorch's fused form: with it, Lightning refuses to clip gradients in mixed precision.
-        groups = parameter_groups(module, self.weight_decay)
+        groups = parameter_groups(module, self.weight_decay, self.lr)
         optimiser = torch.optim.AdamW(groups, lr=self.lr, betas=(self.beta1, self.beta2))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: self.rate(step, steps))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split the parameters by weight decay: matrices decay unless tagged.
+def parameter_groups(module: nn.Module, weight_decay: float, lr: float = math.inf) -> list[dict[str, Any]]:
+    """Split the parameters by weight decay and by learning rate.
 
-    Vectors and scalars (norms, biases) never do.
+    Matrices decay unless tagged; vectors and scalars (norms, biases) never do. The first two groups
+    have the rate of the optimiser, `lr`. Each further group has an `lr` of its own: that of a
+    parameter whose tag scales or caps the rate (`hybridlab.mixers.base.tag`).
     """
-    decayed, kept = [], []
+    common = [{"params": [], "weight_decay": weight_decay}, {"params": [], "weight_decay": 0.0}]
+    groups: dict[tuple[bool, float], dict[str, Any]] = dict(zip(((True, lr), (False, lr)), common, strict=True))
     for parameter in module.parameters():
         decays = parameter.ndim >= 2 and getattr(parameter, "takes_weight_decay", True)
-        (decayed if decays else kept).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+        cap, factor = getattr(parameter, "highest_lr", None), getattr(parameter, "lr_factor", 1.0)
+        own = min(factor * lr, math.inf if cap is None else cap)
+        new = {"params": [], "weight_decay": weight_decay if decays else 0.0, "lr": own}
+        groups.setdefault((decays, own), new)["params"].append(parameter)
+    return list(groups.values())

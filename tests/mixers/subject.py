@@ -16,6 +16,7 @@ from hybridlab.mixers.base import Mixer
 CONF = Path(__file__).parents[2] / "conf" / "mixers"
 WIDTH = 64
 LONGEST = 600
+FROM_THE_STACK = ("width", "causal", "layer_index", "layer_count")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Subject:
     @property
     def given(self) -> dict[str, Any]:
         """What the stack passes to the constructor."""
-        return {"width": WIDTH, "causal": self.causal} if "causal" in self.signature else {"width": WIDTH}
+        every = dict(zip(FROM_THE_STACK, (WIDTH, self.causal, 1, 4), strict=True))
+        return {name: value for name, value in every.items() if name in self.signature}
 
     @cached_property
     def settings(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from hybridlab.mixers.linear.linear import Linear
 from hybridlab.mixers.sparse.sliding import Sliding
 from hybridlab.mixers.ssm.mamba2 import Mamba2
 from hybridlab.renamed import SETTINGS
-from tests.mixers.subject import CONF, Subject
+from tests.mixers.subject import CONF, FROM_THE_STACK, Subject
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_bad_values_are_refused_in_words(cls: type[Mixer], width: int, settings:
 @pytest.mark.parametrize("file", sorted(CONF.glob("*.yaml")), ids=lambda file: file.stem)
 def test_yaml_lists_every_hyper_parameter_with_its_default(file: Path) -> None:
     subject = Subject(file, True)
-    declared = {k: p.default for k, p in subject.signature.items() if k not in ("width", "causal")}
+    declared = {k: p.default for k, p in subject.signature.items() if k not in FROM_THE_STACK}
     assert subject.own_settings == declared
 
 

@@ -16,8 +16,8 @@ from hybridlab.validate import divides, power_of_two, whole
 
 # The smallest log decay of a token. Over SAFE_TOKENS tokens an inverse decay stays below 10^17.
 STRONGEST_LOG_DECAY, SAFE_TOKENS = -math.exp(-0.5), 64
-# Initial share of the previous token in channel i: 1 - (i / width)^power, as mid-stack.
-SHIFT_POWERS = {"receptance": 0.1, "decay": 0.45, "key": 0.35, "value": 0.35, "rate": 0.45, "gate": 0.1}
+# Initial share of the previous token in channel i of the first layer: 1 - (i / width)^power.
+SHIFT_POWERS = {"receptance": 0.2, "decay": 0.9, "key": 0.7, "value": 0.7, "rate": 0.9, "gate": 0.2}
 
 
 class RWKV7State(NamedTuple):
@@ -34,12 +34,19 @@ class RWKV7(Mixer):
     their own mixture of the token and the previous one. The decay w = exp(-e^{-1/2} σ(·)), the rate
     a = σ(·) at which the value stored under κ is removed, and the gate g are maps of low rank. κ is
     the key, scaled per channel and then to length 1; k is the key times 1 + α ⊙ (a - 1). `norm` is
-    a group norm with one head per group. The paper also mixes the values of the first layer into
-    later ones; a mixer sees only its own layer, so this is left out.
+    a group norm with one head per group.
+
+    Every parameter starts as in the authors' training code (BlinkDL/RWKV-LM, RWKV-v7/train_temp),
+    and so depends on the layer's place in the stack: deeper layers take less of the previous token,
+    keep more and write more. Linear maps start orthogonal, those of the keys at a tenth of the
+    others, `out` at 0. As there, maps of low rank take no weight decay, and the bias of the decay
+    learns at twice the common rate. It differs by choice in one thing: the paper also mixes the
+    values of the first layer into later ones; a mixer sees only its own layer, so this is left out.
     """
 
     kind = "linear"
     paper = "Peng et al. 2025, 2503.14456"
+    version = 2  # 2: initialised as in the authors' code, by depth; decay bias at twice the rate
     bounded_state = True
 
     def __init__(
@@ -51,29 +58,37 @@ class RWKV7(Mixer):
         rate_rank: int | None = None,
         gate_rank: int | None = None,
         chunk: int = 32,
+        layer_index: int = 0,
+        layer_count: int = 1,
     ) -> None:
         super().__init__()
-        whole(heads=heads)
+        whole(heads=heads, layer_count=layer_count)
+        whole(least=0, most=layer_count - 1, layer_index=layer_index)
         whole(decay_rank=decay_rank, rate_rank=rate_rank, gate_rank=gate_rank, null="from the width")
         power_of_two(chunk=chunk)
         divides(width, "the width", heads=heads)
         self.head_width, self.chunk = width // heads, chunk
-        channel = torch.arange(width) / width
-        self.shift = _kept(torch.stack([1 - channel**power for power in SHIFT_POWERS.values()]))
-        self.receptance = nn.Linear(width, width, bias=False)
-        self.key = nn.Linear(width, width, bias=False)
-        self.value = nn.Linear(width, width, bias=False)
+        depth = layer_index / max(1, layer_count - 1)  # from 0 to 1
+        left = 1 - layer_index / layer_count
+        across, in_head = torch.arange(width) / max(1, width - 1), _signed_squares(width, self.head_width)
+        self.shift = _kept(
+            torch.stack([1 - (torch.arange(width) / width) ** (power * left) for power in SHIFT_POWERS.values()])
+        )
+        self.receptance = _orthogonal(width, width)
+        self.key = _orthogonal(width, width, gain=0.1)
+        self.value = _orthogonal(width, width)
         self.decay = LowRank(width, decay_rank or _usual_rank(width, 2.5), nn.Tanh())
-        self.decay_bias = _kept(6 * channel**1.8 - 5.5)
+        decay_bias = 6 * across ** (1 + depth**0.3) - 5.5 + 2.5 * in_head
+        self.decay_bias = tag(nn.Parameter(decay_bias), decay=False, initialise=False, lr_factor=2.0)
         self.rate = LowRank(width, rate_rank or _usual_rank(width, 2.5), nn.Identity())
-        self.rate_bias = _kept(torch.zeros(width))
+        self.rate_bias = _kept(0.4 * (across - 0.5) - 0.19 + 0.3 * in_head)
         self.gate = LowRank(width, gate_rank or _usual_rank(width, 5.0), nn.Sigmoid())
-        self.removal_scale = _kept(torch.full((width,), 0.71))
-        self.rate_share = _kept(torch.ones(width))  # α
+        self.removal_scale = _kept(0.71 - 0.1 * (across - 0.5))
+        self.rate_share = _kept(torch.full((width,), 1.02))  # α
         self.bonus = _kept(torch.full((width,), -0.04))  # ρ
-        self.norm = _kept(torch.ones(width))
+        self.norm = _kept(torch.full((width,), ((1 + layer_index) / layer_count) ** 0.7))
         self.norm_bias = _kept(torch.zeros(width))
-        self.out = nn.Linear(width, width, bias=False)
+        self.out = _orthogonal(width, width, gain=0.0)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         """Mix whole sequences in chunks."""
@@ -118,11 +133,9 @@ class LowRank(nn.Module):
 
     def __init__(self, width: int, rank: int, activation: nn.Module) -> None:
         super().__init__()
-        self.down = _kept_linear(width, rank)
+        self.down = _orthogonal(width, rank, gain=0.0, decay=False)
         self.activation = activation
-        self.up = _kept_linear(rank, width)
-        nn.init.zeros_(self.down.weight)
-        nn.init.orthogonal_(self.up.weight, gain=0.1)
+        self.up = _orthogonal(rank, width, gain=0.1 * max(1.0, rank / width) ** 0.5, decay=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
         """Map through `rank` channels."""
@@ -133,10 +146,20 @@ def _kept(value: Tensor) -> nn.Parameter:
     return tag(nn.Parameter(value), decay=False, initialise=False)
 
 
-def _kept_linear(inputs: int, outputs: int) -> nn.Linear:
+def _orthogonal(inputs: int, outputs: int, gain: float = 1.0, decay: bool = True) -> nn.Linear:
+    """Return a linear map with orthonormal rows or columns, times `gain`."""
     linear = nn.Linear(inputs, outputs, bias=False)
-    linear.weight = tag(nn.Parameter(linear.weight.detach()), initialise=False)
+    weight = torch.zeros(outputs, inputs)
+    if gain:
+        nn.init.orthogonal_(weight, gain)
+    linear.weight = tag(nn.Parameter(weight), decay=decay, initialise=False)
     return linear
+
+
+def _signed_squares(width: int, head_width: int) -> Float[Tensor, " d"]:
+    """Return z·|z| for z from -1 to 1 over the channels of each head."""
+    z = 2 * (torch.arange(width) % head_width) / max(1, head_width - 1) - 1
+    return z * z.abs()
 
 
 def _usual_rank(width: int, factor: float) -> int:

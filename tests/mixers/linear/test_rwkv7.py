@@ -8,7 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from hybridlab.config import mixer_files
 from hybridlab.mixers.linear.rwkv7 import RWKV7, LowRank
+from hybridlab.stack.model import Stack
+from hybridlab.stack.plan import expand
 from tests.mixers.agree import WIDTH, agree
 
 
@@ -81,6 +84,7 @@ def test_chunks_longer_than_what_is_safe_stay_finite_at_the_strongest_decay() ->
         ({"heads": -1}, "heads=-1: must be a whole number of at least 1"),
         ({"decay_rank": 0}, "decay_rank=0: must be a whole number of at least 1, or null: from the width"),
         ({"chunk": 12}, "chunk=12: must be a power of two"),
+        ({"layer_index": 2, "layer_count": 2}, "layer_index=2: must be a whole number from 0 to 1"),
     ],
     ids=str,
 )
@@ -97,18 +101,52 @@ def test_ranks_grow_with_the_root_of_the_width(width: int, decay: int, gate: int
     assert mixer.gate.down.out_features == gate
 
 
-def test_starts_with_decays_from_slow_to_fast_whatever_the_token() -> None:
+@pytest.mark.parametrize(("index", "count"), [(0, 1), (0, 12), (5, 12), (11, 12)])
+def test_starts_from_the_values_of_the_authors_code(index: int, count: int) -> None:
+    width, head = 64, 16
+    mixer = RWKV7(width=width, heads=width // head, layer_index=index, layer_count=count)
+    deep, left = (index / (count - 1) if count > 1 else 0.0), 1 - index / count
+    for channel in range(0, width, 7):
+        share, linear = channel / width, channel / (width - 1) - 0.5
+        zigzag = (channel % head - (head - 1) / 2) / ((head - 1) / 2)
+        zigzag *= abs(zigzag)
+        assert mixer.shift[:, channel].tolist() == pytest.approx(
+            [1 - share ** (power * left) for power in (0.2, 0.9, 0.7, 0.7, 0.9, 0.2)], abs=1e-6
+        )
+        expected = {
+            "decay_bias": -6 + 6 * (channel / (width - 1)) ** (1 + deep**0.3) + 0.5 + zigzag * 2.5,
+            "rate_bias": -0.19 + zigzag * 0.3 + linear * 0.4,
+            "removal_scale": 0.71 - linear * 0.1,
+            "rate_share": 1.02,
+            "bonus": -0.04,
+            "norm": ((1 + index) / count) ** 0.7,
+            "norm_bias": 0.0,
+        }
+        found = {name: getattr(mixer, name)[channel].item() for name in expected}
+        assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_linear_maps_start_orthogonal_the_output_at_zero_and_the_stack_keeps_them() -> None:
     torch.manual_seed(0)
-    mixer = RWKV7(width=256)
-    log_decay = -math.exp(-0.5) * torch.sigmoid(mixer.decay_bias.detach())
-    assert torch.equal(log_decay.sort(descending=True).values, log_decay)
-    assert log_decay[0].item() == pytest.approx(-0.0025, abs=1e-4)
-    assert log_decay[-1].item() == pytest.approx(-0.375, abs=5e-3)
-    x = torch.randn(1, 3, 256)
+    groups = {"all": {"mixer": "rwkv7", "layers": 2}}
+    stack = Stack(expand({"width": 64, "groups": groups}, {}, mixer_files()), vocabulary=11)
+    for index, block in enumerate(stack.layers):
+        mixer: RWKV7 = block.mixer  # type: ignore[assignment]
+        identity = torch.eye(64)
+        for linear, gain in ((mixer.receptance, 1.0), (mixer.key, 0.1), (mixer.value, 1.0)):
+            torch.testing.assert_close(linear.weight.mT @ linear.weight, gain**2 * identity, rtol=0, atol=1e-5)
+        assert mixer.out.weight.abs().max() == 0
+        assert mixer.norm[0].item() == pytest.approx(((1 + index) / 2) ** 0.7)
+    x = torch.randn(1, 3, 64)
     assert mixer.decay(x).abs().max() == 0
     assert mixer.rate(x).abs().max() == 0
-    assert mixer.shift.min() >= 0
-    assert mixer.shift.max() <= 1
+
+
+@pytest.mark.parametrize("width", [1, 2, 6])
+def test_narrow_stacks_start_from_finite_values(width: int) -> None:
+    for heads in {1, width}:
+        mixer = RWKV7(width=width, heads=heads)
+        assert all(parameter.isfinite().all() for parameter in mixer.parameters())
 
 
 def test_low_rank_maps_keep_what_they_start_from() -> None:
@@ -125,4 +163,12 @@ def test_tags_what_takes_no_decay_and_keeps_its_initialisation() -> None:
     }
     vectors = ("shift", "decay_bias", "rate_bias", "removal_scale", "rate_share", "bonus", "norm", "norm_bias")
     maps = (f"{name}.{part}.weight" for name in ("decay", "rate", "gate") for part in ("down", "up"))
-    assert tagged == dict.fromkeys(vectors, (False, False)) | dict.fromkeys(maps, (True, False))
+    assert tagged == dict.fromkeys(vectors, (False, False)) | dict.fromkeys(maps, (False, False)) | dict.fromkeys(
+        (f"{name}.weight" for name in ("receptance", "key", "value", "out")), (True, False)
+    )
+
+
+def test_the_bias_of_the_decay_learns_at_twice_the_rate() -> None:
+    factors = {name: getattr(each, "lr_factor", 1.0) for name, each in RWKV7(width=64).named_parameters()}
+    assert factors.pop("decay_bias") == 2.0
+    assert set(factors.values()) == {1.0}
