@@ -29,14 +29,12 @@ CHANGES_NO_RESULT = frozenset(
 )
 
 
-def identity_digest(config: dict[str, Any], identity: dict[str, Any]) -> str:
+def identity_digest(identity: dict[str, Any]) -> str:
     """Return the SHA-256 of what decides a run's results, in hexadecimal digits.
 
-    `config` is resolved; `identity` is what decides beside it: the data, the classes. Equal for
-    equal results, whatever the order of the keys.
+    Equal for equal results, whatever the order of the keys.
     """
-    text = to_text({"config": identity_fields(config), **identity}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(to_text(identity, sort_keys=True).encode()).hexdigest()
 
 
 def run_id(digest: str) -> str:

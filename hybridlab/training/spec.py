@@ -15,6 +15,7 @@ from hybridlab.stack.match import matched, what_and_reference
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import Plan, expand, in_normal_form, single_layer
 from hybridlab.tasks.check import check_readout
+from hybridlab.training.identity import identity_of
 from hybridlab.training.optimiser import AdamWCosine
 from hybridlab.validate import whole
 
@@ -28,10 +29,26 @@ class RunSpec:
     task: Any
     optimiser: AdamWCosine
     evaluation: Evaluation
-    run_id: str
+    identity: dict[str, Any]  # what decides the results, see `identity_of`
     folder: Path  # of the sweep: runs/<name>
+    derived: dict[str, Any]  # what `stack.match` set: dotted key -> value
     matching: tuple[str, ...]  # what `stack.match` changed, a line each
-    declared: dict[str, Any]  # the configuration that `prepare` was given, resolved, with its search path
+    search_path: tuple[Path, ...]  # the folders that the configuration's files were found in
+
+    @property
+    def digest(self) -> str:
+        """The digest of the identity, which checkpoints carry."""
+        return identity_digest(self.identity)
+
+    @property
+    def run_id(self) -> str:
+        """The name of the run."""
+        return run_id(self.digest)
+
+    @property
+    def declared(self) -> dict[str, Any]:
+        """The configuration as `prepare` takes it again, with its search path."""
+        return with_search_path(self.config, self.search_path)
 
     @property
     def directory(self) -> Path:
@@ -75,26 +92,45 @@ def prepare(config: Any) -> RunSpec:
     files = mixer_files(folders)
     task = build(plain["task"], "task", seed=plain["seed"])
     check_readout(task)
-    plan = expand(plain["stack"], plain["mixers"], files, causal=task.causal)
+    plan = declared = expand(plain["stack"], plain["mixers"], files, causal=task.causal)
     matching: list[str] = []
+    mixers: dict[str, Any] = {}  # the normal form of the stack holds the settings of its own
     if plain["stack"].get("match") is not None:
         what, name = what_and_reference(plain["stack"]["match"], files)
         reference = single_layer(name, plan.width, plain["mixers"], files)
+        mixers[name] = reference.settings
         plan, matching = matched(plan, what, task.length, reference)
     optimiser = build(plain["optimizer"], "optimizer")
     evaluation = build(plain["evaluation"], "evaluation", of_task=task_measures(task, folders))
     with under("trainer"):
         whole(max_steps=plain["trainer"].get("max_steps"))
-    resolved = {**plain, "stack": in_normal_form(plain["stack"], plan)}
-    del resolved["mixers"]  # the normal form of the stack holds their settings
+    config = {**plain, "stack": in_normal_form(plain["stack"], declared), "mixers": mixers}
     return RunSpec(
-        config=resolved,
+        config=config,
         plan=plan,
         task=task,
         optimiser=optimiser,
         evaluation=evaluation,
-        run_id=run_id(identity_digest(resolved, {})),
+        identity=identity_of(config, task),
         folder=Path(plain["runs"]) / plain["name"],
+        derived=derived(plain["stack"], declared, plan),
         matching=tuple(matching),
-        declared=with_search_path(plain, folders),
+        search_path=tuple(folders),
     )
+
+
+def derived(stack: dict[str, Any], declared: Plan, plan: Plan) -> dict[str, Any]:
+    """Return the settings in which a matched plan differs from the declared one, by dotted key."""
+    before, after = (flattened({"stack": in_normal_form(stack, each)}) for each in (declared, plan))
+    return {key: value for key, value in after.items() if key not in before or before[key] != value}
+
+
+def flattened(node: dict[str, Any]) -> dict[str, Any]:
+    """Return the leaves of nested mappings by dotted key; lists are leaves."""
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        if isinstance(value, dict):
+            flat |= {f"{key}.{inner}": leaf for inner, leaf in flattened(value).items()}
+        else:
+            flat[str(key)] = value
+    return flat

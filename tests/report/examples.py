@@ -40,7 +40,7 @@ def example(*, early="gated_conv", middle="mamba2 full mamba2", deep="sliding", 
         "trainer": {"max_steps": 400, "accelerator": "cpu"},
     }
     fields = {
-        "run_id": run_id(identity_digest(config, {})),
+        "run_id": run_id(identity_digest(identity_fields(config))),
         "name": "hybrid",
         "status": status,
         "seed": seed,
