@@ -1,43 +1,77 @@
-"""Softmax attention under an explicit mask: the reference of all mixers with a fixed pattern."""
+"""Softmax attention written out: one token at a time, over the tokens that it sees."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
 
-import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tests.mixers.agree import agree
 from tests.mixers.oracles import rotated
-
-Sees = Callable[[int, int, int], bool]  # does, in a head, token i see token j?
-BOTH = pytest.mark.parametrize("causal", [True, False], ids=["causal", "bidirectional"])
+from tests.mixers.reference import Reference
 
 
-def agrees(mixer: Any, sees: Sees, t: int) -> None:
-    agree(mixer, lambda mixer, x: attention(mixer, x, sees), t)
+class MaskedAttention(Reference):
+    """softmax_j(q_i·k_j / √k) v_j over the j with `sees(i, j)`: Vaswani et al. 2017, equation 1.
 
+    Queries and keys are normalised first (Henry et al. 2020), then rotated (Su et al. 2021).
+    """
 
-def attention(mixer: Any, x: Tensor, sees: Sees) -> Tensor:
-    """Attend one head at a time, each with its own copy of its keys, under its own mask."""
-    own, t = mixer.projections, x.shape[1]
-    each = own.head_width
-    heads = x.shape[2] // each
-    outputs = []
-    for head in range(heads):
-        shared = head // (heads // own.kv_heads)
-        q = x @ own.query.weight[head * each : (head + 1) * each].mT
-        k = x @ own.key.weight[shared * each : (shared + 1) * each].mT
-        v = x @ own.value.weight[shared * each : (shared + 1) * each].mT
-        if not isinstance(own.query_norm, torch.nn.Identity):
-            q, k = normalised(q) * own.query_norm.scale, normalised(k) * own.key_norm.scale
-        if own.rope is not None:
-            q, k = rotated(q, own.rope), rotated(k, own.rope)
-        mask = torch.tensor([[sees(head, i, j) for j in range(t)] for i in range(t)])
-        scores = (q @ k.mT / each**0.5).masked_fill(~mask, -torch.inf)
-        outputs.append(scores.softmax(-1) @ v)
-    return torch.cat(outputs, dim=-1) @ mixer.out.weight.mT
+    def __init__(
+        self,
+        *,
+        width: int,
+        causal: bool = True,
+        heads: int = 4,
+        kv_heads: int | None = None,
+        rope: float | None = 10000.0,
+        qk_norm: bool = False,
+    ) -> None:
+        super().__init__(width=width)
+        self.causal, self.heads, self.kv_heads, self.rope = causal, heads, kv_heads or heads, rope
+        self.each = width // heads
+        self.w_q = nn.Parameter(torch.randn(heads, self.each, width) / width**0.5)
+        self.w_k = nn.Parameter(torch.randn(self.kv_heads, self.each, width) / width**0.5)
+        self.w_v = nn.Parameter(torch.randn(self.kv_heads, self.each, width) / width**0.5)
+        self.w_o = nn.Parameter(torch.randn(width, width) / width**0.5)
+        self.scales = nn.Parameter(torch.ones(2, self.each)) if qk_norm else None
 
+    def sees(self, i: int, j: int) -> bool:
+        """Say whether token i sees token j."""
+        raise NotImplementedError
 
-def normalised(x: Tensor) -> Tensor:
-    return x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+    def visible(self, t: int) -> Tensor:
+        """Return which tokens each of t tokens sees, h t t, or 1 t t if all heads see the same."""
+        return torch.tensor([[[self.sees(i, j) for j in range(t)] for i in range(t)]])
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.queries_keys_values(x)
+        visible, outputs = self.visible(x.shape[1]), []
+        for i in range(x.shape[1]):
+            weights = torch.exp((k * q[:, :, i, None]).sum(-1) / self.each**0.5) * visible[:, i]
+            outputs.append((weights[..., None] * v).sum(2) / weights.sum(-1, keepdim=True))
+        return self.written(torch.stack(outputs, dim=2))
+
+    def queries_keys_values(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return them as b h t k, with the keys and values of a group of heads repeated."""
+        q, k, v = (torch.einsum("hkd,btd->bhtk", w, x) for w in (self.w_q, self.w_k, self.w_v))
+        if self.scales is not None:
+            q, k = (
+                y / (y.square().mean(-1, keepdim=True) + 1e-6).sqrt() * scale
+                for y, scale in zip((q, k), self.scales, strict=True)
+            )
+        if self.rope is not None:
+            q, k = (torch.stack([rotated(head, self.rope) for head in y.unbind(1)], dim=1) for y in (q, k))
+        groups = [head * self.kv_heads // self.heads for head in range(self.heads)]
+        return q, k[:, groups], v[:, groups]
+
+    def written(self, o: Tensor) -> Tensor:
+        """Return the outputs of all heads, b h t k, mapped to the width."""
+        return torch.cat(o.unbind(1), dim=-1) @ self.w_o.mT
+
+    def weights(self) -> Mapping[str, Tensor]:
+        maps = {"query": self.w_q, "key": self.w_k, "value": self.w_v}
+        norms = {} if self.scales is None else {"query": self.scales[0], "key": self.scales[1]}
+        return {
+            **{f"projections.{name}.weight": each.flatten(0, 1) for name, each in maps.items()},
+            **{f"projections.{name}_norm.scale": each for name, each in norms.items()},
+            "out.weight": self.w_o,
+        }

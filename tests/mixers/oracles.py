@@ -1,35 +1,11 @@
 """Slow references of mixers, from their weights: one token, one head, one sum at a time."""
 
-import math
-
 import torch
 from torch import Tensor
 
 from hybridlab.mixers.conv.gated_conv import GatedConv
 from hybridlab.mixers.linear.linear import Linear
-from hybridlab.mixers.parts.projections import QueryKeyValue
 from hybridlab.mixers.ssm.mamba2 import Mamba2
-
-
-def attention(mixer: torch.nn.Module, x: Tensor, window: int | None = None) -> Tensor:
-    """Attend under a dense mask; each head has its own keys, positions are complex rotations."""
-    projections: QueryKeyValue = mixer.projections  # type: ignore[assignment]
-    t, width = x.shape[1:]
-    heads, each = width // projections.head_width, projections.head_width
-    serves = heads // projections.kv_heads
-    distance = torch.arange(t)[:, None] - torch.arange(t)[None, :]
-    visible = (distance >= 0) & (distance < (window or t))
-    outputs = []
-    for head in range(heads):
-        own, shared = slice(head * each, (head + 1) * each), slice(head // serves * each, (head // serves + 1) * each)
-        q = x @ projections.query.weight[own].mT
-        k = x @ projections.key.weight[shared].mT
-        v = x @ projections.value.weight[shared].mT
-        if projections.rope is not None:
-            q, k = rotated(q, projections.rope), rotated(k, projections.rope)
-        scores = (q @ k.mT / math.sqrt(each)).masked_fill(~visible, -torch.inf)
-        outputs.append(scores.softmax(-1) @ v)
-    return torch.cat(outputs, dim=-1) @ mixer.out.weight.mT  # type: ignore[union-attr, operator]
 
 
 def rotated(x: Tensor, base: float) -> Tensor:

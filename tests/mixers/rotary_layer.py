@@ -19,7 +19,14 @@ class RotaryLayer(Reference):
     name: ClassVar[str]
 
     def __init__(
-        self, *, width: int, heads: int, rope: float, kv_heads: int | None = None, causal: bool = True, **sizes: Any
+        self,
+        *,
+        width: int,
+        heads: int,
+        rope: float | None,
+        kv_heads: int | None = None,
+        causal: bool = True,
+        **sizes: Any,
     ) -> None:
         super().__init__(width=width)
         self.modeling = importlib.import_module(f"transformers.models.{self.module}.modeling_{self.module}")
@@ -43,7 +50,8 @@ class RotaryLayer(Reference):
     def positions(self, t: int) -> tuple[Tensor, Tensor]:
         """Return cosines and sines, 1 t k: the angles of each half of a head are the same."""
         powers = -torch.arange(0, self.head_width, 2, dtype=torch.float64) / self.head_width
-        angles = torch.arange(t, dtype=torch.float64)[:, None] * self.rope**powers
+        speeds = torch.zeros_like(powers) if self.rope is None else self.rope**powers
+        angles = torch.arange(t, dtype=torch.float64)[:, None] * speeds
         angles = torch.cat([angles, angles], dim=-1)[None]
         return angles.cos(), angles.sin()
 

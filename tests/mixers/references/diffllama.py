@@ -23,6 +23,7 @@ class DiffLlama(RotaryLayer):
     cases = (
         {"heads": 4, "lambda_init": LAMBDA_INIT, "rope": 10000.0},
         {"heads": 1, "lambda_init": LAMBDA_INIT, "rope": 100.0, "causal": False},
+        {"heads": 2, "lambda_init": LAMBDA_INIT, "rope": None},
     )
 
     def __init__(self, *, heads: int, lambda_init: float, **settings: Any) -> None:
