@@ -30,11 +30,14 @@ class LRU(Mixer):
     λ = exp(-e^ν + i e^θ) starts uniform on the ring r_min ≤ |λ| ≤ r_max, with angles below
     max_phase. γ starts at √(1 - |λ|²), which keeps h at the scale of the input. γ, ν, θ, D and the
     dense complex B and C are learned. The bidirectional form also runs the recurrence from the end
-    of the sequence, and reads it with a second C, as in S5 (2208.04933).
+    of the sequence, and reads it with a second C, as in S5 (2208.04933). As in the paper the
+    recurrent parameters λ, γ and B learn more slowly: at `ssm_lr_factor` times the common rate
+    (null: at the common rate). The default is that of Zucchet's code (NicolasZucchet/minimal-LRU).
     """
 
     kind = "recurrence"
     paper = "Orvieto et al. 2023, 2303.06349"
+    version = 2  # 2: a smaller learning rate for λ, γ and B
     bounded_state = True
     free_sizes = ("state",)
 
@@ -47,6 +50,7 @@ class LRU(Mixer):
         r_min: float = 0.0,
         r_max: float = 1.0,
         max_phase: float = 6.28,
+        ssm_lr_factor: float | None = 0.5,
         chunk: int = 32,
     ) -> None:
         super().__init__()
@@ -54,15 +58,18 @@ class LRU(Mixer):
         number(least=0, most=1, below=True, r_min=r_min)
         number(least=r_min, most=1, r_max=r_max)
         positive(max_phase=max_phase)
+        positive(null="the common rate", ssm_lr_factor=ssm_lr_factor)
+        factor = 1.0 if ssm_lr_factor is None else ssm_lr_factor
         self.state, self.chunk, self.causal = state, chunk, causal
         square = (r_min**2 + (r_max**2 - r_min**2) * torch.rand(state)).clamp(EDGE, 1 - EDGE)
-        self.log_rate = tag(nn.Parameter((-0.5 * square.log()).log()), decay=False, initialise=False)
-        self.log_angle = Anchored((max_phase * torch.rand(state).clamp(min=EDGE)).log())
-        self.log_gain = tag(nn.Parameter(0.5 * (1 - square).log()), decay=False, initialise=False)
+        log_rate, log_gain = nn.Parameter((-0.5 * square.log()).log()), nn.Parameter(0.5 * (1 - square).log())
+        self.log_rate = tag(log_rate, decay=False, initialise=False, lr_factor=factor)
+        self.log_angle = Anchored((max_phase * torch.rand(state).clamp(min=EDGE)).log(), lr_factor=factor)
+        self.log_gain = tag(log_gain, decay=False, initialise=False, lr_factor=factor)
         self.drive = nn.Linear(width, 2 * state, bias=False)  # B; rows alternate real and imaginary parts
         self.readout = nn.Linear(2 * state, width, bias=False)  # C; columns alternate Re C and -Im C
         drive = torch.randn(2 * state, width) * (2 * width) ** -0.5
-        self.drive.weight = tag(nn.Parameter(drive), decay=False, initialise=False)
+        self.drive.weight = tag(nn.Parameter(drive), decay=False, initialise=False, lr_factor=factor)
         _draw(self.readout)
         self.skip = tag(nn.Parameter(torch.randn(width)), decay=False, initialise=False)
         self.gate = nn.Linear(width, width)

@@ -14,6 +14,7 @@ from hybridlab.ops.conv.fft_conv import fft_conv
 from hybridlab.ops.precision import accumulation_dtype, autocast_off
 from hybridlab.ops.ssm.dplr_ssm import advance_state, bilinear_dplr, repeated_squares, responses
 from hybridlab.ops.ssm.hippo import legs_diagonal_plus_low_rank
+from hybridlab.validate import positive
 
 
 class S4State(NamedTuple):
@@ -28,11 +29,13 @@ class S4(Mixer):
     Each channel has its own Λ, P and B, which start as HiPPO-LegS. The bilinear rule with time step
     Δ turns A and B into Ā and B̄: y = K * u + D u, K_l = 2 Re(C Ā^l B̄). With P P* in place of P Q*
     the state cannot grow while the real parts of Λ are negative (Goel et al. 2022, 2202.09729). The
-    bidirectional form, also theirs, has a second C for a kernel that looks ahead.
+    bidirectional form, also theirs, has a second C for a kernel that looks ahead. Time steps, Λ, P
+    and B learn at `ssm_lr` at most, as in the authors' code (null: at the common rate).
     """
 
     kind = "ssm"
     paper = "Gu et al. 2022, 2111.00396"
+    version = 2  # 2: a smaller learning rate for time steps, Λ, P and B
     bounded_state = True
     free_sizes = ("state",)
 
@@ -44,21 +47,21 @@ class S4(Mixer):
         state: int = 64,
         dt_min: float = 0.001,
         dt_max: float = 0.1,
+        ssm_lr: float | None = 0.001,
     ) -> None:
         super().__init__()
         check_state_size(state)
+        positive(null="the common rate", ssm_lr=ssm_lr)
         self.causal, self.state = causal, state
         frequency, low_rank, drive = legs_diagonal_plus_low_rank(state)
-        self.log_step = Anchored(draw_log_steps(width, dt_min, dt_max))
+        self.log_step = Anchored(draw_log_steps(width, dt_min, dt_max), ssm_lr)
         modes, pairs = torch.empty(width, state // 2), torch.empty(width, state)
-        self.log_rate = tag(nn.Parameter(torch.full_like(modes, math.log(0.5))), decay=False, initialise=False)
-        self.frequency = Anchored(modes.copy_(frequency))
-        self.low_rank = Anchored(pairs.copy_(torch.cat([low_rank.real, low_rank.imag])))
-        self.drive = tag(
-            nn.Parameter(torch.empty_like(pairs).copy_(torch.cat([drive.real, drive.imag]))),
-            decay=False,
-            initialise=False,
-        )
+        log_rate = nn.Parameter(torch.full_like(modes, math.log(0.5)))
+        self.log_rate = tag(log_rate, decay=False, initialise=False, lr=ssm_lr)
+        self.frequency = Anchored(modes.copy_(frequency), ssm_lr)
+        self.low_rank = Anchored(pairs.copy_(torch.cat([low_rank.real, low_rank.imag])), ssm_lr)
+        drives = nn.Parameter(torch.empty_like(pairs).copy_(torch.cat([drive.real, drive.imag])))
+        self.drive = tag(drives, decay=False, initialise=False, lr=ssm_lr)
         self.readout = tag(nn.Parameter(draw_readout(width, state)), initialise=False)
         self.readout_ahead = None if causal else tag(nn.Parameter(draw_readout(width, state)), initialise=False)
         self.skip = tag(nn.Parameter(torch.randn(width)), decay=False, initialise=False)

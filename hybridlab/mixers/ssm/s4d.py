@@ -20,7 +20,7 @@ from hybridlab.ops.ssm.diagonal_ssm import (
     zero_order_hold,
 )
 from hybridlab.ops.ssm.hippo import legs_diagonal_plus_low_rank
-from hybridlab.validate import choice
+from hybridlab.validate import choice, positive
 
 INITS = ("lin", "inv", "legs")
 
@@ -37,11 +37,13 @@ class S4D(Mixer):
     With a zero-order hold over the time step Δ: y = K * u + D u,
     K_l = 2 Re Σ_n C_n (e^{ΔA_n} - 1) / A_n e^{lΔA_n}. B is 1: only its product with C matters.
     Half of the `state` elements are real parts, half imaginary parts. The bidirectional form has a
-    second C for a kernel that looks ahead (Goel et al. 2022, 2202.09729).
+    second C for a kernel that looks ahead (Goel et al. 2022, 2202.09729). Time steps and A learn at
+    `ssm_lr` at most, as in the authors' code (null: at the common rate).
     """
 
     kind = "ssm"
     paper = "Gu et al. 2022, 2206.11893"
+    version = 2  # 2: a smaller learning rate for time steps and A
     bounded_state = True
     free_sizes = ("state",)
 
@@ -54,15 +56,18 @@ class S4D(Mixer):
         init: str = "lin",
         dt_min: float = 0.001,
         dt_max: float = 0.1,
+        ssm_lr: float | None = 0.001,
     ) -> None:
         super().__init__()
         check_state_size(state)
         choice(INITS, init=init)
+        positive(null="the common rate", ssm_lr=ssm_lr)
         self.causal, self.state = causal, state
-        self.log_step = Anchored(draw_log_steps(width, dt_min, dt_max))
+        self.log_step = Anchored(draw_log_steps(width, dt_min, dt_max), ssm_lr)
         modes = torch.empty(width, state // 2)
-        self.log_rate = tag(nn.Parameter(torch.full_like(modes, math.log(0.5))), decay=False, initialise=False)
-        self.frequency = Anchored(modes.copy_(_frequencies(init, state)))
+        log_rate = nn.Parameter(torch.full_like(modes, math.log(0.5)))
+        self.log_rate = tag(log_rate, decay=False, initialise=False, lr=ssm_lr)
+        self.frequency = Anchored(modes.copy_(_frequencies(init, state)), ssm_lr)
         self.readout = tag(nn.Parameter(draw_readout(width, state)), initialise=False)
         self.readout_ahead = None if causal else tag(nn.Parameter(draw_readout(width, state)), initialise=False)
         self.skip = tag(nn.Parameter(torch.randn(width)), decay=False, initialise=False)

@@ -53,6 +53,22 @@ def zero_order_hold(
     return log_radius, angle, complex_product(torch.cat([real, imaginary], dim=-1), inverse)
 
 
+def bilinear(
+    rate: Float[Tensor, "d m"], frequency: Float[Tensor, "d m"], step: Float[Tensor, "d 1"]
+) -> tuple[Float[Tensor, "d m"], Float[Tensor, "d m"], Float[Tensor, "d 2*m"]]:
+    """Discretise h' = A h + x, A = -rate + i·frequency, by the trapezoidal rule over a step Δ.
+
+    Return the log radius and the angle of λ = (1 + ΔA/2) / (1 - ΔA/2), and Δ / (1 - ΔA/2), the
+    factor of the inputs.
+    """
+    decay, turn = rate * step, frequency * step
+    divisor = (1 + decay / 2).square() + (turn / 2).square()  # |1 - ΔA/2|²
+    # |λ|² = 1 - 2·decay / divisor. It is 0 at one point only, which is kept out of the logarithm.
+    lost = (2 * decay / divisor).clamp(max=1 - torch.finfo(decay.dtype).eps)
+    angle = torch.atan2(turn, 1 - (decay.square() + turn.square()) / 4)
+    return 0.5 * torch.log1p(-lost), angle, torch.cat([1 + decay / 2, turn / 2], dim=-1) * (step / divisor).repeat(1, 2)
+
+
 def complex_product(a: Float[Tensor, "*#b n"], b: Float[Tensor, "*#b n"]) -> Float[Tensor, "*b n"]:
     """Multiply complex vectors that store their real parts before their imaginary parts."""
     (p, q), (r, s) = a.chunk(2, -1), b.chunk(2, -1)

@@ -106,16 +106,20 @@ def h3(mixer: H3, x: Tensor) -> Tensor:
     step = torch.exp(mixer.log_step.anchor + mixer.log_step.offset)[:, None]
     a = torch.complex(-mixer.log_rate.exp(), mixer.frequency.anchor + mixer.frequency.offset)
     c = torch.complex(*mixer.readout.chunk(2, dim=-1))
+    if mixer.discretisation == "zoh":
+        kept, taken = torch.exp(step * a), (torch.exp(step * a) - 1) / a
+    else:
+        kept, taken = (1 + step * a / 2) / (1 - step * a / 2), step / (1 - step * a / 2)
     h = torch.zeros(x.shape[0], WIDTH, a.shape[1], dtype=torch.complex128)
     outputs = []
     for t in range(x.shape[1]):
-        h = torch.exp(step * a) * h + (torch.exp(step * a) - 1) / a * u[:, t, :, None]
+        h = kept * h + taken * u[:, t, :, None]
         outputs.append(2 * (c * h).sum(-1).real + mixer.skip * u[:, t])
     return (q * torch.stack(outputs, dim=1)) @ mixer.out.weight.mT
 
 
 @pytest.mark.parametrize("t", [1, 7, 40])
-@pytest.mark.parametrize("settings", [{}, {"conv_size": 1, "state": 2}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"discretisation": "zoh"}, {"conv_size": 1, "state": 2}], ids=str)
 def test_h3(settings: dict[str, Any], t: int) -> None:
     agree(H3(width=WIDTH, **settings), h3, t)
 
@@ -124,6 +128,16 @@ def test_a_filter_does_not_depend_on_how_much_of_it_is_asked_for() -> None:
     made = ImplicitFilter(width=8, hidden=16, bands=4, horizon=32, sine_frequency=10.0).double()
     like = torch.zeros(1, dtype=torch.float64)
     torch.testing.assert_close(made(100, like)[:, :10], made(10, like))
+
+
+def test_the_skips_of_h3_start_standard_normal() -> None:
+    torch.manual_seed(0)
+    mixer = H3(width=4000, state=2)
+    own, before = mixer.convolution.weight.detach()[:, -1], mixer.convolution.weight.detach()[:, :-1]
+    for drawn in (mixer.skip.detach(), own):
+        assert drawn.mean().item() == pytest.approx(0, abs=0.05)
+        assert drawn.std().item() == pytest.approx(1, abs=0.05)
+    assert before.abs().max().item() <= 1 / 8
 
 
 def test_long_filters_start_with_norm_one_and_different_reaches() -> None:
@@ -143,6 +157,7 @@ def test_long_filters_start_with_norm_one_and_different_reaches() -> None:
         (Hyena, {"sine_frequency": 0.0}, "sine_frequency=0.0: must be a number above 0"),
         (H3, {"state": 7}, "state=7: must be even: real and imaginary parts"),
         (H3, {"dt_min": 0.0}, "dt_min=0.0: must be a number above 0"),
+        (H3, {"discretisation": "zho"}, "discretisation=zho: did you mean `zoh`?"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )

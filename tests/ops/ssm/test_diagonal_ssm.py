@@ -1,5 +1,6 @@
 """The kernel, the readout and the state of a diagonal state space model against its recurrence."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,6 +9,7 @@ from torch import Tensor
 from hybridlab.ops.conv.fft_conv import fft_conv
 from hybridlab.ops.ssm.diagonal_ssm import (
     advance_diagonal_state,
+    bilinear,
     diagonal_kernel,
     read_diagonal_state,
     recurrent_diagonal_ssm,
@@ -73,3 +75,24 @@ def test_strong_decays_and_long_sequences_stay_finite() -> None:
     assert last.isfinite().all()
     gradients = torch.autograd.grad(y.sum() + last.sum(), [x, log_radius, angle])
     assert all(each.isfinite().all() for each in gradients)
+
+
+def test_the_bilinear_rule_matches_its_definition() -> None:
+    rate, frequency = torch.tensor([[0.5, 2.0, 0.1, 30.0]]).double(), torch.tensor([[0.0, 30.0, -4.0, 1.0]]).double()
+    for step in (1e-6, 0.01, 0.7):
+        half = step * torch.complex(-rate, frequency) / 2
+        log_radius, angle, factor = bilinear(rate, frequency, torch.tensor([[step]]).double())
+        torch.testing.assert_close(torch.polar(log_radius.exp(), angle), (1 + half) / (1 - half))
+        torch.testing.assert_close(torch.complex(*factor.chunk(2, -1)), step / (1 - half))
+
+
+def test_the_bilinear_rule_is_exact_in_float32_for_slow_modes_and_finite_where_the_mode_vanishes() -> None:
+    rate, frequency = torch.tensor([[1e-4, 0.5]]), torch.tensor([[3.0, 100.0]])
+    exact, _, _ = bilinear(rate.double(), frequency.double(), torch.tensor([[1e-3]]).double())
+    found, _, _ = bilinear(rate, frequency, torch.tensor([[1e-3]]))
+    torch.testing.assert_close(found.double(), exact, rtol=1e-6, atol=0)
+    rate = torch.tensor([[2.0]], requires_grad=True)  # λ = 0 with step 1
+    log_radius, _, factor = bilinear(rate, torch.tensor([[1e-3]]), torch.tensor([[1.0]]))
+    assert log_radius.exp().item() == pytest.approx(0, abs=1e-3)
+    (gradient,) = torch.autograd.grad(log_radius.sum() + factor.sum(), rate)
+    assert gradient.isfinite().all()
