@@ -19,6 +19,13 @@ def is_readable(name: str) -> bool:
     return _ending(name) in _READERS
 
 
+def format_of(name: str) -> str:
+    """Return what decides how a file is read: the suffix of its format, and that of its
+    compression."""
+    packed = Path(name).suffix
+    return _ending(name) + (packed if packed in _OPENERS else "")
+
+
 def documents_of(file: Path, field: str, encoding: str) -> Iterator[bytes]:
     """Yield the UTF-8 bytes of each document of a file.
 

@@ -1,21 +1,24 @@
 """Documents of a Hugging Face dataset, streamed: only what is read is downloaded."""
 
-import hashlib
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from hybridlab import validate
 from hybridlab.errors import ConfigError, near_miss
+from hybridlab.tasks.cache import digest_of, keep, look_up
+from hybridlab.tasks.file_digests import file_digests
 from hybridlab.tasks.text.formats import MOST_BYTES
 from hybridlab.tasks.text.source import Source
 
 _OFFLINE = (
     "without a network: set task.path to local files, or copy an $HF_HOME or $HYBRIDLAB_CACHE that has the dataset"
 )
+_COMMIT = re.compile("[0-9a-f]{40}")
+_SECONDS = 5  # that the hub has to name a commit
 _BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".txt": "text"}
 
 
@@ -68,18 +71,51 @@ class Hub(Source):
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of everything that determines the documents: the settings, and the contents
-        of a local folder.
-
-        A dataset on the hub can change unless `revision` pins it; one that was read is cached and
-        not fetched again.
+        """The SHA-256 of everything that determines the documents: the settings, and the commit
+        that is read or the files of a local folder.
         """
-        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode())
-        for file in sorted(Path(self.name).rglob("*")) if Path(self.name).is_dir() else ():
-            if file.is_file():
-                with file.open("rb") as opened:
-                    digest.update(hashlib.file_digest(opened, "sha256").digest())
-        return digest.hexdigest()
+        settings = asdict(self)
+        if self._folder is None:
+            return digest_of(settings | {"revision": self.commit or self.revision})
+        files = sorted(file for file in self._folder.rglob("*") if file.is_file())
+        try:
+            digests = file_digests(files)
+        except OSError as error:
+            raise ConfigError(f"{self}: {error.filename} cannot be read: {error.strerror}") from error
+        names = [file.relative_to(self._folder).as_posix() for file in files]
+        return digest_of(settings | {"name": list(zip(names, digests, strict=True))})
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The commit, if the hub has named one."""
+        return {} if self.commit is None else {"commit": self.commit}
+
+    @cached_property
+    def commit(self) -> str | None:
+        """The commit that `revision` stands for on the hub, e.g. its `main` of today.
+
+        Without a network it is the last one that the hub named; None if there is none, or for a
+        local folder.
+        """
+        if self._folder is not None:
+            return None
+        if _COMMIT.fullmatch(self.revision or ""):
+            return self.revision
+        key = digest_of(self.name, self.revision)
+        try:
+            from huggingface_hub import HfApi
+
+            commit = HfApi().dataset_info(self.name, revision=self.revision, timeout=_SECONDS).sha
+        except Exception:  # no network, no library, no such dataset: reading it says which
+            return look_up("commits", key)
+        keep("commits", key, commit)
+        return commit
+
+    @property
+    def _folder(self) -> Path | None:
+        """The local folder that `name` is, if it is one."""
+        path = Path(self.name).expanduser()
+        return path if path.is_dir() else None
 
     def documents(self) -> Iterator[bytes]:
         """Yield the UTF-8 bytes of each document, in the dataset's order, until a limit is
@@ -104,13 +140,13 @@ class Hub(Source):
         except ImportError as error:
             reason = "is streamed by `datasets`: pip install 'hybridlab[hub]'"
             raise ConfigError(f"{self}: {reason}; or {_OFFLINE}") from error
+        folder, revision = self._folder, self.commit or self.revision
         if self.files is None:
-            rows = datasets.load_dataset(
-                self.name, self.config, split=self.split, revision=self.revision, streaming=True
-            )
+            name = self.name if folder is None else str(folder)
+            rows = datasets.load_dataset(name, self.config, split=self.split, revision=revision, streaming=True)
         else:
-            at = "" if self.revision is None else f"@{self.revision}"
-            top = self.name if Path(self.name).is_dir() else f"hf://datasets/{self.name}{at}"
+            at = "" if revision is None else f"@{revision}"
+            top = f"hf://datasets/{self.name}{at}" if folder is None else folder
             rows = datasets.load_dataset(
                 _builder(self.files) or "", data_files=f"{top}/{self.files}", split=self.split, streaming=True
             )

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import Any
 
 
 class Source(ABC):
@@ -11,6 +12,11 @@ class Source(ABC):
     @abstractmethod
     def digest(self) -> str:
         """A hash of everything that determines the documents."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the record keeps of it."""
+        return {}
 
     @abstractmethod
     def documents(self) -> Iterator[bytes]:

@@ -3,7 +3,6 @@ by its key."""
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from hybridlab.errors import ConfigError
+from hybridlab.tasks.cache import home as cache_home
 
 MANIFEST = "manifest.json"
 
@@ -22,7 +22,7 @@ def stored(key: str, build: Callable[[Path], None]) -> Path:
     of them builds. A build that is killed leaves nothing under the key, and the next build removes
     its remains. A folder is damaged if a file's size or SHA-256 differs from when it was stored.
     """
-    home = Path(os.environ.get("HYBRIDLAB_CACHE") or "~/.cache/hybridlab").expanduser() / "corpora"
+    home = cache_home() / "corpora"
     folder = home / key
     if _is_complete(folder):
         return folder
