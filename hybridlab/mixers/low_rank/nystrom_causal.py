@@ -21,7 +21,9 @@ class NystromCausal(Mixer):
     With κ(a, b) = exp(a·b / √k), far keys j in blocks up to n-2 for a query i in block n, and L_j
     the mean keys of the first blocks up to and including that of j, at most `landmarks` of them:
     o_i = (Σ_near κ(q_i, k_j) v_j + Σ_far w_ij v_j) / (Σ_near κ(q_i, k_j) + Σ_far w_ij),
-    w_ij = κ(q_i, L_j) (κ(L_j, L_j) + ridge·I)⁻¹ κ(L_j, k_j).
+    w_ij = κ(q_i, L_j) (κ(L_j, L_j) + ridge·I)⁻¹ κ(L_j, k_j). Landmarks enter κ scaled by
+    exp(-‖L‖² / 2√k), so that κ(L_j, L_j) has a diagonal of 1. The w_ij can be negative: their sum
+    counts as at least 1/20 of that of the absolute values of their terms.
 
     This form is in no paper. Nyströmformer normalises the rows of each factor, but a row of its
     third factor depends on all keys, so the kernel is left unnormalised here. Queries and keys are
