@@ -11,7 +11,7 @@ from tests.mixers.reference import Reference
 
 
 class DeltaNet(Reference):
-    """Section 3.4 of 2406.06484: a convolution and SiLU each, unit queries and keys, a norm."""
+    """A convolution and SiLU for each of q, k and v; unit queries and keys; a norm of each head."""
 
     mixer = "delta"
     source = "`delta_rule_recurrence` in the layer of 2406.06484"

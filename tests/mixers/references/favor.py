@@ -58,7 +58,7 @@ class Favor(PerformerLayer):
     """FAVOR+ with h(x) = exp(-‖x‖²/2) and f = exp; in float64 it needs no stabiliser."""
 
     mixer = "performer"
-    source = "2009.14794, lemma 1 and equation 13"
+    source = "2009.14794, lemma 1 and section 2.4"
     choices = "1e-6 is added to features whose largest is 1; directions are not drawn again during training"
     bound = 1e-4
 

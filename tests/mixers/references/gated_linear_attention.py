@@ -10,7 +10,7 @@ from tests.mixers.reference import Reference
 
 
 class GatedLinearAttention(Reference):
-    """Section 4.4 of 2312.06635: α = σ(x W¹ W² + b)^(1/16), an output gate after the norm."""
+    """Decays α = σ(x W¹ W² + b)^(1/16), an output gate after the norm."""
 
     mixer = "gla"
     source = "`naive_recurrent_gla` in the layer of 2312.06635"

@@ -11,7 +11,7 @@ from tests.mixers.reference import Reference
 
 
 class TimeMixing(Reference):
-    """Section 4 of 2503.14456, by the authors' formulas: w = exp(-exp(-softplus(-z) - ½))."""
+    """The authors' formulas, with w = exp(-exp(-softplus(-z) - ½))."""
 
     mixer = "rwkv7"
     source = "`dplr_recurrence` in the layer of 2503.14456"

@@ -9,11 +9,10 @@ from tests.mixers.reference import Reference
 
 
 class LongShortTransformer(Reference):
-    """Sections 3.1 to 3.4 of 2107.02192: dynamic projections of finished blocks, a window,
-    DualLN."""
+    """Section 3 of 2107.02192: dynamic projections of finished blocks, a window, DualLN."""
 
     mixer = "linformer_causal"
-    source = "2107.02192, equations 3 to 6"
+    source = "2107.02192, section 3"
     choices = (
         "rotary positions, there learned relative ones; the window reaches back a whole block, there half; no biases"
     )

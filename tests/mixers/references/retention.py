@@ -35,7 +35,7 @@ class RetentionLayer(Reference):
         return self.out(F.silu(self.gate(x)) * o)
 
     def turn(self, x: Tensor) -> Tensor:
-        """Return complex numbers of which channels i and i + k/2 are the parts, times exp(i n
+        """Return complex numbers, of which channels i and i + k/2 are the parts, times exp(i n
         θ)."""
         real, imaginary = x.chunk(2, dim=-1)
         x = torch.complex(real, imaginary)

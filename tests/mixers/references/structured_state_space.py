@@ -54,7 +54,7 @@ class StateSpaceLayer(Reference):
 
 class DiagonalStateSpace(StateSpaceLayer):
     mixer = "s4d"
-    source = "2206.11893, equations 2 and 6 (zero-order hold), S4D-Lin"
+    source = "2206.11893, S4D-Lin with a zero-order hold"
     choices = "no bias in the linear half of the GLU; B is 1; the bidirectional form is SaShiMi's"
     cases = ({"state": 8}, {"state": 4, "dt_max": 1.0, "causal": False})
 
@@ -77,7 +77,7 @@ class DiagonalStateSpace(StateSpaceLayer):
 
 class NormalPlusLowRank(StateSpaceLayer):
     mixer = "s4"
-    source = "2111.00396, section 3 (bilinear) with A = Λ - P P* (2202.09729)"
+    source = "2111.00396, the bilinear rule, with A = Λ - P P* (2202.09729)"
     choices = "no bias in the linear half of the GLU; C is learned, in the authors' code C (I - Ā^L); the bidirectional form is SaShiMi's"
     cases = ({"state": 8}, {"state": 4, "dt_max": 1.0, "causal": False})
 
@@ -115,7 +115,7 @@ class NormalPlusLowRank(StateSpaceLayer):
 
 
 def normal_plus_low_rank_legs(state: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return Λ, P and B of HiPPO-LegS, one of each conjugate pair (appendix C.1)."""
+    """Return Λ, P and B of HiPPO-LegS, one of each conjugate pair."""
     n = torch.arange(state, dtype=torch.float64)
     scales = (2 * n + 1).sqrt()
     legs = -torch.tril(scales[:, None] * scales, -1) - torch.diag(n + 1)

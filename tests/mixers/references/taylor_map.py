@@ -46,10 +46,10 @@ class ParallelBased(BasedLayer):
 
 
 class TaylorMap(BasedLayer):
-    """Section 4.1: the state of φ(x) = [1, x / d^¼, x ⊗ x / √(2d)], added up token by token."""
+    """The state of φ(x) = [1, x / d^¼, x ⊗ x / √(2d)], added up token by token."""
 
     mixer = "based"
-    source = "2402.18668, section 4.1"
+    source = "2402.18668, the Taylor feature map"
     choices = "the weights' sum plus 1e-10; the paper has no bidirectional form"
     cases = ({"heads": 2, "feature_width": 4}, {"heads": 1, "feature_width": 6, "causal": False})
 
