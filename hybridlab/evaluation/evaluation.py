@@ -2,19 +2,21 @@
 slices of the targets.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 
 from hybridlab import validate
 from hybridlab.errors import ConfigError, near_miss
+from hybridlab.evaluation.measured import Measured, attempt, joined, without_non_finite
 from hybridlab.evaluation.measures.base import Measure
 from hybridlab.evaluation.measures.build import build_measure
 from hybridlab.evaluation.passes.context import Context
 from hybridlab.records.measurement import Measurement
+from hybridlab.sources import is_outside, source_digest
 from hybridlab.stack.model import Stack
 from hybridlab.tasks.base import Task
 from hybridlab.tasks.batch import Batch
@@ -98,12 +100,20 @@ class Evaluation:
             self.split, window=self.window, stride=self.stride, limit=self.limit, batch=self.batch
         )
 
-    def measure(self, stack: Stack, task: Task, device: torch.device) -> list[Measurement]:
-        """Measure a stack: all measures of a kind in one pass over the data."""
+    def measure(self, stack: Stack, task: Task, device: torch.device) -> Measured:
+        """Measure a stack: all measures of a kind in one pass over the data.
+
+        A measure that fails, or yields no finite number, has no value, and the reason instead. What
+        the task is ranked by is kept as it is, so that a run that diverged is seen.
+        """
         return self.measure_on(list(self.batches(task)), stack, task, device)
 
-    def measure_on(self, batches: Sequence[Batch], stack: Stack, task: Task, device: torch.device) -> list[Measurement]:
-        """Measure a stack on some batches of the split."""
+    def measure_on(
+        self, batches: Sequence[Batch], stack: Stack, task: Task, device: torch.device, *, finite: bool = True
+    ) -> Measured:
+        """Measure a stack on some batches of the split; without `finite`, keep values that are no
+        numbers.
+        """
         context = Context(
             stack=stack,
             task=task,
@@ -118,21 +128,62 @@ class Evaluation:
         kinds: dict[Any, list[Measure]] = {}
         for measure in self.measures_of(task):
             kinds.setdefault(type(measure).measure_together.__func__, []).append(measure)
-        return [found for some in kinds.values() for found in type(some[0]).measure_together(some, context)]
+        found = joined(part for some in kinds.values() for part in _take(some, context))
+        return without_non_finite(found, kept=("nll", *task.measures[:1])) if finite else found
 
-    def summary(self, measurements: Sequence[Measurement], task: Task) -> dict[str, Any]:
-        """Return what a reader must know to compare the numbers: what was scored, and how many
-        tokens, with and without changes.
+    def settings(self, task: Task) -> dict[str, Any]:
+        """Return what decides which numbers a measure finds.
 
         Window and stride are None where the task has sequences of its own, which are read whole.
         """
-        settings = ("split", "window", "stride", "limit", "groupings", "intervention_budget")
-        whole = next(found for found in measurements if found.measure == "nll" and not found.bucket)
-        changed = (found.tokens for found in measurements if found.part and not found.bucket)
-        counts = {"tokens": whole.tokens, "documents": whole.n, "intervention_tokens": next(changed, None)}
+        names = ("split", "window", "stride", "limit", "batch", "groupings", "intervention_budget", "slices")
         unused = {} if task.windowed else {"window": None, "stride": None}
-        measures = {"measures": [measure.name for measure in self.measures_of(task)]}
-        return {name: getattr(self, name) for name in settings} | unused | measures | counts
+        return {name: getattr(self, name) for name in names} | unused
+
+    def measure_settings(self, task: Task) -> dict[str, dict[str, Any]]:
+        """Return the settings of each measure by its name, a user's own with the digest of its
+        source.
+        """
+        return {
+            measure.name: vars(measure)
+            | ({"_source_": source_digest(type(measure))} if is_outside(type(measure)) else {})
+            for measure in self.measures_of(task)
+        }
+
+    def only(self, names: Collection[str]) -> "Evaluation":
+        """Return this evaluation with some of its measures, by their names."""
+        return replace(
+            self,
+            measures={key: node for key, node in self.measures.items() if self.built[str(key)].name in names},
+            of_task={key: measure for key, measure in self.of_task.items() if measure.name in names},
+        )
+
+    def summary(self, measurements: Sequence[Measurement], task: Task) -> dict[str, Any]:
+        """Return what a reader must know to compare the numbers: how they were measured, what was
+        scored, and how many tokens, with and without changes.
+        """
+        whole = next((found for found in measurements if found.measure == "nll" and not found.bucket), None)
+        changed = (found.tokens for found in measurements if found.part and not found.bucket)
+        return {
+            **self.settings(task),
+            "measures": self.measure_settings(task),
+            "tokens": whole and whole.tokens,
+            "documents": whole and whole.n,
+            "intervention_tokens": next(changed, None),
+        }
+
+
+def _take(measures: Sequence[Measure], context: Context) -> Iterator[Measured]:
+    """Take measures of one kind together; if that fails, each alone, to lose only the one that
+    fails.
+    """
+    kind = type(measures[0])
+    together = attempt((measure.name for measure in measures), partial(kind.measure_together, measures, context))
+    if not together.missing or len(measures) == 1:
+        yield together
+        return
+    for measure in measures:
+        yield attempt([measure.name], partial(kind.measure_together, [measure], context))
 
 
 def _check_names(measures: Mapping[str, Measure]) -> None:

@@ -23,6 +23,15 @@ def from_text(text: str) -> Any:
     return _decode(json.loads(text, parse_constant=_refuse))
 
 
+def plain(value: Any) -> Any:
+    """Return a value as it is read back: tuples as lists, what JSON does not have as its `repr`."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value if value is None or isinstance(value, str | bool | int | float) else repr(value)
+
+
 def _encode(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

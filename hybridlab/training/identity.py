@@ -14,9 +14,7 @@ from typing import Any
 
 from hybridlab.build import find_target
 from hybridlab.records.run_id import identity_fields
-from hybridlab.training.sources import source_digest
-
-LIBRARIES = ("hybridlab", "torch", "lightning")  # the record states their versions
+from hybridlab.sources import is_outside, source_digest
 
 
 def identity_of(config: dict[str, Any], task: Any) -> dict[str, Any]:
@@ -39,11 +37,6 @@ def identity_of(config: dict[str, Any], task: Any) -> dict[str, Any]:
         elif (version := getattr(target, "version", None)) is not None:
             node["_version_"] = version
     return identity
-
-
-def is_outside(target: Any) -> bool:
-    """Return whether a class comes from neither hybridlab nor the libraries it trains with."""
-    return target.__module__.partition(".")[0] not in LIBRARIES
 
 
 def _targets(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""The source of a class from outside hybridlab: its module, and the modules beside it that it
+"""Classes from outside hybridlab and their source: the module, and the modules beside it that it
 imports.
 """
 
@@ -15,7 +15,14 @@ from typing import Any
 EXTENSIONS = (".py", ".so", ".pyd")
 INSTALLED = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib"))
 
+LIBRARIES = ("hybridlab", "torch", "lightning")  # a record states their versions
+
 _digests: dict[Any, str] = {}  # by the loaded class: a file that is edited later is not what this process runs
+
+
+def is_outside(target: Any) -> bool:
+    """Return whether a class comes from neither hybridlab nor the libraries it trains with."""
+    return target.__module__.partition(".")[0] not in LIBRARIES
 
 
 def source_digest(target: Any) -> str:

@@ -1,0 +1,29 @@
+"""The configuration of a run as a file in its folder, which composes to the same run again."""
+
+from pathlib import Path
+from typing import Any
+
+from hybridlab.config import with_search_path
+from hybridlab.errors import ConfigError
+from hybridlab.records.atomic import write_text
+from hybridlab.training.spec import RunSpec
+
+FILE = "config.yaml"
+
+
+def write_config(spec: RunSpec) -> None:
+    """Write the resolved configuration of a run into its folder."""
+    from omegaconf import OmegaConf
+
+    declared = with_search_path(spec.config, spec.search_path)
+    write_text(spec.directory / FILE, OmegaConf.to_yaml(OmegaConf.create(declared)))
+
+
+def read_config(directory: str | Path) -> Any:
+    """Read the configuration in a run's folder, as an OmegaConf DictConfig."""
+    from omegaconf import OmegaConf
+
+    path = Path(directory) / FILE
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; the run is of an earlier hybridlab")
+    return OmegaConf.load(path)
