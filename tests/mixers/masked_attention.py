@@ -38,17 +38,14 @@ class MaskedAttention(Reference):
         """Say whether token i sees token j."""
         raise NotImplementedError
 
-    def visible(self, t: int) -> Tensor:
-        """Return which tokens each of t tokens sees, h t t, or 1 t t if all heads see the same."""
-        return torch.tensor([[[self.sees(i, j) for j in range(t)] for i in range(t)]])
+    def visible(self, q: Tensor, k: Tensor) -> Tensor:
+        """Return which tokens each token sees, b h t t, or 1 1 t t if b and h do not matter."""
+        t = q.shape[2]
+        return torch.tensor([[[[self.sees(i, j) for j in range(t)] for i in range(t)]]])
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.queries_keys_values(x)
-        visible, outputs = self.visible(x.shape[1]), []
-        for i in range(x.shape[1]):
-            weights = torch.exp((k * q[:, :, i, None]).sum(-1) / self.each**0.5) * visible[:, i]
-            outputs.append((weights[..., None] * v).sum(2) / weights.sum(-1, keepdim=True))
-        return self.written(torch.stack(outputs, dim=2))
+        return self.written(attended(q, k, v, self.visible(q, k)))
 
     def queries_keys_values(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return them as b h t k, with the keys and values of a group of heads repeated."""
@@ -75,3 +72,17 @@ class MaskedAttention(Reference):
             **{f"projections.{name}_norm.scale": each for name, each in norms.items()},
             "out.weight": self.w_o,
         }
+
+
+def attended(q: Tensor, k: Tensor, v: Tensor, visible: Tensor, factors: Tensor | None = None) -> Tensor:
+    """Attend from one token after the other to what it sees; zeros if that is nothing.
+
+    `factors`, b h t, multiply the exponentials of each key.
+    """
+    outputs = []
+    for i in range(q.shape[2]):
+        weights = torch.exp((k * q[:, :, i, None]).sum(-1) / q.shape[-1] ** 0.5) * visible[:, :, i]
+        weights = weights if factors is None else weights * factors
+        total = weights.sum(-1, keepdim=True)
+        outputs.append((weights[..., None] * v).sum(2) / torch.where(total == 0, 1, total))
+    return torch.stack(outputs, dim=2)

@@ -40,7 +40,8 @@ class BigBird(MaskedAttention):
         self.block, self.near, self.first = block, window_blocks, global_blocks
         self.seed, self.num = seed, random_blocks
 
-    def visible(self, t: int) -> Tensor:
+    def visible(self, q: Tensor, k: Tensor) -> Tensor:
+        t = q.shape[2]
         masks = torch.zeros(self.heads, t, t, dtype=torch.bool)
         for head in range(self.heads):
             for own in range(-(-t // self.block)):
@@ -50,7 +51,7 @@ class BigBird(MaskedAttention):
                     other = j // self.block
                     linked = abs(own - other) < self.near or other < self.first or other in drawn
                     masks[head, tokens, j] = linked or (own < self.first and not self.causal)
-        return masks.tril() if self.causal else masks
+        return (masks.tril() if self.causal else masks)[None]
 
     def _draw(self, head: int, own: int, t: int) -> set[int]:
         """Draw some of the whole blocks that a block sees for no other reason (Floyd's method)."""
