@@ -37,6 +37,11 @@ def significant(value: float | int | None, digits: int = 4, *, signed: bool = Fa
     return _fixed(value, max(0, digits - 1 - exponent), signed=signed)
 
 
+def plain(value: float) -> str:
+    """Return a number to at most four significant digits, as an author would write it."""
+    return _minus(f"{value:.4g}")
+
+
 def count(value: float | int | None) -> str:
     """Return a count to three significant digits, with a suffix k, M, G, ...
 
@@ -68,6 +73,17 @@ def p_value(p: float | None) -> str:
     if p is None:
         return NOT_MEASURED
     return "<0.001" if p < 0.001 else significant(p, 2)
+
+
+def duration(seconds: float) -> str:
+    """Return a time to two or three digits.
+
+    >>> duration(9.4), duration(754), duration(12_345)
+    ('9.4 s', '13 min', '3.4 h')
+    """
+    if seconds < 100:
+        return f"{significant(seconds, 2)} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{significant(seconds / 3600, 2)} h"
 
 
 def over(estimate: Estimate | None) -> str:

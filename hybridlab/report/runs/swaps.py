@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from hybridlab.report.runs.choices import GROUPS, differing, group_of, is_mixer, value
+from hybridlab.report.runs.decisions import LEVEL, corrected
+from hybridlab.report.runs.degenerate import same_stack
 from hybridlab.report.runs.format import NOT_MEASURED, p_value, percent, with_interval
 from hybridlab.report.runs.headline import Headline
 from hybridlab.report.runs.stack_runs import Filter, StackRuns
-from hybridlab.report.runs.statistics import Estimate, holm, over_seeds, p_differs
-
-LEVEL = 0.05  # family-wise, for all tests of a table
+from hybridlab.report.runs.statistics import Estimate, interval_at, over_seeds, p_each_way
 
 
 class Swap(NamedTuple):
@@ -22,10 +22,15 @@ class Swap(NamedTuple):
     p: float | None  # two-sided, corrected for all swaps of the table; None if there is no test
     verdict: str
     parameters: float | None  # after / before
+    together: Estimate | None = None  # with the interval that the verdict uses: it agrees with `p`
 
 
 def swaps(base: StackRuns, stacks: Iterable[StackRuns], headline: Headline) -> list[Swap]:
-    """Return the swaps from `base` to other stacks, by paired t tests with Holm's correction."""
+    """Return the swaps from `base` to other stacks, by paired t tests with Holm's correction.
+
+    A swap that changes nothing, as that of `full` for a window of the whole sequence, is named and
+    not tested.
+    """
     found: list[tuple[str, StackRuns]] = []
     for other in stacks:
         keys = differing(base, other)
@@ -34,16 +39,18 @@ def swaps(base: StackRuns, stacks: Iterable[StackRuns], headline: Headline) -> l
             found.append((str(groups.pop()), other))
     found.sort(key=lambda swap: base.groups.index(swap[0]) if swap[0] in base.groups else -1)
     differences = [differences_by_seed(base, other, headline.compared) for _, other in found]
-    tested = [index for index, values in enumerate(differences) if len(values) > 1]
-    corrected = holm([p_differs(differences[index]) for index in tested])
-    p_values = dict(zip(tested, corrected, strict=True))
+    same = [same_stack(base, other) for _, other in found]
+    tested = [index for index, values in enumerate(differences) if len(values) > 1 and not same[index]]
+    tests = dict(zip(tested, corrected([p_each_way(differences[index]) for index in tested]), strict=True))
     rows = []
     for index, (group, other) in enumerate(found):
-        difference = over_seeds(differences[index]) if differences[index] else None
-        p = p_values.get(index)
+        values, test = differences[index], tests.get(index)
+        difference = over_seeds(values) if values else None
         before, after = (_mixer(stack, group, differing(base, other)) for stack in (base, other))
-        word = verdict(difference, p, headline)
-        rows.append(Swap(group, before, after, difference, p, word, _size_ratio(base, other)))
+        p = test.p if test else None
+        word = f"identical: {same[index]}" if same[index] else verdict(difference, p, headline)
+        together = interval_at(values, test.tail, test.tail) if test else None
+        rows.append(Swap(group, before, after, difference, p, word, _size_ratio(base, other), together))
     return rows
 
 
@@ -60,11 +67,15 @@ def differences_by_seed(base: StackRuns, other: StackRuns, measure: str, **where
 
 
 def swap_row(swap: Swap) -> tuple[str, ...]:
-    """Return a swap as a row: group, from, to, effect, difference, p, seeds, parameters."""
+    """Return a swap as a row: group, from, to, effect, difference with its interval alone, p with
+    the interval for all swaps, seeds, parameters.
+    """
     num_seeds = str(swap.difference.n) if swap.difference else "0"
     size = NOT_MEASURED if swap.parameters is None else percent(swap.parameters)
     difference = with_interval(swap.difference, signed=True)
-    return swap.group, swap.before, swap.after, swap.verdict, difference, p_value(swap.p), num_seeds, size
+    together = with_interval(swap.together).partition("\n")[2]
+    p = f"{p_value(swap.p)}\n{together}" if together else p_value(swap.p)
+    return swap.group, swap.before, swap.after, swap.verdict, difference, p, num_seeds, size
 
 
 def correction(num_tests: int) -> str:
@@ -73,7 +84,10 @@ def correction(num_tests: int) -> str:
         return "One seed in common: no test. An interval over documents does not cover the variation of seeds."
     return (
         f"Effect: two-sided paired t test over seeds, Holm's correction for the m = {num_tests} comparisons of this "
-        "table, 5 % for all together. The intervals are not corrected."
+        "table, 5 % for all together, in both directions. The interval of the difference is at 95 %, of this "
+        "difference alone, and not what decides. The effect is read off p and the interval below it, which agree: it "
+        "is at 1 − 10 %/k, at which Holm's method tests the difference (k = 2m for the smallest p, 2m − 1 for the "
+        "next, ...)."
     )
 
 

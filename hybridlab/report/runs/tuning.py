@@ -43,14 +43,19 @@ class Tuning:
         return tuple(record for trial in self.trials[1:] for record in trial.records)
 
     @property
+    def tried(self) -> dict[str, list[int | float]]:
+        """The numbers tried for each tuned choice, where there were several."""
+        found = {
+            key: [tried for trial in self.trials if isinstance(tried := trial.values.get(key), int | float)]
+            for key in self.values
+        }
+        return {key: tried for key, tried in found.items() if len(set(tried)) > 1}
+
+    @property
     def at_the_edge(self) -> dict[str, Any]:
         """The chosen values that are the smallest or largest tried: a better one may lie beyond."""
-        found = {}
-        for key, value in self.values.items():
-            tried = [tried for trial in self.trials if isinstance(tried := trial.values.get(key), int | float)]
-            if len(tried) > 1 and value in (min(tried), max(tried)):
-                found[key] = value
-        return found
+        tried = self.tried
+        return {key: self.values[key] for key in tried if self.values[key] in (min(tried[key]), max(tried[key]))}
 
 
 UNTUNED = Tuning()

@@ -22,7 +22,7 @@ def comparison(stacks: list[StackRuns], base: StackRuns) -> list[Section]:
         f"({label(base, distinguishing_keys(stacks))}): {compared} after minus before, paired by seed, mean with "
         "Student's 95 % interval.",
         text=("Layer group", "From", "To", "Effect"),
-        numbers=(f"Difference\n({headline.unit})", "p\n(Holm)", "Seeds", "Params"),
+        numbers=(f"Difference\n({headline.unit})", "p (Holm) and\nits interval", "Seeds", "Params"),
         bodies=tuple(tuple(swap_row(swap) for swap in found if swap.group == group) for group in groups),
         note=correction(sum(swap.p is not None for swap in found)),
     )

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hybridlab.report.runs.choices import distinguishing_keys, label, short_names
+from hybridlab.report.runs.degenerate import degenerate, identical
 from hybridlab.report.runs.format import count, flat, percent
 from hybridlab.report.runs.stack_runs import StackRuns
 
@@ -12,7 +13,27 @@ SIZE = 1.05  # largest ratio of parameters without a warning
 
 def warnings(stacks: Sequence[StackRuns]) -> tuple[str, ...]:
     """Return a sentence for each reason to be careful."""
-    return (*_sizes(stacks), *_tuning(stacks), *_unlike(stacks), *_seeds(stacks), *_repeats(stacks))
+    return (
+        *_identical(stacks),
+        *_sizes(stacks),
+        *_tuning(stacks),
+        *_unlike(stacks),
+        *_seeds(stacks),
+        *_repeats(stacks),
+    )
+
+
+def _identical(stacks: Sequence[StackRuns]) -> Iterable[str]:
+    """Name the stacks that are the same, and the mixers that their settings make others."""
+    keys = distinguishing_keys(stacks)
+    said = ""
+    for before, stack, why in identical(stacks):
+        said += why
+        yield f"Identical: {label(before, keys)} and {label(stack, keys)} are the same stack ({why})."
+    whys = dict.fromkeys(why for stack in stacks for why in degenerate(stack.first) if why not in said)
+    for why in whys:
+        if "`chunk`" not in why:
+            yield f"{why[0].upper()}{why[1:]}."
 
 
 def _sizes(stacks: Sequence[StackRuns]) -> Iterable[str]:

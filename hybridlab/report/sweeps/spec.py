@@ -9,12 +9,13 @@ from hybridlab.config import REPORTED, sweep_files
 from hybridlab.errors import ConfigError, near_miss
 from hybridlab.report.runs.tuning import TUNED
 from hybridlab.report.sweeps.claims import Cell, Claim, Form, Inequality, Term
+from hybridlab.report.sweeps.requirements import Compared, read_requirement
 from hybridlab.report.sweeps.selection import Selection
 
 GRADES = {"A": "primary source", "B": "transcriptions that agree", "C": "one third-party transcription"}
 RELATIONS = {"<": -1, ">": 1, "within": 0}
 _TABLE = ("title", "note", "discussion", "rows", "columns")  # any other key selects the number of every cell
-_CLAIM = ("left", "relation", "right", "margin", "chain")
+_CLAIM = ("left", "relation", "right", "margin", "chain", "requires")
 _PUBLISHED = ("paper", "source", "grade", "csv", "figures")
 
 
@@ -168,7 +169,14 @@ class _Grid:
                 inequalities += [Inequality(form, 1, -margin), Inequality(form, -1, -margin)]
             else:
                 inequalities.append(Inequality(form, RELATIONS[relation], margin))
-        return Claim(words, tuple(inequalities))
+        requires = _mapping(given.get("requires", {}), f"{location}: `requires`")
+        read = (read_requirement(str(name), each, location, self.row) for name, each in requires.items())
+        return Claim(words, tuple(inequalities), tuple(read))
+
+    def row(self, row: str, column: str | None, location: str) -> Compared:
+        """Return a row that a precondition names, in a column, by default the first."""
+        words = {"row": row} if column is None else {"row": row, "column": column}
+        return Compared(row, "" if column is None else str(column), self.number(words, location))
 
     def difference(self, left: Any, right: Any, location: str) -> Form:
         constant, terms = 0.0, []
@@ -189,7 +197,7 @@ class _Grid:
         coefficient = sign if in_total else sign * float(times)
         named = set(side) <= {"row", "column"}
         cell = (str(side.get("row")), str(side.get("column", next(iter(self.columns))))) if named else None
-        terms = [Term(coefficient, self.number(side, location), cell, in_total)]
+        terms = [Term(coefficient, self.number(side, location), cell, in_total, str(side.get("row")))]
         if minus is not None:
             other = {**side, "times": times, **(minus if isinstance(minus, dict) else {"row": minus})}
             terms += self.terms(other, -sign, location)

@@ -1,9 +1,11 @@
 """A sweep's table beside a paper's figures, and whether each claim holds."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from textwrap import fill
 
 from hybridlab.config import sweep_files
 from hybridlab.records.archive import SUFFIX, pack
@@ -11,17 +13,18 @@ from hybridlab.records.found import read_found
 from hybridlab.records.record import RunRecord
 from hybridlab.report.content import Picture, PlottedRow, Report, Section, Table, TableFigure
 from hybridlab.report.runs.choices import distinguishing_keys
-from hybridlab.report.runs.format import NOT_MEASURED, p_value, setting, with_interval
+from hybridlab.report.runs.format import NOT_MEASURED, duration, p_value, plain, setting, with_interval
 from hybridlab.report.runs.stack_runs import StackRuns, by_stack
 from hybridlab.report.runs.statistics import Estimate
 from hybridlab.report.sections.by_group import group_tables
 from hybridlab.report.sections.tuning import tuning_section
 from hybridlab.report.sections.unfinished import unfinished_section
 from hybridlab.report.sections.warnings import warnings
-from hybridlab.report.sweeps.claims import Decision, decide
+from hybridlab.report.sweeps.claims import FAILS, HOLDS, IDENTICAL, NOT_TESTABLE, UNDECIDED, Decision, decide
 from hybridlab.report.sweeps.selection import unknown_names
 from hybridlab.report.sweeps.spec import GRADES, Published, Sweep, read_sweep
 
+LINE = 24  # characters of a line in a verdict's cell
 MARK = "†"  # of a figure that rests on a single transcription
 
 
@@ -58,7 +61,7 @@ def of_sweep(sweep: Sweep, records: Sequence[RunRecord]) -> Report:
     picture = Picture("table", "Measured numbers with 95 % intervals, and the paper's figures.")
     sections = [Section(title="Table", tables=(cells_table(sweep, stacks),), pictures=(picture,))]
     if sweep.claims:
-        sections.append(Section(title="Claims", tables=(claims_table(sweep, decide(sweep.claims, stacks)),)))
+        sections.append(Section(title="Claims", tables=claims_tables(sweep, decide(sweep.claims, stacks))))
     if sweep.discussion:
         sections.append(Section(title="Discussion", text=(sweep.discussion,)))
     keys = distinguishing_keys(rows)
@@ -100,31 +103,107 @@ def cells_table(sweep: Sweep, stacks: Sequence[StackRuns]) -> Table:
     )
 
 
+def claims_tables(sweep: Sweep, decisions: Sequence[Decision]) -> tuple[Table, ...]:
+    """Return a row per claim, its weakest inequality, in the paper and measured, and the verdict;
+    then the preconditions that are not met.
+    """
+    unmet = tuple(
+        (decision.claim.words, each.requires, each.row, each.measured, each.needed)
+        for decision in decisions
+        for each in decision.unmet
+    )
+    if not unmet:
+        return (claims_table(sweep, decisions),)
+    table = Table(
+        caption="Preconditions that are not met: of these claims the runs can tell nothing.",
+        text=("Claim", "Precondition", "Row"),
+        numbers=("Measured", "Needed"),
+        bodies=(unmet,),
+    )
+    return claims_table(sweep, decisions), table
+
+
 def claims_table(sweep: Sweep, decisions: Sequence[Decision]) -> Table:
     """Return a row per claim: its weakest inequality, in the paper and measured; the verdict."""
     rows = []
     for decision in decisions:
         form = decision.weakest.form
         sources = [sweep.source(term.cell) for term in form.terms if term.cell]
+        number, interval, num_seeds = measured(decision.measured)
+        together = measured(decision.together)[1] if decision.word != NOT_TESTABLE else NOT_MEASURED
         rows.append(
             (
                 decision.claim.words,
                 form.words,
                 paper_figure(form.published(sweep.figure), sources),
-                *measured(decision.measured),
-                p_value(decision.p),
-                decision.word,
+                number,
+                _with_p(interval, decision.p_alone),
+                num_seeds,
+                _with_p(together, decision.p),
+                _seeds(decision),
+                _verdict(decision),
             )
         )
+    counted = Counter(decision.word for decision in decisions)
     return Table(
         caption="Claims, each with the difference that decides it, paired by seed.",
         text=("Claim", "Difference"),
-        numbers=("Paper", "Measured", "95 % interval", "n", "p\n(Holm)", "Claim\nholds?"),
+        numbers=(
+            "Paper",
+            "Measured",
+            "95 % interval,\np alone",
+            "n",
+            "Interval and p\nfor all claims",
+            "Seeds\nfor 80 %",
+            "Claim\nholds?",
+        ),
         bodies=(tuple(rows),),
-        note=f"One-sided paired t tests over seeds; Holm's correction for the m = {len(rows)} claims of this table, "
-        "5 % for all together. A claim of several inequalities holds if each does. Undecided: neither the claim nor "
-        "its opposite is shown. The paper's figures do not enter the tests.",
+        note=f"Two-sided paired t tests over seeds; Holm's correction for the m = {len(rows)} claims of this table, "
+        '5 % for all together, "holds" and "does not hold" alike. '
+        "Alone: Student's 95 % interval of this difference, and its p; they agree, and are not what the verdict uses. "
+        "For all claims: the interval at 1 − 10 %/k, at which Holm's method tests the claim (k = 2m for the smallest "
+        "p, 2m − 1 for the next, ..., as each claim may be shown or its opposite), and the corrected p; the claim is "
+        "decided exactly where this p is below 0.05, and this interval beyond the claim's bound. "
+        "A claim of several inequalities holds if each does. Undecided: neither the claim nor its opposite is shown. "
+        "Seeds: with how many, those at hand included, it would be decided with a probability of 80 % if the "
+        "observed difference and spread were the true ones, and the time that the further ones would take. "
+        f"Not testable here: a precondition is not met. {_tally(counted)} "
+        "The paper's figures do not enter the tests.",
     )
+
+
+def _with_p(interval: str, p: float) -> str:
+    return interval if interval == NOT_MEASURED else f"{interval}\np {p_value(p)}"
+
+
+def _seeds(decision: Decision) -> str:
+    """Return how many seeds would decide an undecided claim, and what the further ones cost."""
+    if decision.word != UNDECIDED or decision.together is None or decision.together.low is None:
+        return NOT_MEASURED
+    if decision.seeds is None:
+        return "> 100"
+    return f"{decision.seeds}\n+{duration(decision.seconds)}" if decision.seconds else str(decision.seeds)
+
+
+def _verdict(decision: Decision) -> str:
+    """Return the verdict; of a claim that is not testable, with the number, of identical stacks
+    with the reason.
+    """
+    if not decision.why:
+        return decision.word
+    return f"{decision.word}\n{fill(f'({decision.why})', LINE, break_long_words=False)}"
+
+
+def _tally(counted: Counter[str]) -> str:
+    """Return how many claims have each verdict."""
+    words = (
+        (HOLDS, "hold"),
+        (FAILS, "do not"),
+        (UNDECIDED, UNDECIDED),
+        (IDENTICAL, IDENTICAL),
+        (NOT_TESTABLE, NOT_TESTABLE),
+    )
+    return f"Of these claims, {', '.join(f'{counted[word]} {name}' for word, name in words if counted[word])}."
 
 
 def _rows(sweep: Sweep, stacks: Sequence[StackRuns]) -> list[StackRuns]:
@@ -182,9 +261,7 @@ def paper_figure(figure: float | None, sources: Sequence[Published | None]) -> s
     """Return a paper's figure, marked if it rests on a single transcription."""
     if figure is None:
         return NOT_MEASURED
-    return f"{figure:.4g}".replace("-", "−") + MARK * any(
-        source is not None and source.grade == "C" for source in sources
-    )
+    return plain(figure) + MARK * any(source is not None and source.grade == "C" for source in sources)
 
 
 def made_on(records: Sequence[RunRecord]) -> str:
