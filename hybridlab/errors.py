@@ -1,7 +1,10 @@
 """The errors that a user is meant to see, and the parts that their messages share."""
 
+import sysconfig
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
 
 
 class ConfigError(ValueError):
@@ -16,6 +19,37 @@ class RunFailedError(RuntimeError):
 
     The command line exits with code 1.
     """
+
+
+def reason_of(error: BaseException) -> str:
+    """Return in one line why something failed.
+
+    Running out of memory raises several errors, which get one name.
+    """
+    message = f"{type(error).__name__}: {error}".strip().splitlines()[0].rstrip(": ")
+    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if out_of_memory or "can't allocate memory" in message:
+        return f"out of memory ({message})"
+    return message
+
+
+def place_of(error: BaseException) -> str:
+    """Return `file:line` of where an error was raised: in a user's code if it passed through it,
+    else in ours, else "".
+
+    Frames of installed packages are left out: a wrong shape is noticed deep inside PyTorch.
+    """
+    package, installed = str(Path(__file__).parent), (sysconfig.get_path("stdlib"), "<")
+    ours = theirs = ""
+    trace: TracebackType | None = error.__traceback__
+    while trace is not None:
+        file, line = trace.tb_frame.f_code.co_filename, trace.tb_lineno
+        if file.startswith(package):
+            ours = f"{file}:{line}"
+        elif not file.startswith(installed) and not {"site-packages", "dist-packages"} & {*Path(file).parts}:
+            theirs = f"{file}:{line}"
+        trace = trace.tb_next
+    return theirs or ours
 
 
 def near_miss(word: str, allowed: Iterable[str]) -> str:

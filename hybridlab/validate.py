@@ -24,7 +24,7 @@ def whole(*, least: int = 1, most: int | None = None, null: str = "", **settings
         bad = type(value) is not int or value < least or (most is not None and value > most)
         if bad and not (null and value is None):
             allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
-            raise ConfigError(f"{name}={_spelt(value)}: must be a whole number {allowed}{_or_null(null)}")
+            raise ConfigError(f"{name}={spelt(value)}: must be a whole number {allowed}{_or_null(null)}")
 
 
 def positive(*, null: str = "", **settings: Any) -> None:
@@ -33,7 +33,7 @@ def positive(*, null: str = "", **settings: Any) -> None:
     """
     for name, value in settings.items():
         if not (_is_number(value) and value > 0) and not (null and value is None):
-            raise ConfigError(f"{name}={_spelt(value)}: must be a number above 0{_or_null(null)}")
+            raise ConfigError(f"{name}={spelt(value)}: must be a number above 0{_or_null(null)}")
 
 
 def number(*, least: int | float, most: int | float = math.inf, below: bool = False, **settings: Any) -> None:
@@ -41,7 +41,7 @@ def number(*, least: int | float, most: int | float = math.inf, below: bool = Fa
     for name, value in settings.items():
         if not (_is_number(value) and least <= value <= most) or (below and value == most):
             up_to = "" if most == math.inf else f" and below {most}" if below else f" and at most {most}"
-            raise ConfigError(f"{name}={_spelt(value)}: must be a number of at least {least}{up_to}")
+            raise ConfigError(f"{name}={spelt(value)}: must be a number of at least {least}{up_to}")
 
 
 def share(*, below: bool = False, **settings: Any) -> None:
@@ -49,7 +49,7 @@ def share(*, below: bool = False, **settings: Any) -> None:
     for name, value in settings.items():
         if not (_is_number(value) and 0 < value <= 1) or (below and value == 1):
             raise ConfigError(
-                f"{name}={_spelt(value)}: must be a number above 0 and {'below' if below else 'at most'} 1"
+                f"{name}={spelt(value)}: must be a number above 0 and {'below' if below else 'at most'} 1"
             )
 
 
@@ -71,21 +71,21 @@ def power_of_two(**settings: Any) -> None:
     """Require powers of two, 1 included."""
     for name, value in settings.items():
         if type(value) is not int or value < 1 or value & (value - 1):
-            raise ConfigError(f"{name}={_spelt(value)}: must be a power of two")
+            raise ConfigError(f"{name}={spelt(value)}: must be a power of two")
 
 
 def choice(allowed: Collection[str], **settings: Any) -> None:
     """Require one of the allowed words; the message names the near miss."""
     for name, value in settings.items():
         if value not in allowed:
-            raise ConfigError(f"{name}={_spelt(value)}: {near_miss(str(value), allowed)}")
+            raise ConfigError(f"{name}={spelt(value)}: {near_miss(str(value), allowed)}")
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _spelt(value: Any) -> str:
+def spelt(value: Any) -> str:
     """Spell a value as YAML does."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 

@@ -31,7 +31,7 @@ def time_training(call: Callable[[], Tensor], inputs: list[Tensor], device: torc
         wait(device)
         start = time.perf_counter()
         output = call()
-        torch.autograd.grad(output, inputs, torch.ones_like(output))
+        torch.autograd.grad(output, inputs, torch.ones_like(output), allow_unused=True)
         wait(device)
         seconds.append(time.perf_counter() - start)
     if device.type == "cuda":
@@ -39,6 +39,6 @@ def time_training(call: Callable[[], Tensor], inputs: list[Tensor], device: torc
     else:
         with LiveBytes(inputs) as held:
             output = call()
-            torch.autograd.grad(output, inputs, torch.ones_like(output))
+            torch.autograd.grad(output, inputs, torch.ones_like(output), allow_unused=True)
         peak = held.peak
     return Timing(seconds[0], 1000 * statistics.median(seconds[WARM_UP:]), peak)

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from hybridlab.errors import ConfigError, near_miss
+from hybridlab.errors import ConfigError, near_miss, reason_of
 from hybridlab.evaluation.describe import ALWAYS, described
 from hybridlab.evaluation.evaluation import Evaluation
+from hybridlab.evaluation.measured import Measured
 from hybridlab.evaluation.measures.base import Measure
 from hybridlab.evaluation.passes.sampling import first_sequences
 from hybridlab.records.measurement import Measurement
@@ -73,11 +74,15 @@ def _check_measure(
             raise ConfigError(f"`{where}`: {name}.name={measure.name}: every run measures this, as {always.__name__}")
     alone = replace(evaluation, measures={}, of_task={measure.name: measure})
     try:
-        found = alone.measure_on(batches, stack, task, torch.device("cpu")) if measure.applies_to(task) else []
-        mistake = next(_mistakes(measure, found, task), None)
+        found = Measured([], {})
+        if measure.applies_to(task):
+            found = alone.measure_on(batches, stack, task, torch.device("cpu"), finite=False)
+        reason = found.missing.get(measure.name, "")
+        mistake = next(_mistakes(measure, found.measurements, task), None)
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ConfigError(f"`{where}`: {name} fails on an untrained stack ({reason})") from error
+        raise ConfigError(f"`{where}`: {name} fails on an untrained stack ({reason_of(error)})") from error
+    if reason:
+        raise ConfigError(f"`{where}`: {name} fails on an untrained stack ({reason})")
     if mistake:
         raise ConfigError(f"`{where}`: {name} {mistake}")
 

@@ -96,7 +96,13 @@ def evaluation_of(*names, task=None, measures=None, **settings):
 
 def evaluate(stack, task, *names, **settings):
     """Return the measurements by name: of the task's measures, and of the named ones."""
-    return by_name(evaluation_of(*names, task=task, **settings).measure(stack, task, CPU))
+    return by_name(complete(evaluation_of(*names, task=task, **settings).measure(stack, task, CPU)))
+
+
+def complete(measured):
+    """Return the measurements of an evaluation in which no measure failed."""
+    assert not measured.missing
+    return measured.measurements
 
 
 def by_name(measurements):
@@ -117,7 +123,7 @@ def take(measures, stack, task, batches, **settings):
     taken = Evaluation(
         **{**USUAL, **settings}, of_task={str(number): measure for number, measure in enumerate(measures)}
     )
-    return taken.measure_on(batches, stack, task, CPU)
+    return complete(taken.measure_on(batches, stack, task, CPU))
 
 
 class Copy(Mixer):

@@ -14,7 +14,7 @@ from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import expand
 from hybridlab.stack.readout import Readout
 from hybridlab.tasks.batch import IGNORED, Batch
-from tests.evaluation.examples import CPU, Given, by_name, evaluate, evaluation_of, named, stack_of, take
+from tests.evaluation.examples import CPU, Given, by_name, complete, evaluate, evaluation_of, named, stack_of, take
 
 VOCABULARY = 11
 GROUPS = {"early": {"mixer": "short_conv"}, "deep": {"mixer": "full"}}
@@ -106,7 +106,7 @@ def test_calibration_maps_the_last_position_and_averages_over_all(batch):
 def test_it_is_not_streamed(batch):
     assert not named("streamed_nll").applies_to(task_of(batch))
     stack = stack_of(GROUPS, VOCABULARY, readout=Readout.LAST_POSITION)
-    found = evaluation_of("streamed_nll").measure(stack, task_of(batch), CPU)
+    found = complete(evaluation_of("streamed_nll").measure(stack, task_of(batch), CPU))
     assert {each.measure for each in found} == {"nll"}
 
 

@@ -12,7 +12,7 @@ from hybridlab.errors import ConfigError
 from hybridlab.stack.interventions import zero_ablated
 from hybridlab.tasks.batch import IGNORED
 from hybridlab.tasks.text.documents import Documents
-from tests.evaluation.examples import CPU, OF_LAYERS, USUAL, by_name, evaluation_of, stack_of
+from tests.evaluation.examples import CPU, OF_LAYERS, USUAL, by_name, complete, evaluation_of, stack_of
 
 GROUPS = {"early": {"mixer": "gated_conv"}, "middle": {"mixer": "mamba2 full"}, "deep": {"mixer": "linear"}}
 CHANNEL = {"_target_": "hybridlab.stack.channel.SwiGLU", "expansion": 1}
@@ -35,7 +35,7 @@ def evaluation(task):
 
 @pytest.fixture
 def measured(stack, task, evaluation):
-    return by_name(evaluation.measure(stack, task, CPU))
+    return by_name(complete(evaluation.measure(stack, task, CPU)))
 
 
 def mean_nll(stack, task, evaluation):
@@ -85,7 +85,7 @@ def test_quality_by_position_adds_up_to_the_whole(measured):
 def test_evaluation_leaves_the_stack_as_it_was(stack, task):
     stack.train()
     before = {name: value.clone() for name, value in stack.state_dict().items()}
-    evaluation_of(*OF_LAYERS, task=task, limit=40, intervention_budget=3.0).measure(stack, task, CPU)
+    complete(evaluation_of(*OF_LAYERS, task=task, limit=40, intervention_budget=3.0).measure(stack, task, CPU))
     assert stack.training
     assert all(torch.equal(before[name], value) for name, value in stack.state_dict().items())
     assert not any(module._forward_hooks or "forward" in vars(module) for module in stack.modules())

@@ -115,7 +115,7 @@ class Mine(StreamNorm):
     ),
     "a KeyError": (
         "class Mine(StreamNorm):\n    def requests(self, plan, groupings, length):\n        return {}['colour']",
-        "`: Mine fails on an untrained stack (KeyError: 'colour')",
+        "`: Mine fails on an untrained stack (KeyError: 'colour' (",
     ),
     "NaN": (
         """

@@ -9,7 +9,7 @@ from hybridlab.config import conf_dir, measure_files, register, resolve
 from hybridlab.errors import ConfigError
 from hybridlab.evaluation.measures.build import task_measures
 from hybridlab.tasks.text.documents import Documents
-from tests.evaluation.examples import evaluation_of, named, settings_of, stack_of
+from tests.evaluation.examples import complete, evaluation_of, named, settings_of, stack_of
 
 PRESETS = [file.stem for file in sorted((conf_dir() / "evaluation").glob("*.yaml"))]
 INSIGHTS = {"attention_distance", "influence", "memory_tokens", "block_influence", "similarity"}
@@ -30,7 +30,7 @@ def task(corpus):
 def test_a_preset_measures(name, task):
     evaluation = build(preset(name, "task.length=16"), "evaluation", of_task=task_measures(task))
     stack = stack_of({"early": {"mixer": "gated_conv"}, "deep": {"mixer": "full"}}, 257)
-    measurements = evaluation.measure(stack, task, torch.device("cpu"))
+    measurements = complete(evaluation.measure(stack, task, torch.device("cpu")))
     found = {each.measure for each in measurements}
     assert "nll" in found
     assert (found >= INSIGHTS) == (name == "full")

@@ -74,9 +74,14 @@ def _shares(
         read = sample.tokens[:, : at + 1] if stack.plan.causal else sample.tokens  # nothing else can have any influence
         with capture_io(stack, mixers) as captured, torch.enable_grad():
             loss = _loss(stack, read, sample.targets, at)
-        outputs = torch.autograd.grad(loss, [captured[mixer][1] for mixer in mixers], retain_graph=True)
+        used = [mixer for mixer in mixers if captured[mixer][1].requires_grad]  # a constant has no gradient
+        if not used:
+            continue
+        outputs = torch.autograd.grad(
+            loss, [captured[mixer][1] for mixer in used], retain_graph=True, materialize_grads=True
+        )
         lags = (at - torch.arange(read.shape[1])).abs().double().numpy()
-        for mixer, output in zip(mixers, outputs, strict=True):
+        for mixer, output in zip(used, outputs, strict=True):
             x, y = captured[mixer]
             (gradient,) = torch.autograd.grad(y[0, at], x, output[0, at], retain_graph=True, materialize_grads=True)
             norms = gradient[0].double().norm(dim=-1)

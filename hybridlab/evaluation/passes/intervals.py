@@ -30,12 +30,12 @@ def means(totals: Float[np.ndarray, "u c"], weights: Float[np.ndarray, "u c"]) -
     """Return the mean of each column: the sum of its totals over that of its weights, both by unit.
 
     The interval is a percentile bootstrap over units; each resample draws from all units, so that
-    columns and differences are paired. A column with one unit has no interval; one without any
-    weight is `None`.
+    columns and differences are paired. A column with one unit, or with a total that is no finite
+    number, has no interval; one without any weight is `None`.
     """
     present = (weights > 0).sum(0)
     low, high = np.full((2, weights.shape[1]), np.nan)
-    if (several := present > 1).any():
+    if (several := (present > 1) & np.isfinite(totals).all(0)).any():
         drawn, weighed = _resampled(totals[:, several]), _resampled(weights[:, several])
         ratios = np.divide(drawn, weighed, out=np.full_like(drawn, np.nan), where=weighed > 0)
         low[several], high[several] = np.nanquantile(ratios, (0.025, 0.975), axis=0)
@@ -44,7 +44,7 @@ def means(totals: Float[np.ndarray, "u c"], weights: Float[np.ndarray, "u c"]) -
         if units == 0:
             found.append(None)
             continue
-        ends = (float(low[column]), float(high[column])) if units > 1 else (None, None)
+        ends = (float(low[column]), float(high[column])) if several[column] else (None, None)
         found.append(Interval(float(totals[:, column].sum() / weights[:, column].sum()), *ends, units))
     return found
 

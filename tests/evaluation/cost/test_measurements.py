@@ -4,7 +4,7 @@ import pytest
 
 from hybridlab.evaluation.cost.layers import layer_costs, plan_rows
 from hybridlab.evaluation.cost.measurements import cost_measurements
-from tests.evaluation.examples import CPU, by_name, stack_of
+from tests.evaluation.examples import CPU, by_name, complete, stack_of
 
 GROUPS = {"early": {"mixer": "gated_conv"}, "middle": {"mixer": "mamba2 full"}, "deep": {"mixer": "linear"}}
 CHANNEL = {"_target_": "hybridlab.stack.channel.SwiGLU", "expansion": 1}
@@ -26,7 +26,7 @@ def test_the_cost_of_a_stack_is_measured_on_its_layers(stack):
     assert layer_costs(stack, 2 * length)[2].state_bytes == 2 * full.state_bytes
     assert layer_costs(stack, 2 * length)[1].state_bytes == layer_costs(stack, length)[1].state_bytes
 
-    found = by_name(cost_measurements(stack, plan_rows(stack, length), length, CPU))
+    found = by_name(complete(cost_measurements(stack, plan_rows(stack, length), length, CPU)))
     measured = {name: each.value for name, each in found.items()}
     by_group = [measured[f"parameters/group/{group}"] for group in GROUPS]
     assert sum(by_group) + stack.embedding.weight.numel() + width == measured["parameters"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hybridlab.evaluation.passes.sampling import LEAST, first_sequences, regrouped, sample_sequences
 from hybridlab.stack.measure import parameters
 from hybridlab.tasks.batch import Batch
-from tests.evaluation.examples import CHANGES, CPU, OF_LAYERS, Given, evaluate, evaluation_of, stack_of
+from tests.evaluation.examples import CHANGES, CPU, OF_LAYERS, Given, complete, evaluate, evaluation_of, stack_of
 
 GROUPS = {name: {"layers": 2, "mixer": mixer} for name, mixer in (("a", "full"), ("b", "linear"), ("c", "full"))}
 CHANNEL = {"_target_": "hybridlab.stack.channel.SwiGLU", "expansion": 1}
@@ -42,7 +42,7 @@ def passed(stack, task, evaluation):
     for layer in stack.layers:
         layer.mixer.out.register_forward_pre_hook(count("layers"))
     stack.head.register_forward_pre_hook(count("head"))
-    measured = evaluation.measure(stack, task, CPU)
+    measured = complete(evaluation.measure(stack, task, CPU))
     head = stack.head.weight.numel() / (parameters(stack.layers) / len(stack.layers))
     return measured, tokens["layers"] + head * tokens["head"]
 

@@ -9,7 +9,17 @@ import torch.nn.functional as F
 
 from hybridlab.evaluation.passes import outputs
 from hybridlab.tasks.batch import IGNORED, Batch
-from tests.evaluation.examples import CHANGES, CPU, OF_LAYERS, Given, by_name, evaluate, evaluation_of, stack_of
+from tests.evaluation.examples import (
+    CHANGES,
+    CPU,
+    OF_LAYERS,
+    Given,
+    by_name,
+    complete,
+    evaluate,
+    evaluation_of,
+    stack_of,
+)
 
 CHANNEL = {"_target_": "hybridlab.stack.channel.SwiGLU", "expansion": 1}
 GROUPS = {"early": {"mixer": "sliding"}, "deep": {"mixer": "full"}}
@@ -116,7 +126,7 @@ def test_an_encoder_and_packed_documents_take_every_measure_of_layers(draw, budg
     for batches, classes in ((encoded, 3), (packed, None)):
         task = Given(batches, vocabulary=VOCABULARY, classes=classes)
         stack = stack_of(GROUPS, VOCABULARY, classes=classes, causal=classes is None, channel=CHANNEL)
-        measured = by_name(every.measure(stack, task, CPU)).values()
+        measured = by_name(complete(every.measure(stack, task, CPU))).values()
         assert {each.measure for each in measured} == {"nll", *OF_LAYERS}
         assert all(math.isfinite(each.value) for each in measured)
         whole = next(each.tokens for each in measured if each.name == "test/nll")
