@@ -12,11 +12,11 @@ from rich.table import Table
 from torch import nn
 
 from hybridlab.evaluation.cost.layers import wait
+from hybridlab.training.budget import Budget
 from hybridlab.training.curve import Curve
-from hybridlab.training.fit import build_trainer
+from hybridlab.training.fit import build_module, build_trainer
 from hybridlab.training.module import StackModule
 from hybridlab.training.spec import RunSpec
-from hybridlab.training.stream import BatchStream
 
 STEPS = 20
 
@@ -56,17 +56,17 @@ def _bare_step_ms(spec: RunSpec, device: torch.device) -> float:
 
 
 def _lightning_step_ms(spec: RunSpec) -> float:
-    module = StackModule(spec.build_stack(), spec.optimiser, spec.steps)
     settings = {
         "max_steps": STEPS,
         "limit_val_batches": 0.0,
         "enable_checkpointing": False,
         "enable_progress_bar": False,
     }
-    short_run = replace(spec, config={**spec.config, "trainer": {**spec.config["trainer"], **settings}})
+    config = {**spec.config, "trainer": {**spec.config["trainer"], **settings}}
+    short_run = replace(spec, config=config, budget=Budget(STEPS))
     clock = _Clock()
-    trainer = build_trainer(short_run, Curve(spec.task.tokens_per_step), [clock])
-    trainer.fit(module, BatchStream(spec.task, STEPS))
+    trainer = build_trainer(short_run, Curve(spec.tokens_per_step), [clock])
+    trainer.fit(*build_module(short_run, spec.build_stack(), trainer))
     return 1000 * statistics.median(end - start for start, end in pairwise(clock.ends))
 
 

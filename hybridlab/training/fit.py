@@ -1,21 +1,27 @@
 """Training by Lightning: from a stack to the same stack, trained."""
 
-import zipfile
+import warnings
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from hybridlab.build import build
-from hybridlab.errors import ConfigError
+from hybridlab.errors import ConfigError, reason_of
 from hybridlab.stack.model import Stack
+from hybridlab.training.budget import Budget
+from hybridlab.training.checkpoint import CarriesIdentity, last_checkpoint
 from hybridlab.training.console import quieten, say
 from hybridlab.training.curve import Curve
+from hybridlab.training.deadline import Deadline, WholeSteps
 from hybridlab.training.devices import strategy_for
+from hybridlab.training.divergence import DivergedError
+from hybridlab.training.ending import truncation
 from hybridlab.training.module import StackModule
+from hybridlab.training.origin import Origin, StepRepeatedError, first_output
 from hybridlab.training.progress import Progress
 from hybridlab.training.random_state import RandomState
 from hybridlab.training.spec import RunSpec
@@ -28,9 +34,9 @@ def build_trainer(spec: RunSpec, curve: Curve, callbacks: Sequence[Any]) -> ligh
     It writes nothing yet.
     """
     quieten()
-    settings = spec.config["trainer"]
+    settings = {"max_steps": spec.budget.steps or -1, **spec.config["trainer"]}
     settings = {**settings, "strategy": strategy_for(settings.get("strategy", "auto"))}
-    callbacks = [curve, RandomState(), *callbacks]
+    callbacks = [*_timing(spec.budget, settings, curve), curve, RandomState(), CarriesIdentity(spec.digest), *callbacks]
     if settings.get("enable_progress_bar", True):
         callbacks.append(Progress(curve))
     try:
@@ -39,39 +45,115 @@ def build_trainer(spec: RunSpec, curve: Curve, callbacks: Sequence[Any]) -> ligh
         raise ConfigError(f"`trainer`: {str(error).splitlines()[0]}") from error
 
 
-def build_checkpoint(spec: RunSpec) -> Any:
-    """Build Lightning's ModelCheckpoint, which writes into the run's folder."""
-    return build(spec.config["checkpoint"], "checkpoint", dirpath=spec.directory / "checkpoints")
+class Fitted(NamedTuple):
+    """A trained stack, whole, on `device`; `truncated` says why training ended before its budget
+    was spent, "" if it did not.
+    """
+
+    stack: Stack
+    device: torch.device
+    truncated: str
 
 
-def fit(spec: RunSpec, stack: Stack, trainer: Any, curve: Curve) -> tuple[Stack, torch.device]:
+def fit(spec: RunSpec, stack: Stack, trainer: Any, curve: Curve) -> Fitted:
     """Train the stack, from its last checkpoint if there is one.
 
-    Return it, whole, and the device it was trained on.
+    Raise DivergedError, which says where it began, if anything in training or in validation is not
+    a finite number.
     """
-    module = StackModule(stack, spec.optimiser, spec.steps, compiled=spec.config["compile"])
-    stream = BatchStream(
-        spec.task, spec.steps * trainer.accumulate_grad_batches, rank=trainer.global_rank, ranks=trainer.world_size
-    )
+    module, stream = build_module(spec, stack, trainer)
     validation = BatchList(spec.task.validation_batches())
-    last = last_checkpoint(spec.directory / "checkpoints")
+    last = last_checkpoint(spec)
     if last is not None and trainer.is_global_zero:
         say(f"run {spec.run_id}: goes on from {last.name}")
-    trainer.fit(module, stream, validation, ckpt_path=last, weights_only=False)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    latest = curve.measurements[-1] if curve.measurements else None
-    if latest is None or (latest.split, latest.step) != ("validation", trainer.global_step):
-        trainer.validate(module, validation, verbose=False)
+    try:
+        trainer.fit(module, stream, validation, ckpt_path=last, weights_only=False)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        latest = curve.measurements[-1] if curve.measurements else None
+        if latest is None or (latest.split, latest.step) != ("validation", curve.step):
+            trainer.validate(module, validation, verbose=False)
+    except DivergedError as error:
+        raise DivergedError(f"{error}{_origin(spec, stack, trainer, validation, error)}", error.step) from error
     if spec.in_shards:
         weights = trainer.strategy.lightning_module_state_dict()  # every process takes part; the first receives them
         if trainer.is_global_zero:
             stack = spec.build_stack()
             stack.load_state_dict({name.removeprefix("stack."): value for name, value in weights.items()})
-    return stack, trainer.strategy.root_device
+    return Fitted(stack, trainer.strategy.root_device, truncation(spec.budget, trainer, curve))
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """Return the newest whole checkpoint; a file that a kill cut short is not a zip archive."""
-    files = sorted(folder.glob("*.ckpt"), key=lambda file: file.stat().st_mtime, reverse=True)
-    return next((file for file in files if zipfile.is_zipfile(file)), None)
+def build_module(spec: RunSpec, stack: Stack, trainer: Any) -> tuple[StackModule, BatchStream]:
+    """Return what a trainer of `build_trainer` trains a stack with, and the batches."""
+    ranks = {"rank": trainer.global_rank, "ranks": trainer.world_size}
+    stream = BatchStream(spec.task, spec.budget.steps, **ranks, micro_batches=spec.micro_batches)
+    share = next((each.share for each in trainer.callbacks if isinstance(each, Deadline)), None)
+    compiled = spec.config["compile"]
+    module = StackModule(
+        stack, spec.optimiser, spec.steps, compiled=compiled, share=share, supervised=stream.supervised
+    )
+    return module, stream
+
+
+def _timing(budget: Budget, settings: dict[str, Any], curve: Curve) -> list[Any]:
+    """Return the callbacks that decide after which steps training ends and validation runs.
+
+    Under a budget in seconds, Lightning must set no limit of its own.
+    """
+    if budget.seconds is None:
+        return [WholeSteps()]
+    if settings.get("max_epochs") is None:
+        settings["max_epochs"] = 1
+    return [WholeSteps(), Deadline(budget.seconds, curve.clock)]
+
+
+def _origin(spec: RunSpec, stack: Stack, trainer: Any, validation: BatchList, error: DivergedError) -> str:
+    """Return where a divergence began, as the end of a sentence."""
+    if trainer.is_global_zero:
+        say(f"run {spec.run_id}: {error}; looking for where it began")
+    if error.in_validation:
+        if spec.in_shards:
+            return ""
+        with trainer.precision_plugin.forward_context():
+            origin = first_output(stack, validation, trainer.strategy.root_device)
+        return f": {origin}" if origin else "; repeated, the validation is finite, so where it began is unknown"
+    return repeat(spec, error.step, _random_state(trainer).started)
+
+
+def repeat(spec: RunSpec, step: int, started: Any) -> str:
+    """Repeat training from the last checkpoint to the end of a step that is not finite.
+
+    Return where it began, as the end of a sentence. `started` is the random state at the start of
+    training, which is restored if there is no checkpoint. Every process of the run takes part.
+    """
+    last = last_checkpoint(spec)
+    own = {"callbacks", "logger", "profiler"}  # of the user: they have seen these steps
+    settings = {key: value for key, value in spec.config["trainer"].items() if key not in own}
+    quiet = {"enable_checkpointing": False, "enable_progress_bar": False}
+    again = replace(spec, config={**spec.config, "trainer": settings | quiet})
+    origin = Origin(step)
+    trainer = build_trainer(again, Curve(spec.tokens_per_step), [origin])
+    trainer.strategy._launcher = None  # the processes of this run exist
+    if last is None:
+        _random_state(trainer).restore(started)
+    module, stream = build_module(again, again.build_stack(), trainer)
+    validation = BatchList(spec.task.validation_batches())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint need to be provided.*")
+        try:
+            trainer.fit(module, stream, validation, ckpt_path=last, weights_only=False)
+        except (StepRepeatedError, DivergedError):
+            pass
+        except Exception as error:
+            return f"; where it began is unknown, for its repetition failed: {reason_of(error)}"
+    found = [origin.found]
+    if trainer.world_size > 1:
+        found = [""] * trainer.world_size
+        torch.distributed.all_gather_object(found, origin.found)
+    where = next(filter(None, found), "")
+    since = "the start" if last is None else last.name
+    return f": {where}" if where else f"; repeated from {since}, it did not come back, so where it began is unknown"
+
+
+def _random_state(trainer: Any) -> RandomState:
+    return next(each for each in trainer.callbacks if isinstance(each, RandomState))

@@ -19,7 +19,8 @@ from omegaconf import OmegaConf
 
 from hybridlab.records.record import ENDED
 from hybridlab.records.store import FILE, read
-from hybridlab.training.curve import Curve, DivergedError
+from hybridlab.training.curve import Curve
+from hybridlab.training.divergence import DivergedError
 from hybridlab.training.fit import fit
 from hybridlab.training.spec import RunSpec
 

@@ -1,6 +1,6 @@
 """Measuring a trained run: what its record lacks is measured and added."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from math import isfinite
 from typing import Any
@@ -15,6 +15,7 @@ from hybridlab.records.record import RunRecord
 from hybridlab.stack.model import Stack
 from hybridlab.training.console import say
 from hybridlab.training.divergence import DivergedError
+from hybridlab.training.origin import first_output
 from hybridlab.training.spec import RunSpec
 
 
@@ -35,7 +36,8 @@ def measured(record: RunRecord, spec: RunSpec, stack: Stack, device: torch.devic
         found = left.evaluation.measure(stack, spec.task, device)
         if left.key not in record.evaluations:
             found = joined([found, ngram_measurements(left.evaluation, spec.task)])
-        check_decisive(found, record)
+        batches = left.evaluation.batches(spec.task)
+        check_decisive(found, record, lambda: first_output(stack, batches, device))
         summary = left.evaluation.summary(found.measurements, spec.task)
         others = {key: entry for key, entry in record.evaluations.items() if key != left.key}
         entry = added(record.evaluations.get(left.key, {}), summary)
@@ -58,18 +60,21 @@ def with_measurements(record: RunRecord, spec: RunSpec, found: Measured, **about
     return replace(record, missing={**reasons, **found.missing}, **more)
 
 
-def check_decisive(found: Measured, record: RunRecord) -> None:
-    """Raise if the NLL or the measure that the task is ranked by has no value, or is no number."""
+def check_decisive(found: Measured, record: RunRecord, origin: Callable[[], str]) -> None:
+    """Raise if the NLL or the measure that the task is ranked by has no value, or is no number;
+    `origin` finds out which output of the stack is none.
+    """
     for name in ("nll", record.headline):
         if reason := found.missing.get(name):
             raise NotMeasuredError(f"`{name}` could not be measured: {reason}")
     for each in found.measurements:
         if each.measure in ("nll", record.headline) and not each.bucket and not isfinite(each.value):
             steps = record.training.get("steps", 0)
-            raise DivergedError(f"`{each.name}` is {each.value} after step {steps}", each.split, steps)
+            where = origin() or "run again, the outputs of the stack are finite"
+            raise DivergedError(f"`{each.name}` is {each.value} after step {steps}: {where}", steps)
 
 
-def without_failed(record: RunRecord) -> Mapping[str, Mapping[str, Any]]:
+def without_failed(record: RunRecord) -> dict[str, dict[str, Any]]:
     """Return the evaluations of a record without the measures that failed, which may be tried
     again.
     """

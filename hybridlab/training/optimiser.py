@@ -4,6 +4,7 @@ Parameters may be tagged as taking no weight decay, or as having a learning rate
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -42,15 +43,24 @@ class AdamWCosine:
         done = min(1.0, (step - warmup) / max(1, steps - warmup))
         return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * done))
 
-    def configure(self, module: nn.Module, steps: int) -> Any:
+    def rate_at(self, share: float) -> float:
+        """Return the learning rate, as a share of `lr`, when a share of the budget is spent."""
+        if share < self.warmup:
+            return share / self.warmup
+        done = min(1.0, (share - self.warmup) / max(1 - self.warmup, 1e-9))
+        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * done))
+
+    def configure(self, module: nn.Module, steps: int, share: Callable[[], float] | None = None) -> Any:
         """Return the optimiser and its schedule, for Lightning's `configure_optimizers`.
 
-        The rate changes every step.
+        The rate changes every step. It follows the number of the step in `steps`, or `share`, which
+        returns the share of the budget that is spent.
         """
         # Not PyTorch's fused form: with it, Lightning refuses to clip gradients in mixed precision.
         groups = parameter_groups(module, self.weight_decay, self.lr)
         optimiser = torch.optim.AdamW(groups, lr=self.lr, betas=(self.beta1, self.beta2))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: self.rate(step, steps))
+        rate = (lambda step: self.rate(step, steps)) if share is None else (lambda step: self.rate_at(share()))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

@@ -9,8 +9,13 @@ import torch
 class RandomState(lightning.Callback):
     """Saves PyTorch's random state in checkpoints, which Lightning does not.
 
-    So a resumed run draws the dropout masks that an uninterrupted one draws.
+    So a resumed run draws the dropout masks that an uninterrupted one draws. `started` is the state
+    when training started in this process.
     """
+
+    def __init__(self) -> None:
+        self.started: dict[str, Any] | None = None
+        self._saved: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states of the generators."""
@@ -22,11 +27,16 @@ class RandomState(lightning.Callback):
 
         Building and moving the model draws random numbers before that.
         """
-        self._saved = state_dict
+        self.restore(state_dict)
+
+    def restore(self, state: dict[str, Any] | None) -> None:
+        """Restore some states when training starts."""
+        self._saved = state
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Restore the generators of a resumed run."""
-        if (saved := getattr(self, "_saved", None)) is not None:
+        if (saved := self._saved) is not None:
             torch.set_rng_state(saved["cpu"].cpu())
             if saved["cuda"]:
                 torch.cuda.set_rng_state_all([state.cpu() for state in saved["cuda"]])
+        self.started = self.state_dict()

@@ -3,9 +3,9 @@
 from typing import Any
 
 from hybridlab.training.console import say
-from hybridlab.training.module import StackModule
+from hybridlab.training.fit import build_module
 from hybridlab.training.spec import RunSpec
-from hybridlab.training.stream import BatchList, BatchStream
+from hybridlab.training.stream import BatchList
 
 
 def is_rehearsal(spec: RunSpec) -> bool:
@@ -15,6 +15,6 @@ def is_rehearsal(spec: RunSpec) -> bool:
 
 def rehearse(spec: RunSpec, trainer: Any) -> None:
     """Train and validate on as many batches as `fast_dev_run` says; write nothing."""
-    module = StackModule(spec.build_stack(), spec.optimiser, spec.steps)
-    trainer.fit(module, BatchStream(spec.task, spec.steps), BatchList(spec.task.validation_batches()))
+    module, stream = build_module(spec, spec.build_stack(), trainer)
+    trainer.fit(module, stream, BatchList(spec.task.validation_batches()))
     say("fast_dev_run: training and validation ran; nothing was recorded")

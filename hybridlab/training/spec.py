@@ -6,7 +6,6 @@ from typing import Any
 
 from hybridlab.build import build
 from hybridlab.config import mixer_files, resolve, search_path, with_search_path
-from hybridlab.errors import under
 from hybridlab.evaluation.cost.kernels import without_kernels
 from hybridlab.evaluation.evaluation import Evaluation
 from hybridlab.evaluation.measures.build import task_measures
@@ -15,9 +14,11 @@ from hybridlab.stack.match import matched, what_and_reference
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import Plan, expand, in_normal_form, single_layer
 from hybridlab.tasks.check import check_readout
+from hybridlab.training.budget import Budget, check_uncut, declared_budget, normal_form, settled, step_flops
 from hybridlab.training.identity import identity_of
+from hybridlab.training.machine import machine
 from hybridlab.training.optimiser import AdamWCosine
-from hybridlab.validate import whole
+from hybridlab.training.stream import UNENDING
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class RunSpec:
     derived: dict[str, Any]  # what `stack.match` set: dotted key -> value
     matching: tuple[str, ...]  # what `stack.match` changed, a line each
     search_path: tuple[Path, ...]  # the folders that the configuration's files were found in
+    budget: Budget
 
     @property
     def digest(self) -> str:
@@ -57,8 +59,20 @@ class RunSpec:
 
     @property
     def steps(self) -> int:
-        """The number of optimiser steps of the whole schedule."""
-        return self.config["trainer"]["max_steps"]
+        """The number of optimiser steps of the whole schedule; without end under a budget in
+        seconds.
+        """
+        return UNENDING if self.budget.steps is None else self.budget.steps
+
+    @property
+    def micro_batches(self) -> int:
+        """The number of batches that a step accumulates the gradients of."""
+        return self.config["trainer"].get("accumulate_grad_batches", 1)
+
+    @property
+    def tokens_per_step(self) -> int:
+        """The number of tokens that a step of the optimiser reads, padding included."""
+        return self.task.tokens_per_step * self.micro_batches
 
     @property
     def in_shards(self) -> bool:
@@ -102,20 +116,21 @@ def prepare(config: Any) -> RunSpec:
         plan, matching = matched(plan, what, task.length, reference)
     optimiser = build(plain["optimizer"], "optimizer")
     evaluation = build(plain["evaluation"], "evaluation", of_task=task_measures(task, folders))
-    with under("trainer"):
-        whole(max_steps=plain["trainer"].get("max_steps"))
-    config = {**plain, "stack": in_normal_form(plain["stack"], declared), "mixers": mixers}
+    budget = settled(*declared_budget(plain, folders), lambda: step_flops(plan, task, plain["trainer"]))
+    check_uncut(plain["trainer"], budget)
+    config = {**normal_form(plain, budget), "stack": in_normal_form(plain["stack"], declared), "mixers": mixers}
     return RunSpec(
         config=config,
         plan=plan,
         task=task,
         optimiser=optimiser,
         evaluation=evaluation,
-        identity=identity_of(config, task),
+        identity=identity_of(config, task) | ({"machine": machine(config)} if budget.seconds else {}),
         folder=Path(plain["runs"]) / plain["name"],
         derived=derived(plain["stack"], declared, plan),
         matching=tuple(matching),
         search_path=tuple(folders),
+        budget=budget,
     )
 
 

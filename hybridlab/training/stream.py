@@ -3,32 +3,42 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from hybridlab.tasks.batch import Batch
+from hybridlab.tasks.batch import IGNORED, Batch
+
+UNENDING = 10**12  # batches: more than any run reads
 
 
 class BatchStream:
-    """The training batches of steps 0, 1, ..., `steps` - 1 of a task, made in this process.
+    """The training batches of a task, in the order of their numbers, made in this process.
 
-    A batch is a function of the task's seed and the step, so the step alone resumes the stream
-    exactly. Each of `ranks` processes draws the same batch and takes its share of the sequences.
+    A step reads `micro_batches` of them; without `steps` the stream has no end. A batch is a
+    function of the task's seed and its number, so the number alone resumes the stream exactly. Each
+    of `ranks` processes draws the same batch and takes its share of the sequences.
     """
 
-    def __init__(self, task: Any, steps: int, rank: int = 0, ranks: int = 1) -> None:
+    def __init__(self, task: Any, steps: int | None, rank: int = 0, ranks: int = 1, micro_batches: int = 1) -> None:
         self.task = task
         self.steps = steps
         self.rank = rank
         self.ranks = ranks
+        self.micro_batches = micro_batches
         self.step = 0
+        self._drawn: dict[int, Batch] = {}  # those of the latest step
 
     def __len__(self) -> int:
-        return self.steps
+        return UNENDING if self.steps is None else self.steps * self.micro_batches
 
     def __iter__(self) -> Iterator[Batch]:
-        while self.step < self.steps:
+        while self.step < len(self):
             self.step += 1
-            batch = self.task.train_batch(self.step - 1)
+            batch = self._draw(self.step - 1)
             yield batch if self.ranks == 1 else _share(batch, self.rank, self.ranks)
         self.step = 0
+
+    def supervised(self, step: int) -> int:
+        """Return the number of supervised targets of a step: of all its batches, on all devices."""
+        batches = range(step * self.micro_batches, (step + 1) * self.micro_batches)
+        return sum(int((self._draw(number).targets != IGNORED).sum()) for number in batches)
 
     def state_dict(self) -> dict[str, int]:
         """Return the number of batches yielded so far."""
@@ -37,6 +47,14 @@ class BatchStream:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue after that number of batches."""
         self.step = state["step"]
+
+    def _draw(self, number: int) -> Batch:
+        """Draw a batch, once; the batches of its step are kept."""
+        if number not in self._drawn:
+            step = number // self.micro_batches
+            kept = {old: batch for old, batch in self._drawn.items() if old // self.micro_batches == step}
+            self._drawn = {**kept, number: self.task.train_batch(number)}
+        return self._drawn[number]
 
 
 class BatchList:
