@@ -99,6 +99,9 @@ def shard(module: StackModule, mesh: DeviceMesh) -> None:
     """
     tags = {name: vars(parameter) for name, parameter in module.named_parameters()}
     for layer in module.stack.layers:
+        for part in layer.modules():
+            if getattr(part, "keeps_precision", False):
+                fully_shard(part, mesh=mesh)  # a unit has parameters of one type
         fully_shard(layer, mesh=mesh)
     fully_shard(module, mesh=mesh)
     for name, parameter in module.named_parameters():  # new objects, without the tags

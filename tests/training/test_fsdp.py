@@ -4,6 +4,8 @@ one.
 Here one process does what each of several does; test_devices.py starts two.
 """
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -95,11 +97,29 @@ def test_a_sharded_run_and_its_checkpoint_are_those_of_any_run(hybridlab, tiny, 
     assert numbers(*read_all(tmp_path / "parts")) == pytest.approx(numbers(whole), rel=1e-5)
 
 
-def build_stack():
-    groups = {"all": {"layers": 2, "mixer": ["full", "mamba2"]}}
+def test_rates_of_their_own_survive_sharding(alone):
+    module = StackModule(build_stack(["s4d", "lru"]), AdamWCosine(lr=1e-2), 10)
+    before = names_by_group(module, 1e-2)
+    shard(module, alone)
+    assert names_by_group(module, 1e-2) == before
+    assert [group.get("lr") for group in parameter_groups(module, 0.1, 1e-2)] == [None, None, 1e-3, 5e-3]
+
+
+def test_a_part_that_keeps_its_precision_is_sharded_on_its_own(alone):
+    module = StackModule(build_stack(["hyena"]).to(torch.bfloat16), AdamWCosine(lr=1e-3), 10)
+    shard(module, alone)
+    layer = module.stack.layers[0]
+    layer(torch.randn(2, 6, 32, dtype=torch.bfloat16)).float().square().mean().backward()
+    gradients = {name: parameter.grad.dtype for name, parameter in layer.named_parameters()}
+    for name, dtype in gradients.items():
+        assert dtype == (torch.float32 if ".filter." in name else torch.bfloat16), name
+
+
+def build_stack(mixers=("full", "mamba2")):
+    groups = {"all": {"layers": 2, "mixer": list(mixers)}}
     return Stack(expand({"width": 32, "groups": groups}, {}, mixer_files()), 13)
 
 
-def names_by_group(module):
+def names_by_group(module, lr=math.inf):
     names = {parameter: name for name, parameter in module.named_parameters()}
-    return [[names[parameter] for parameter in group["params"]] for group in parameter_groups(module, 0.1)]
+    return [[names[parameter] for parameter in group["params"]] for group in parameter_groups(module, 0.1, lr)]

@@ -11,7 +11,7 @@ from hybridlab.mixers.parts.implicit_filter import ImplicitFilter
 from hybridlab.mixers.parts.short_convolution import ShortConvolution
 from hybridlab.ops.conv.continued_conv import continued_conv
 from hybridlab.ops.conv.fft_conv import fft_conv
-from hybridlab.validate import whole
+from hybridlab.validate import positive, whole
 
 
 class HyenaState(NamedTuple):
@@ -24,12 +24,17 @@ class HyenaState(NamedTuple):
 class Hyena(Mixer):
     """y = W_out (x₁ ⊙ (h * u + D u)), u = x₂ ⊙ v: Hyena of order 2.
 
-    x₁, x₂ and v are short convolutions of linear maps of x; h is an implicit filter. The
-    bidirectional form has a second h, which looks ahead, and centres the short convolution.
+    x₁, x₂ and v are short convolutions of linear maps of x; h is an implicit filter
+    (`ImplicitFilter` says how it is parametrised). The bidirectional form has a second h, which
+    looks ahead, and centres the short convolution. D, the convolution's bias and the filter start
+    as in the authors' code (HazyResearch/safari), and the parameters of the filter learn at
+    `filter_lr` at most, as there (null: at the common rate). It differs by choice in having no bias
+    in the linear maps.
     """
 
     kind = "convolution"
     paper = "Poli et al. 2023, 2302.10866"
+    version = 2  # 2: filter, skip and bias as in the authors' code, with a rate of the filter's own
     bounded_state = False
 
     def __init__(
@@ -41,17 +46,33 @@ class Hyena(Mixer):
         hidden: int = 64,
         bands: int = 16,
         horizon: int = 1024,
-        sine_frequency: float = 10.0,
+        sine_layers: int = 3,
+        sine_frequency: float = 14.0,
+        filter_lr: float | None = 0.001,
     ) -> None:
         super().__init__()
         whole(conv_size=conv_size)
+        positive(null="the common rate", filter_lr=filter_lr)
         self.causal = causal
         self.in_projection = nn.Linear(width, 3 * width, bias=False)
         self.convolution = ShortConvolution(width=3 * width, conv_size=conv_size, bias=True)
-        sizes = {"hidden": hidden, "bands": bands, "horizon": horizon, "sine_frequency": sine_frequency}
-        self.filter = ImplicitFilter(width=width, **sizes)  # pyright: ignore[reportArgumentType]
-        self.filter_ahead = None if causal else ImplicitFilter(width=width, **sizes)  # pyright: ignore[reportArgumentType]
-        self.skip = tag(nn.Parameter(torch.ones(width)), decay=False, initialise=False)
+        bias = torch.empty(3 * width).uniform_(-(conv_size**-0.5), conv_size**-0.5)
+        self.convolution.bias = tag(nn.Parameter(bias), decay=False, initialise=False)
+
+        def new_filter() -> ImplicitFilter:
+            return ImplicitFilter(
+                width=width,
+                hidden=hidden,
+                bands=bands,
+                horizon=horizon,
+                sine_layers=sine_layers,
+                sine_frequency=sine_frequency,
+                lr=filter_lr,
+            )
+
+        self.filter = new_filter()
+        self.filter_ahead = None if causal else new_filter()
+        self.skip = tag(nn.Parameter(torch.randn(width)), decay=False, initialise=False)
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:

@@ -8,12 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from hybridlab.config import mixer_files
 from hybridlab.mixers.base import Mixer
 from hybridlab.mixers.conv.h3 import H3
 from hybridlab.mixers.conv.hyena import Hyena
 from hybridlab.mixers.conv.long_conv import LongConv
 from hybridlab.mixers.conv.short_conv import ShortConv
 from hybridlab.mixers.parts.implicit_filter import ImplicitFilter
+from hybridlab.stack.model import Stack
+from hybridlab.stack.plan import expand
 from tests.mixers.agree import WIDTH, agree
 from tests.mixers.oracles import convolved, silu
 
@@ -71,14 +74,14 @@ def taps(made: ImplicitFilter, length: int) -> Tensor:
     """Compute the filter one distance at a time."""
     found = []
     for distance in range(length):
-        share = distance / made.horizon
-        turns = [2 * math.pi * share * band for band in range(1, made.bands + 1)]
-        x = torch.tensor([share, *map(math.cos, turns), *map(math.sin, turns)], dtype=torch.float64)
-        for layer in (made.first, made.second):
-            x = torch.sin(made.sine_frequency * (layer.weight @ x + layer.bias))
-        rate = made.decay.exp()
-        window = torch.exp(-share * rate) * torch.sqrt(torch.clamp(2 * rate / made.horizon, max=1))
-        found.append((made.last.weight @ x) * window)
+        share = distance / (made.horizon - 1)
+        bands = torch.linspace(1e-4, made.bands - 1, made.bands, dtype=torch.float64)
+        turns = torch.exp(-2j * math.pi * distance / made.horizon * bands)
+        x = torch.cat([torch.tensor([share], dtype=torch.float64), turns.real, turns.imag])
+        for layer in made.layers:
+            x = torch.sin(made.frequency * (layer.weight @ x + layer.bias))
+        rates = torch.linspace(math.log(100) / 1.5, math.log(100) / 0.3, made.last.out_features, dtype=torch.float64)
+        found.append((made.last.weight @ x) * torch.exp(-share * rates))
     return torch.stack(found, dim=-1)
 
 
@@ -93,7 +96,12 @@ def hyena(mixer: Hyena, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("t", [1, 7, 40])
-@pytest.mark.parametrize("settings", [{}, {"conv_size": 1, "hidden": 8, "bands": 2, "horizon": 16}], ids=str)
+@pytest.mark.parametrize(
+    # Three layers of sines multiply rounding errors by their frequency, thrice.
+    "settings",
+    [{"sine_frequency": 2.0}, {"conv_size": 1, "hidden": 8, "bands": 2, "horizon": 16, "sine_layers": 1}],
+    ids=str,
+)
 @pytest.mark.parametrize("causal", [True, False], ids=["causal", "both ways"])
 def test_hyena(settings: dict[str, Any], t: int, causal: bool) -> None:
     agree(Hyena(width=WIDTH, causal=causal, **settings), hyena, t)
@@ -125,9 +133,43 @@ def test_h3(settings: dict[str, Any], t: int) -> None:
 
 
 def test_a_filter_does_not_depend_on_how_much_of_it_is_asked_for() -> None:
-    made = ImplicitFilter(width=8, hidden=16, bands=4, horizon=32, sine_frequency=10.0).double()
+    made = Hyena(width=8, hidden=16, bands=4, horizon=32).filter.double()
     like = torch.zeros(1, dtype=torch.float64)
     torch.testing.assert_close(made(100, like)[:, :10], made(10, like))
+
+
+@pytest.mark.parametrize("width", [16, 64, 300])
+def test_hyena_starts_from_filters_as_large_as_the_authors(width: int) -> None:
+    """Their code's filters of 1,024 taps have norms of 3.04 to 3.3, by the frequency features."""
+    torch.manual_seed(0)
+    groups = {"all": {"mixer": "hyena", "layers": 2}}
+    stack = Stack(expand({"width": width, "groups": groups}, {}, mixer_files()), vocabulary=11)
+    mixers: list[Hyena] = [block.mixer for block in stack.layers]  # type: ignore[misc]
+    norms = torch.cat([mixer.filter(1024, torch.zeros(1)).norm(dim=-1) for mixer in mixers])
+    assert norms.mean().item() == pytest.approx(3.15, abs=0.25)
+    assert all(len(mixer.filter.layers) == 3 for mixer in mixers)
+    assert all(torch.equal(mixer.filter.frequency, torch.full((64,), 14.0)) for mixer in mixers)
+
+
+def test_filters_keep_their_precision_in_a_narrower_stack() -> None:
+    torch.manual_seed(0)
+    mixer, like = Hyena(width=16), torch.zeros(1)
+    expected = mixer.filter(100, like)
+    assert {each.dtype for each in mixer.to(torch.bfloat16).filter.parameters()} == {torch.float32}
+    assert mixer.out.weight.dtype == torch.bfloat16
+    assert torch.equal(mixer.filter(100, like.bfloat16()), expected)
+    assert {each.dtype for each in mixer.double().filter.parameters()} == {torch.float64}
+    assert mixer.to("meta").filter.last.weight.is_meta
+
+
+def test_the_skip_and_the_bias_of_hyena_start_random() -> None:
+    torch.manual_seed(0)
+    mixer = Hyena(width=4000)
+    assert mixer.skip.mean().item() == pytest.approx(0, abs=0.05)
+    assert mixer.skip.std().item() == pytest.approx(1, abs=0.05)
+    assert mixer.convolution.bias is not None
+    assert mixer.convolution.bias.abs().max().item() == pytest.approx(3**-0.5, abs=1e-3)
+    assert mixer.convolution.bias.std().item() == pytest.approx(1 / 3, abs=0.01)
 
 
 def test_the_skips_of_h3_start_standard_normal() -> None:
@@ -155,6 +197,7 @@ def test_long_filters_start_with_norm_one_and_different_reaches() -> None:
         (ShortConv, {"conv_size": 0}, "conv_size=0: must be a whole number of at least 1"),
         (Hyena, {"horizon": 0}, "horizon=0: must be a whole number of at least 1"),
         (Hyena, {"sine_frequency": 0.0}, "sine_frequency=0.0: must be a number above 0"),
+        (Hyena, {"sine_layers": 0}, "sine_layers=0: must be a whole number of at least 1"),
         (H3, {"state": 7}, "state=7: must be even: real and imaginary parts"),
         (H3, {"dt_min": 0.0}, "dt_min=0.0: must be a number above 0"),
         (H3, {"discretisation": "zho"}, "discretisation=zho: did you mean `zoh`?"),
