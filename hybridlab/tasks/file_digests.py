@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from hybridlab.tasks.cache import digest_of, keep, look_up
 
@@ -31,6 +32,20 @@ def file_digests(files: Sequence[Path]) -> list[str]:
     if newest < started - SETTLED and found == [_stamp(file) for file in files]:
         keep("digests", key, digests)
     return digests
+
+
+class Version(NamedTuple):
+    """What changes about a file when it is written or replaced."""
+
+    size: int
+    modified: int
+    inode: int
+
+    @classmethod
+    def of(cls, file: Path) -> "Version":
+        """Return the present one; an OSError names a file that is not there."""
+        about = file.stat()
+        return cls(about.st_size, about.st_mtime_ns, about.st_ino)
 
 
 def _stamp(file: Path) -> tuple[str, int, int, int, int, int]:

@@ -51,16 +51,19 @@ def _take(batch: Batch, wanted: Bool[np.ndarray, " b"] | slice) -> Batch:
     index = wanted if isinstance(wanted, slice) else torch.from_numpy(wanted)
     documents = None if batch.documents is None else batch.documents[index]
     slices = {name: fact[index] for name, fact in batch.slices.items()}
-    return Batch(batch.inputs[index], batch.targets[index], slices, documents)
+    num_bytes = None if batch.num_bytes is None else batch.num_bytes[index]
+    return Batch(batch.inputs[index], batch.targets[index], slices, documents, num_bytes)
 
 
 def _concatenate(batches: Sequence[Batch]) -> Batch:
     one = batches[0]
     documents = None if one.documents is None else torch.cat([batch.documents for batch in batches])  # type: ignore[misc]
+    num_bytes = None if one.num_bytes is None else torch.cat([batch.num_bytes for batch in batches])  # type: ignore[misc]
     slices = {name: torch.cat([batch.slices[name] for batch in batches]) for name in one.slices}
     return Batch(
         torch.cat([batch.inputs for batch in batches]),
         torch.cat([batch.targets for batch in batches]),
         slices,
         documents,
+        num_bytes,
     )

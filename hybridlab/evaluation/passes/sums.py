@@ -89,7 +89,10 @@ class TargetSums:
         cells = self.breakdown.cells(batch)
         self.tokens.add(np.ones(len(cells.cells[WHOLE.name])), cells)
         if self._bytes_of_token is not None:
-            self.bytes.add(self._bytes_of_token[of_targets(batch.targets, batch)], cells)
+            number = self._bytes_of_token[of_targets(batch.targets, batch)]
+            if batch.num_bytes is not None:
+                number = of_targets(batch.num_bytes, batch).astype(float)
+            self.bytes.add(number, cells)
         return cells
 
     def add(self, asked: tuple[Intervention, Any], values: Float[np.ndarray, " n"], cells: Cells) -> None:
@@ -99,7 +102,8 @@ class TargetSums:
     def total(self, terms: Sequence[tuple[int, Intervention, Any]], slice: str) -> Float[np.ndarray, "units buckets"]:
         """Return a signed sum of readings by the buckets of a slice."""
         signed = [sign * self._read[intervention, reading].by(slice) for sign, intervention, reading in terms]
-        return np.sum(signed, axis=0)
+        with np.errstate(invalid="ignore"):  # the difference of two infinite losses is no number
+            return np.sum(signed, axis=0)
 
 
 def of_targets(values: Num[Tensor, "b t"] | Num[Tensor, " b"], batch: Batch) -> Num[np.ndarray, " n"]:

@@ -1,7 +1,9 @@
 """Tasks of an encoder: one class for each sequence."""
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple, overload
 
@@ -28,7 +30,13 @@ class Example(NamedTuple):
 
 
 class LazyExamples(Sequence[Example]):
-    """Examples that stay on disk and are read one by one."""
+    """Examples that stay on disk and are read one by one; a file that changed since the first look
+    at it is refused."""
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """A digest of all examples."""
 
     @abstractmethod
     def read(self, index: int) -> Example:
@@ -140,7 +148,32 @@ class Stored(Classification):
     """A fixed set of examples, `splits`, sampled with replacement in training, each with equal
     probability."""
 
+    content_settings = ("path",)
     splits: dict[str, Sequence[Example]]
+
+    def content(self) -> str:
+        """Return the digest of the texts and classes of all splits, as they were read."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        digest = hashlib.sha256()
+        for name in sorted(self.splits):
+            examples = self.splits[name]
+            if isinstance(examples, LazyExamples):
+                digest.update(f"{name} {examples.digest}".encode())
+                continue
+            digest.update(f"{name} {len(examples)}".encode())
+            for texts, label in examples:
+                digest.update(repr((label, *map(len, texts))).encode())
+                for text in texts:
+                    digest.update(np.ascontiguousarray(text).data)
+        return digest.hexdigest()
+
+    @property
+    def training_tokens(self) -> int:
+        """The tokens of all training examples, padding included."""
+        return len(self.splits["training"]) * self.length
 
     def draw(self, generator: np.random.Generator, count: int) -> Sequence[Example]:
         """Draw training examples."""

@@ -3,11 +3,14 @@ pixel by pixel?"""
 
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
 
 from hybridlab.errors import ConfigError
+from hybridlab.tasks.cache import digest_of
+from hybridlab.tasks.file_digests import Version, file_digests
 from hybridlab.tasks.lra.classification import Example, LazyExamples, Stored
 from hybridlab.tasks.lra.published_folder import published_folder
 
@@ -40,15 +43,16 @@ class LRAPathfinder(Stored):
             raise ConfigError(f"length={length}: a picture has {PIXELS} pixels")
         folder = published_folder(path, "metadata", "imgs", what=_WHAT)
         listed = [entry for file in sorted((folder / "metadata").iterdir()) for entry in _entries(file, folder)]
-        listed = [(name, label) for name, label in dict(listed).items() if _size(folder, name)]
-        listed.sort(key=lambda entry: sha256(entry[0].encode()).digest())
-        num_held_out = round(0.1 * len(listed))
+        pictures = [_Picture(name, label, _version(folder, name)) for name, label in dict(listed).items()]
+        pictures = [picture for picture in pictures if picture.version.size]
+        pictures.sort(key=lambda picture: sha256(picture.name.encode()).digest())
+        num_held_out = round(0.1 * len(pictures))
         if not num_held_out:
-            raise ConfigError(f"path={path}: {len(listed)} pictures are too few to split")
+            raise ConfigError(f"path={path}: {len(pictures)} pictures are too few to split")
         self.splits = {
-            "training": _Pictures(folder, listed[2 * num_held_out :]),
-            "validation": _Pictures(folder, listed[:num_held_out]),
-            "test": _Pictures(folder, listed[num_held_out : 2 * num_held_out]),
+            "training": _Pictures(folder, pictures[2 * num_held_out :]),
+            "validation": _Pictures(folder, pictures[:num_held_out]),
+            "test": _Pictures(folder, pictures[num_held_out : 2 * num_held_out]),
         }
 
 
@@ -71,9 +75,15 @@ def _entries(file: Path, folder: Path) -> list[tuple[str, int]]:
         ) from None
 
 
-def _size(folder: Path, name: str) -> int:
+class _Picture(NamedTuple):
+    name: str
+    label: int
+    version: Version
+
+
+def _version(folder: Path, name: str) -> Version:
     try:
-        return (folder / name).stat().st_size
+        return Version.of(folder / name)
     except OSError:
         raise ConfigError(f"path={folder}: the metadata name {name}, but there is no such picture") from None
 
@@ -81,12 +91,21 @@ def _size(folder: Path, name: str) -> int:
 class _Pictures(LazyExamples):
     """Pictures in their files."""
 
-    def __init__(self, folder: Path, listed: list[tuple[str, int]]) -> None:
+    def __init__(self, folder: Path, pictures: list[_Picture]) -> None:
         self.folder = folder
-        self.listed = listed
+        self.listed = [(picture.name, picture.label) for picture in pictures]
+        self._versions = [picture.version for picture in pictures]
 
     def __len__(self) -> int:
         return len(self.listed)
+
+    @property
+    def digest(self) -> str:
+        """The digest of names, classes and files."""
+        digests = file_digests([self.folder / name for name, _ in self.listed])
+        for index in range(len(self)):
+            self._check(index)
+        return digest_of(list(zip(self.listed, digests, strict=True)))
 
     @property
     def labels(self) -> Int64[np.ndarray, " n"]:
@@ -98,6 +117,7 @@ class _Pictures(LazyExamples):
         from PIL import Image, UnidentifiedImageError
 
         name, label = self.listed[index]
+        self._check(index)
         try:
             with Image.open(self.folder / name) as picture:
                 grey = np.asarray(picture.convert("L")).flatten()
@@ -106,3 +126,8 @@ class _Pictures(LazyExamples):
         if len(grey) != PIXELS:
             raise ConfigError(f"path={self.folder}: {name} has {len(grey)} pixels; 32 x 32 are needed")
         return Example((grey,), label)
+
+    def _check(self, index: int) -> None:
+        name = self.listed[index][0]
+        if _version(self.folder, name) != self._versions[index]:
+            raise ConfigError(f"path={self.folder}: {name} changed while it was read; start again")

@@ -7,6 +7,7 @@ from jaxtyping import Int64
 
 from hybridlab.errors import ConfigError
 from hybridlab.stack.readout import Readout
+from hybridlab.tasks.file_digests import Version, file_digests
 from hybridlab.tasks.lra.classification import Example, LazyExamples, Stored
 from hybridlab.tasks.lra.published_folder import published_folder
 
@@ -46,6 +47,7 @@ class _Pairs(LazyExamples):
 
     def __init__(self, file: Path) -> None:
         self.file = file
+        self.version = Version.of(file)
         starts, labels = [0], []
         with file.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
@@ -65,17 +67,29 @@ class _Pairs(LazyExamples):
         return len(self.starts) - 1
 
     @property
+    def digest(self) -> str:
+        """The digest of the file."""
+        (digest,) = file_digests([self.file])
+        self._check()
+        return digest
+
+    @property
     def labels(self) -> Int64[np.ndarray, " n"]:
         """The label of each line."""
         return self._labels
 
     def read(self, index: int) -> Example:
         """Read the texts of both papers."""
+        self._check()
         with self.file.open("rb") as lines:
             lines.seek(self.starts[index])
             line = lines.readline().rstrip(b"\r\n")
         texts = line.split(b"\t")[3:]
         return Example(tuple(np.frombuffer(text, np.uint8) for text in texts), _label(line) or 0)
+
+    def _check(self) -> None:
+        if Version.of(self.file) != self.version:
+            raise ConfigError(f"path={self.file.parent}: {self.file.name} changed while it was read; start again")
 
 
 def _label(line: bytes) -> int | None:

@@ -95,6 +95,11 @@ class Synthetic(Task):
         lengths = [segment.length for segment in self.training]
         return round(self.batch * float(np.average(lengths, weights=None if self.fresh else self._num_batches)))
 
+    @property
+    def training_tokens(self) -> int | None:
+        """The tokens of all training examples; None where they are drawn anew without end."""
+        return None if self.fresh else sum(segment.examples * segment.length for segment in self.training)
+
     def train_batch(self, step: int) -> Batch:
         """Draw the batch of a step: a pure function of the settings, the seed and the step."""
         if self.fresh:

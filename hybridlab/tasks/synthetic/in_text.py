@@ -12,6 +12,7 @@ class InText(Sized):
     """A `Sized` task on the bytes of a corpus (`path` as in `Documents`); each split uses its own
     documents."""
 
+    content_settings = ("path",)
     unit = "byte"
     vocabulary = VOCABULARY
 
@@ -23,6 +24,10 @@ class InText(Sized):
         self.haystack = Haystack(self.path, self.validation_share, self.test_share)
         self.bytes_of_token = self.haystack.bytes_of_token
         super().__post_init__()
+
+    def content(self) -> str:
+        """Return the digest of the corpus."""
+        return self.haystack.content
 
     def describe(self) -> dict[str, Any]:
         """Return facts about the examples and the corpus for the record."""

@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import UInt8
 
 from hybridlab import validate
 from hybridlab.errors import ConfigError
 from hybridlab.tasks.base import SPLITS
 from hybridlab.tasks.text.lengths import distribution
 from hybridlab.tasks.text.near_duplicates import THRESHOLD, band_keys, near_duplicates
+from hybridlab.tasks.text.scored_text import digest_texts
 from hybridlab.tasks.text.source import Source
 from hybridlab.tasks.text.split import Split
 from hybridlab.tasks.text.store import stored
 from hybridlab.tasks.text.tokeniser import FILE, Bytes, Subwords, Tokeniser, identity, make_tokeniser, named
 
-VERSION = 1  # of the stored format; a corpus of another version is built again
+VERSION = 2  # of the stored format; a corpus of another version is built again
 NEAR_DUPLICATES = ("drop", "refuse", "keep")
 _FACTS = "facts.json"
 
@@ -54,11 +56,24 @@ class Division(NamedTuple):
 
 
 def open_corpus(source: Source, tokeniser: str | Mapping[str, int], division: Division) -> Corpus:
-    """Open the stored form of a corpus; build it first if it is missing (see `store`)."""
+    """Open the stored form of a corpus; build it first if it is missing (see `store`).
+
+    It is a copy: what happens to the files later does not change it. Files that change while they
+    are read are refused.
+    """
     division.check()
-    settings = [VERSION, source.digest, identity(tokeniser), *division]
-    key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]
-    folder = stored(key, lambda unfinished: _build(unfinished, source, tokeniser, division))
+
+    def settings() -> list[Any]:
+        return [VERSION, source.digest, identity(tokeniser), *division]
+
+    before = settings()
+
+    def build(unfinished: Path) -> None:
+        _build(unfinished, source, tokeniser, division)
+        if settings() != before:
+            raise ConfigError(f"{source}: the files changed while they were read; start again")
+
+    folder = stored(hashlib.sha256(json.dumps(before).encode()).hexdigest()[:32], build)
     facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
     made = Bytes()
     if tokeniser != "bytes":
@@ -69,7 +84,8 @@ def open_corpus(source: Source, tokeniser: str | Mapping[str, int], division: Di
 def _open_split(folder: Path, name: str, tokeniser: Tokeniser) -> Split:
     tokens = np.memmap(folder / f"{name}.tokens", dtype=_narrowest(tokeniser), mode="r")
     offsets = np.fromfile(folder / f"{name}.offsets", dtype="<i8")
-    return Split(tokens, offsets, tokeniser)
+    added = np.fromfile(folder / f"{name}.added", dtype=bool)
+    return Split(tokens, offsets, tokeniser, added)
 
 
 def _narrowest(tokeniser: Tokeniser) -> str:
@@ -108,6 +124,7 @@ def _build(folder: Path, source: Source, setting: str | Mapping[str, int], divis
         },
         "tokeniser": {"identity": identity(setting), "vocabulary": len(tokeniser.bytes_of_token)},
         "sha256": _digest_of(folder),
+        "text": {name: digest_texts(map(texts.array, splits[name].tolist())).sha256 for name in SPLITS},
     }
     (folder / _FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
     texts.file.unlink()
@@ -141,7 +158,10 @@ class _Texts:
         self._bytes = np.memmap(file, dtype=np.uint8, mode="r")
 
     def __getitem__(self, index: int) -> bytes:
-        return self._bytes[self.offsets[index] : self.offsets[index + 1]].tobytes()
+        return self.array(index).tobytes()
+
+    def array(self, index: int) -> UInt8[np.ndarray, " bytes"]:
+        return self._bytes[self.offsets[index] : self.offsets[index + 1]]
 
 
 def divide(digests: list[bytes], division: Division) -> dict[str, np.ndarray]:
@@ -170,16 +190,19 @@ def _near_duplicates(texts: _Texts, splits: dict[str, np.ndarray]) -> dict[str, 
 
 
 def _write(folder: Path, name: str, texts: Iterator[bytes], tokeniser: Tokeniser) -> np.ndarray:
-    """Write the tokens and the offsets of a split to disk; return the length of each document."""
-    lengths = []
+    """Write the tokens of a split to disk, the offsets, and which documents got a space in front;
+    return the length of each document."""
+    lengths, added = [], []
     with (folder / f"{name}.tokens").open("wb") as file:
         for text in texts:
             tokens = tokeniser.tokens(text)
             lengths.append(len(tokens))
+            added.append(int(tokeniser.bytes_of_token[tokens].sum()) > len(text))
             for part in (np.array([tokeniser.begin]), tokens):
                 file.write(part.astype(_narrowest(tokeniser)).tobytes())
     offsets = np.cumsum([0, *(1 + length for length in lengths)], dtype="<i8")
     (folder / f"{name}.offsets").write_bytes(offsets.tobytes())
+    (folder / f"{name}.added").write_bytes(np.array(added, dtype=bool).tobytes())
     return np.array(lengths)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Int64
 
+from hybridlab.tasks.cache import digest_of
 from hybridlab.tasks.counter_rng import CounterRng
 from hybridlab.tasks.text.corpus import Division, open_corpus
 from hybridlab.tasks.text.files import Files
@@ -19,6 +20,7 @@ class Haystack:
         corpus = open_corpus(Files(path), "bytes", Division(validation_share, test_share))
         self.bytes_of_token = corpus.tokeniser.bytes_of_token
         self.facts = corpus.facts
+        self.content = digest_of(corpus.facts["sha256"])
         self._text = {name: np.concatenate(list(split.texts(None))) for name, split in corpus.splits.items()}
 
     def cut(self, rng: CounterRng, split: str, length: int) -> Int64[np.ndarray, "n length"]:

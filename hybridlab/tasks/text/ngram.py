@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
+VERSION = 1  # raised whenever the same texts get other numbers, which are kept on disk
 CONTEXTS = (1, 2, 3)
 BEGIN = 256  # precedes every document
 VOCABULARY = 257  # the bytes and BEGIN

@@ -46,7 +46,7 @@ class Recalled(Mapping[str, Split]):
     the training split.
 
     The hits of a split are found when it is first accessed, the frequent n-grams when a held-out
-    split is.
+    split is. `mark` finds those of other held-out documents.
     """
 
     def __init__(self, splits: Mapping[str, Split], rule: Rule) -> None:
@@ -57,7 +57,11 @@ class Recalled(Mapping[str, Split]):
     def __getitem__(self, name: str) -> Split:
         if name not in self._with_facts:
             split = self._splits[name]
-            self._with_facts[name] = split._replace(facts={**split.facts, **self._facts(name, split)})
+            if name == "training":
+                nothing = np.broadcast_to(np.int64(-1), split.tokens.shape)
+                self._with_facts[name] = split._replace(facts={"recall": nothing, "recall_distance": nothing})
+            else:
+                self._with_facts[name] = self.mark(split)
         return self._with_facts[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -70,15 +74,13 @@ class Recalled(Mapping[str, Split]):
     def _frequent(self) -> UInt64[np.ndarray, " k"]:
         return frequent_ngrams(_documents(self._splits["training"]), self._rule)
 
-    def _facts(self, name: str, split: Split) -> dict[str, Any]:
-        nothing = np.broadcast_to(np.int64(-1), split.tokens.shape)
-        if name == "training":
-            return {"recall": nothing, "recall_distance": nothing}
-        recall, distance = nothing.copy(), nothing.copy()
+    def mark(self, split: Split) -> Split:
+        """Return held-out documents with the facts."""
+        recall, distance = (np.full(split.tokens.shape, -1) for _ in range(2))
         for first, document in zip(split.offsets + 1, _documents(split), strict=False):
             here = slice(first, first + len(document))
             recall[here], distance[here] = recall_facts(document, self._rule, self._frequent)
-        return {"recall": recall, "recall_distance": distance}
+        return split._replace(facts={"recall": recall, "recall_distance": distance})
 
 
 class RecallFacts(NamedTuple):

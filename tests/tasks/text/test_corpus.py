@@ -105,7 +105,7 @@ def test_tokens_are_mapped_from_disk_and_no_text_is_left_there(tmp_path: Path, m
     corpus = open_corpus(write(tmp_path, ["one", "two", "three"]), "bytes", Division())
     assert all(isinstance(split.tokens, np.memmap) for split in corpus.splits.values())
     files = {path.name for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.suffix != ".lock"}
-    splits = {f"{name}.{kind}" for name in corpus.splits for kind in ("tokens", "offsets")}
+    splits = {f"{name}.{kind}" for name in corpus.splits for kind in ("tokens", "offsets", "added")}
     assert files == splits | {"facts.json", "manifest.json"}
 
 

@@ -227,7 +227,7 @@ def test_with_drawn_lengths_a_document_is_one_sequence_from_its_start(
 
 
 def test_the_length_of_a_document_that_is_read_by_windows_is_what_is_read_of_it(task: Documents):
-    prefixes = torch.tensor(task.splits["test"].prefixes(70))
+    prefixes = torch.tensor(task.splits["test"].prefixes(70).lengths)
     for batch in task.evaluation_batches("test", window=16, stride=8, limit=70, batch=4):
         assert batch.slices["length"].equal(prefixes[batch.slices["document"]])
 
@@ -281,10 +281,8 @@ def test_a_tokenised_task_scores_the_same_bytes(documents: Callable[..., Documen
             scored = batch.targets[batch.targets != IGNORED]
             num_bytes += task.bytes_of_token[scored.numpy()].sum()
         assert num_bytes == by_byte.describe()["bytes"][split]
-    assert task.baselines("test", window=8, limit=None) == by_byte.baselines("test", window=8, limit=None)
-    assert task.baselines("test", window=8, limit=5) != by_byte.baselines("test", window=8, limit=5), (
-        "five tokens are more bytes than five"
-    )
+    for limit in (None, 5):
+        assert task.baselines("test", window=8, limit=limit) == by_byte.baselines("test", window=8, limit=limit)
 
 
 @pytest.mark.parametrize("distribution", ["uniform", "corpus"])

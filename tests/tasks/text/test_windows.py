@@ -8,6 +8,7 @@ from hybridlab.errors import ConfigError
 from hybridlab.tasks.batch import IGNORED
 from hybridlab.tasks.text.documents import Documents
 from hybridlab.tasks.text.ngram import BEGIN
+from hybridlab.tasks.text.scored_text import end_of_prefix
 
 SPLITS = ("training", "validation", "test")
 
@@ -39,8 +40,7 @@ def test_every_byte_of_the_prefix_is_scored_once_with_the_most_context(task: Doc
             assert batch.targets[row, column] == source.tokens[token + 1]
             assert batch.inputs[row, : column + 1].tolist() == source.tokens[token - column : token + 1].tolist()
             assert column == position - earliest_start(position, layout["window"], layout["stride"])
-    lengths = [int(length) for length in source.lengths]
-    prefixes = [length if layout["limit"] is None else min(length, layout["limit"]) for length in lengths]
+    prefixes = [end_of_prefix(text, layout["limit"]) for text in source.texts(None)]
     assert scored == {(index, at): 1 for index, prefix in enumerate(prefixes) for at in range(prefix)}
 
 
