@@ -15,13 +15,15 @@ class RetentionLayer(Reference):
 
     cases = (
         {"heads": 2, "expand_v": 2, "rope": 10000.0},
-        {"heads": 4, "expand_v": 1, "rope": 100.0, "chunk": 24},
+        {"heads": 4, "expand_v": 1, "rope": 100.0, "norm": "rms", "chunk": 24},
         {"heads": 1, "expand_v": 1, "rope": None},
     )
 
-    def __init__(self, *, width: int, heads: int, expand_v: int, rope: float | None, chunk: int = 64) -> None:
+    def __init__(
+        self, *, width: int, heads: int, expand_v: int, rope: float | None, norm: str = "layer", chunk: int = 64
+    ) -> None:
         super().__init__(width=width)
-        self.heads, self.rope = heads, rope
+        self.heads, self.rope, self.centred = heads, rope, norm == "layer"
         self.query, self.key = (nn.Linear(width, width, bias=False) for _ in range(2))
         self.value, self.gate = (nn.Linear(width, expand_v * width, bias=False) for _ in range(2))
         self.out = nn.Linear(expand_v * width, width, bias=False)
@@ -31,8 +33,10 @@ class RetentionLayer(Reference):
             project(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for project in (self.query, self.key, self.value)
         )
         o = self.retain(self.turn(q), self.turn(k), v)
-        o = F.layer_norm(o, o.shape[-1:], eps=1e-5).transpose(1, 2).flatten(2)
-        return self.out(F.silu(self.gate(x)) * o)
+        if self.centred:
+            o = o - o.mean(-1, keepdim=True)
+        o = o / (o.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+        return self.out(F.silu(self.gate(x)) * o.transpose(1, 2).flatten(2))
 
     def turn(self, x: Tensor) -> Tensor:
         """Return complex numbers, of which channels i and i + k/2 are the parts, times exp(i n
