@@ -12,7 +12,9 @@ from hybridlab.mixers.parts.projections import check_rope, join_heads, split_hea
 from hybridlab.ops.attention.rotary import rotary_turns, rotate
 from hybridlab.ops.linear.linear_attention import chunked_linear_attention
 from hybridlab.ops.precision import accumulation_dtype
-from hybridlab.validate import divides, whole
+from hybridlab.validate import choice, divides, whole
+
+NORMS = {"layer": F.layer_norm, "rms": F.rms_norm}
 
 
 class RetentionState(NamedTuple):
@@ -26,8 +28,11 @@ class Retention(Mixer):
     """S_t = γ_h S_{t-1} + k_t v_tᵀ, o_t = S_tᵀ q_t / √k, γ_h = 1 - 2^(-5-h).
 
     y = W_out (SiLU(W_g x) ⊙ norm(o)). Queries and keys have rotary positions, or none (`rope`
-    null). All values together are `expand_v` times as wide as the stack. `norm` is a group norm
-    with one head per group and without a scale, which the gate and the linear map would absorb.
+    null). All values together are `expand_v` times as wide as the stack. `norm` acts on each head
+    and has no scale, which the linear map would absorb. `layer` also subtracts the head's mean: the
+    group norm of the paper's equation 8. `rms` does not: the norm of the authors' code (torchscale)
+    and of flash-linear-attention. It differs by choice in the angles of the positions, which
+    are those of RoPE, as in flash-linear-attention; the authors' grow a little otherwise.
     """
 
     kind = "linear"
@@ -41,15 +46,17 @@ class Retention(Mixer):
         width: int,
         heads: int = 4,
         expand_v: int = 2,
+        norm: str = "layer",
         rope: float | None = 10000.0,
         chunk: int = 64,
     ) -> None:
         super().__init__()
         whole(heads=heads, expand_v=expand_v, chunk=chunk)
         divides(width, "the width", heads=heads)
+        choice(NORMS, norm=norm)
         check_rope(rope, width // heads)
         self.heads, self.expand_v, self.rope, self.chunk = heads, expand_v, rope, chunk
-        self.head_width = width // heads
+        self.head_width, self.norm = width // heads, norm
         self.query = nn.Linear(width, width, bias=False)
         self.key = nn.Linear(width, width, bias=False)
         self.value = nn.Linear(width, expand_v * width, bias=False)
@@ -82,7 +89,7 @@ class Retention(Mixer):
         dtype = accumulation_dtype(v)
         log_decay = log_decays(self.heads, dtype, x.device)[:, None].expand(len(x), -1, x.shape[1])
         o, sums = chunked_linear_attention(q * self.head_width**-0.5, k, v, log_decay, sums, self.chunk)
-        o = F.layer_norm(o, o.shape[-1:], eps=1e-5)
+        o = NORMS[self.norm](o, o.shape[-1:], eps=1e-5)
         return self.out(F.silu(self.gate(x)) * join_heads(o)), sums
 
 

@@ -49,7 +49,13 @@ def test_based(settings: dict[str, Any], causal: bool, t: int) -> None:
 @pytest.mark.parametrize("t", [1, 9, 150])
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"expand_v": 1, "rope": None}, {"heads": 1, "rope": 100.0, "chunk": 7}, {"heads": 16, "expand_v": 3}],
+    [
+        {},
+        {"expand_v": 1, "rope": None},
+        {"norm": "rms"},
+        {"heads": 1, "rope": 100.0, "chunk": 7},
+        {"heads": 16, "expand_v": 3},
+    ],
     ids=str,
 )
 def test_retention(settings: dict[str, Any], t: int) -> None:
@@ -134,7 +140,7 @@ def retention(mixer: Retention, x: Tensor) -> Tensor:
         for t in range(x.shape[1]):
             state = (1 - 2.0 ** (-5 - head)) * state + k[:, t, :, None] * v[:, t, None, :]
             o = (q[:, t, :, None] * state).sum(1) / math.sqrt(k.shape[-1])
-            o = o - o.mean(-1, keepdim=True)
+            o = o - o.mean(-1, keepdim=True) if mixer.norm == "layer" else o
             outputs.append(o / (o.square().mean(-1, keepdim=True) + 1e-5).sqrt())
         heads.append(torch.stack(outputs, dim=1))
     return (silu(x @ mixer.gate.weight.mT) * torch.cat(heads, dim=-1)) @ mixer.out.weight.mT
@@ -167,6 +173,7 @@ def visible(t: int, causal: bool) -> Iterator[tuple[int, slice]]:
         (lambda: Based(width=64, heads=3), "heads=3: must divide the width, 64"),
         (lambda: Retention(width=64, heads=3), "heads=3: must divide the width, 64"),
         (lambda: Retention(width=64, rope=0.0), "rope=0.0: must be a number above 0, or null: no positions"),
+        (lambda: Retention(width=64, norm="group"), "norm=group: allowed: layer, rms"),
         (lambda: Retention(width=12), "rope=10000.0: needs an even head width, not 3, or null: no positions"),
     ],
 )
