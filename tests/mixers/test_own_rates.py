@@ -8,6 +8,7 @@ import pytest
 from hybridlab.mixers.base import Mixer
 from hybridlab.mixers.conv.h3 import H3
 from hybridlab.mixers.conv.hyena import Hyena
+from hybridlab.mixers.conv.long_conv import LongConv
 from hybridlab.mixers.ssm.lru import LRU
 from hybridlab.mixers.ssm.s4 import S4
 from hybridlab.mixers.ssm.s4d import S4D
@@ -22,6 +23,7 @@ OWN: list[tuple[type[Mixer], str, set[str]]] = [
     (S4D, "ssm_lr", MODES),
     (H3, "ssm_lr", MODES),
     (Hyena, "filter_lr", FILTER),
+    (LongConv, "filter_lr", {"filter"}),
 ]
 
 

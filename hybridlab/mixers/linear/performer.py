@@ -30,7 +30,8 @@ class Performer(Mixer):
 
     With φ_i(x) = exp(w_i·y - ‖y‖²/2) / √f and y = x / k^¼, φ(q)·φ(k) is an unbiased estimate of
     softmax attention's exp(q·k / √k). The f directions w_i are Gaussian and orthogonal in blocks;
-    they are drawn once and saved with the weights. The bidirectional form sums over all j.
+    they are drawn once and saved with the weights; the authors draw them anew during training. The
+    bidirectional form sums over all j.
     """
 
     kind = "linear"

@@ -16,7 +16,8 @@ class Linformer(Mixer):
     Bidirectional only: every sum contains the whole sequence. Positions enter through E and F
     alone, which have `max_length` positions and are shared by the heads. A shorter sequence uses
     their first positions, as in the paper. For a longer one, which the paper does not consider,
-    they are interpolated linearly to its length and scaled to keep their integral.
+    they are interpolated linearly to its length and scaled to keep their integral. The paper does
+    not say how E and F start; here, so that the sums start at the size of one of their terms.
     """
 
     kind = "low-rank"

@@ -28,7 +28,8 @@ class Mamba(Mixer):
     The output is W_out (y ⊙ SiLU(z)) with z a linear map of the input. x passes through a short
     convolution and SiLU; Δ (through a map of rank `dt_rank`), B and C are functions of the result.
     Before the gate, the bidirectional form adds the y of a second model, run over the reversed
-    sequence (Vision Mamba, 2401.09417).
+    sequence (Vision Mamba, 2401.09417). It differs by choice from the authors' code in the bias of
+    the convolution, which starts at 0, there uniform as in PyTorch.
 
     Letters: e inner width (`expand`·d), n state elements per channel (`state`).
     """

@@ -36,6 +36,9 @@ class Mamba2(Mixer):
     The bidirectional form (Hydra, 2407.09941, section 3) has Δ, A, B and C of its own for each
     direction, and centres the convolution. A token reads the state of the tokens before it, the
     state of the tokens after it, and itself through D.
+
+    It differs by choice from the authors' code in the bias of the convolution, which starts at 0,
+    there uniform as in PyTorch.
     """
 
     kind = "ssm"

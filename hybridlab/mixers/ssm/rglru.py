@@ -32,7 +32,10 @@ class Rglru(Mixer):
 
     y = W_out (h ⊙ GELU(W x)). u is a short convolution of a second linear map of x. The gates r and
     i are sigmoids of block-diagonal maps of u, with one block for each of `heads`. The first token
-    of a sequence is not scaled: √(1 - a²) is replaced by 1.
+    of a sequence is not scaled: √(1 - a²) is replaced by 1. The strongest decays, a with r = 1,
+    start uniform in 0.9 to 0.999, as in the paper's text; in the authors' code their eighth roots
+    do. It differs from that code by choice in having no bias in the linear maps, and in the taps of
+    the convolution, which start uniform as in PyTorch, there normal with a sixth of their size.
 
     Letters: e inner width (`expand`·d, rounded to a multiple of 8·heads), h heads of width k.
     """
