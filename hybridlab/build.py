@@ -3,7 +3,7 @@
 import inspect
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from hybridlab.errors import ConfigError, near_miss, under
@@ -17,6 +17,15 @@ def build(settings: Mapping[str, Any], where: str, **given: Any) -> Any:
     Every mistake raises a ConfigError that starts with the configuration path `where`: a target
     that cannot be imported, an unknown key (with its new name or the near miss), a missing key, a
     value of the wrong type, a value that the target refuses.
+    """
+    target, values = checked(settings, where, given)
+    with under(where):
+        return target(**values, **given)
+
+
+def checked(settings: Mapping[str, Any], where: str, given: Collection[str] = ()) -> tuple[Any, dict[str, Any]]:
+    """Return the target of `settings` and its other keys, checked as `build` does before it calls
+    the target with them and the arguments that are `given`.
     """
     target = find_target(settings, where)
     values = {key: value for key, value in settings.items() if key != "_target_"}
@@ -34,8 +43,7 @@ def build(settings: Mapping[str, Any], where: str, **given: Any) -> Any:
     for key, parameter in accepted.items():
         if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD and key not in values:
             raise ConfigError(f"`{where}.{key}`: missing, and {target.__name__} has no default for it")
-    with under(where):
-        return target(**values, **given)
+    return target, values
 
 
 def find_target(settings: Mapping[str, Any], where: str) -> Any:

@@ -23,6 +23,20 @@ def strategy_for(name: Any) -> Any:
     return ShardedStrategy()
 
 
+def check_machine(trainer: Any) -> None:
+    """Refuse devices that a run cannot be measured on, and nodes that nobody starts."""
+    if trainer.strategy.root_device.type not in ("cpu", "cuda"):
+        raise ConfigError(
+            f"`trainer.accelerator`: {trainer.strategy.root_device.type} has no float64, which evaluation sums in; "
+            "write `trainer.accelerator=cpu`"
+        )
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if trainer.num_nodes > 1 and not getattr(environment, "creates_processes_externally", False):
+        raise ConfigError(
+            f"`trainer.num_nodes={trainer.num_nodes}`: start the command on every node by `srun` or `torchrun`"
+        )
+
+
 def check_batch(batch: int, trainer: Any) -> None:
     """Require that the devices can share the sequences of a batch equally."""
     if batch % trainer.world_size:

@@ -8,24 +8,30 @@ from typing import Any, NamedTuple
 import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.loggers.logger import DummyLogger
 
-from hybridlab.build import build
+from hybridlab.build import build, find_target
 from hybridlab.errors import ConfigError, reason_of
 from hybridlab.stack.model import Stack
 from hybridlab.training.budget import Budget
+from hybridlab.training.callbacks import own_callbacks
 from hybridlab.training.checkpoint import CarriesIdentity, last_checkpoint
 from hybridlab.training.console import quieten, say
 from hybridlab.training.curve import Curve
 from hybridlab.training.deadline import Deadline, WholeSteps
-from hybridlab.training.devices import strategy_for
+from hybridlab.training.devices import check_machine
 from hybridlab.training.divergence import DivergedError
 from hybridlab.training.ending import truncation
+from hybridlab.training.logger_settings import declared_loggers
+from hybridlab.training.loggers import check_loggers
 from hybridlab.training.module import StackModule
 from hybridlab.training.origin import Origin, StepRepeatedError, first_output
 from hybridlab.training.progress import Progress
 from hybridlab.training.random_state import RandomState
 from hybridlab.training.spec import RunSpec
 from hybridlab.training.stream import BatchList, BatchStream
+from hybridlab.training.trainer_arguments import lightning_arguments, validation_limit
 
 
 def build_trainer(spec: RunSpec, curve: Curve, callbacks: Sequence[Any]) -> lightning.Trainer:
@@ -34,15 +40,26 @@ def build_trainer(spec: RunSpec, curve: Curve, callbacks: Sequence[Any]) -> ligh
     It writes nothing yet.
     """
     quieten()
-    settings = {"max_steps": spec.budget.steps or -1, **spec.config["trainer"]}
-    settings = {**settings, "strategy": strategy_for(settings.get("strategy", "auto"))}
-    callbacks = [*_timing(spec.budget, settings, curve), curve, RandomState(), CarriesIdentity(spec.digest), *callbacks]
-    if settings.get("enable_progress_bar", True):
+    declared = spec.config["trainer"]
+    settings = {"max_steps": spec.budget.steps or -1, **lightning_arguments(declared, spec.directory)}
+    if settings.get("enable_checkpointing") is False:
+        callbacks = [each for each in callbacks if not isinstance(each, Checkpoint)]
+    own = own_callbacks(declared, spec.directory)
+    ours = [*_timing(spec.budget, settings, curve), curve, RandomState(), CarriesIdentity(spec.digest)]
+    callbacks = [*ours, *own, *callbacks]
+    if settings.get("enable_progress_bar") is not False and not any(isinstance(each, ProgressBar) for each in own):
         callbacks.append(Progress(curve))
+    check_loggers(spec.config["logger"])
+    # Callbacks may ask for a logger in any process; the first gets the real ones when it starts.
+    logger = DummyLogger() if declared_loggers(spec.config["logger"]) else False
+    if not issubclass(find_target(settings, "trainer"), lightning.Trainer):
+        raise ConfigError(f"`trainer._target_={settings['_target_']}`: must be a lightning.pytorch.Trainer")
     try:
-        return build(settings, "trainer", logger=False, callbacks=callbacks, default_root_dir=spec.directory)
-    except (MisconfigurationException, RuntimeError) as error:
+        trainer = build(settings, "trainer", logger=logger, callbacks=callbacks, default_root_dir=spec.directory)
+    except (MisconfigurationException, RuntimeError, TypeError, ImportError) as error:
         raise ConfigError(f"`trainer`: {str(error).splitlines()[0]}") from error
+    check_machine(trainer)
+    return trainer
 
 
 class Fitted(NamedTuple):
@@ -62,7 +79,7 @@ def fit(spec: RunSpec, stack: Stack, trainer: Any, curve: Curve) -> Fitted:
     a finite number.
     """
     module, stream = build_module(spec, stack, trainer)
-    validation = BatchList(spec.task.validation_batches())
+    validation = _validation(spec, trainer)
     last = last_checkpoint(spec)
     if last is not None and trainer.is_global_zero:
         say(f"run {spec.run_id}: goes on from {last.name}")
@@ -93,6 +110,13 @@ def build_module(spec: RunSpec, stack: Stack, trainer: Any) -> tuple[StackModule
         stack, spec.optimiser, spec.steps, compiled=compiled, share=share, supervised=stream.supervised
     )
     return module, stream
+
+
+def _validation(spec: RunSpec, trainer: Any) -> BatchList:
+    """Return the batches of the validation split, and have the trainer read what it should."""
+    validation = BatchList(spec.task.validation_batches())
+    trainer.limit_val_batches = validation_limit(trainer.limit_val_batches, len(validation))
+    return validation
 
 
 def _timing(budget: Budget, settings: dict[str, Any], curve: Curve) -> list[Any]:
@@ -137,7 +161,7 @@ def repeat(spec: RunSpec, step: int, started: Any) -> str:
     if last is None:
         _random_state(trainer).restore(started)
     module, stream = build_module(again, again.build_stack(), trainer)
-    validation = BatchList(spec.task.validation_batches())
+    validation = _validation(spec, trainer)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint need to be provided.*")
         try:

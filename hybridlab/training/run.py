@@ -24,12 +24,12 @@ from hybridlab.training.claim_guard import ClaimGuard
 from hybridlab.training.config_file import write_config
 from hybridlab.training.console import say, show_plan
 from hybridlab.training.curve import Curve
-from hybridlab.training.dashboard import dashboard, publish
 from hybridlab.training.devices import check_batch, check_shards
 from hybridlab.training.fit import Fitted, build_trainer, fit
 from hybridlab.training.followers import follow, followers
 from hybridlab.training.isolation import isolated
-from hybridlab.training.measuring import measured, with_measurements
+from hybridlab.training.loggers import Place, open_loggers, publish
+from hybridlab.training.measuring import measured, with_measurements, without_failed
 from hybridlab.training.new_record import TRACEBACK, new_record, record_end
 from hybridlab.training.rehearsal import is_rehearsal, rehearse
 from hybridlab.training.spec import RunSpec
@@ -85,8 +85,13 @@ def check_retries(earlier: RunRecord | None, retries: int) -> None:
         )
 
 
-def measure_further(spec: RunSpec, record: RunRecord, trainer: Any) -> RunRecord:
-    """Measure what a finished run lacks of the evaluation of `spec`; return its record."""
+def measure_further(spec: RunSpec, record: RunRecord, trainer: Any, *, again: bool = False) -> RunRecord:
+    """Measure what a finished run lacks of the evaluation of `spec`; return its record.
+
+    With `again`, measures that failed before are tried once more.
+    """
+    if again:
+        record = replace(record, evaluations=without_failed(record))
     left = missing(spec.evaluation, spec.task, record.evaluations).evaluation
     if left is None:
         say(f"run {spec.run_id}: {record.status} already, in {spec.directory}; skipped")
@@ -96,9 +101,8 @@ def measure_further(spec: RunSpec, record: RunRecord, trainer: Any) -> RunRecord
     stack = weights.load_weights(spec.build_stack(), spec.directory, record.weights)
     record = measured(record, spec, stack, trainer.strategy.root_device)
     write(record, spec.directory)
-    with dashboard(spec.config["logger"], record, spec.folder) as logger:
-        if logger is not None:
-            publish(logger, record)
+    with open_loggers(spec.config["logger"], record, Place(run=spec.directory, sweep=spec.folder)) as loggers:
+        publish(loggers, record)
     return record
 
 
@@ -114,14 +118,15 @@ def run(spec: RunSpec, claim: Claim, trainer: Any, curve: Curve, earlier: RunRec
     announce(spec, record, leaks)
     write(record, spec.directory)
     write_config(spec)
-    try:
-        with dashboard(spec.config["logger"], record, spec.folder) as logger:
+    place = Place(run=spec.directory, sweep=spec.folder)
+    with open_loggers(spec.config["logger"], record, place, earlier=lambda: curve.measurements) as loggers:
+        try:
             if record.weights:
                 say(f"run {spec.run_id}: trained already")
                 stack = weights.load_weights(stack, spec.directory, record.weights)
                 device = trainer.strategy.root_device
             else:
-                trainer.logger = logger
+                trainer.loggers = loggers
                 trainer.callbacks.insert(0, ClaimGuard(claim))
                 with followers(spec, trainer):
                     fitted = fit(spec, stack, trainer, curve)
@@ -133,18 +138,17 @@ def run(spec: RunSpec, claim: Claim, trainer: Any, curve: Curve, earlier: RunRec
             status = "truncated" if record.reason else "finished"
             record = replace(record, status=status, seconds=record.seconds + time.perf_counter() - started)
             record = finish(spec, record)
-            if logger is not None:
-                publish(logger, record)
-    except (ConfigError, RunFailedError):
-        raise
-    except KeyboardInterrupt as error:
-        record_end(spec, record, curve, error, time.perf_counter() - started)
-        raise
-    except Exception as error:
-        ended = record_end(spec, record, curve, error, time.perf_counter() - started)
-        raise RunFailedError(
-            f"run {spec.run_id} {ended.status}: {ended.reason} (see {spec.directory / TRACEBACK})"
-        ) from error
+        except (ConfigError, RunFailedError):
+            raise
+        except KeyboardInterrupt as error:
+            record_end(spec, record, curve, error, time.perf_counter() - started)
+            raise
+        except Exception as error:
+            ended = record_end(spec, record, curve, error, time.perf_counter() - started)
+            raise RunFailedError(
+                f"run {spec.run_id} {ended.status}: {ended.reason} (see {spec.directory / TRACEBACK})"
+            ) from error
+        publish(loggers, record)
     return record
 
 

@@ -16,9 +16,11 @@ from hybridlab.stack.plan import Plan, expand, in_normal_form, single_layer
 from hybridlab.tasks.check import check_readout
 from hybridlab.training.budget import Budget, check_uncut, declared_budget, normal_form, settled, step_flops
 from hybridlab.training.identity import identity_of
+from hybridlab.training.logger_settings import check_declared, declared_loggers
 from hybridlab.training.machine import machine
 from hybridlab.training.optimiser import AdamWCosine
 from hybridlab.training.stream import UNENDING
+from hybridlab.training.trainer_arguments import check_trainer
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,8 @@ def prepare(config: Any) -> RunSpec:
         plan, matching = matched(plan, what, task.length, reference)
     optimiser = build(plain["optimizer"], "optimizer")
     evaluation = build(plain["evaluation"], "evaluation", of_task=task_measures(task, folders))
+    check_declared(plain["logger"])
+    check_trainer(plain["trainer"], logs=bool(declared_loggers(plain["logger"])))
     budget = settled(*declared_budget(plain, folders), lambda: step_flops(plan, task, plain["trainer"]))
     check_uncut(plain["trainer"], budget)
     config = {**normal_form(plain, budget), "stack": in_normal_form(plain["stack"], declared), "mixers": mixers}
