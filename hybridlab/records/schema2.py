@@ -3,6 +3,7 @@
 from typing import Any
 
 from hybridlab.records.evaluation_key import COUNTS, evaluation_key
+from hybridlab.records.matched_sizes import without_matched
 
 
 def upgraded(content: dict[str, Any]) -> dict[str, Any]:
@@ -16,13 +17,15 @@ def upgraded(content: dict[str, Any]) -> dict[str, Any]:
     settings = {name: value for name, value in evaluation.items() if name not in (*COUNTS, "measures")}
     key = evaluation_key(settings) if evaluation else ""
     names = evaluation.get("measures", [])
+    choices, derived = without_matched(content["choices"])
     return {
-        "derived": {},
+        "derived": derived,
         "identity": {},
         "training": {},
         "weights": "",
         "missing": {},
         **content,
+        "choices": choices,
         "schema": 3,
         "evaluations": {key: {**evaluation, "measures": {name: {} for name in names}}} if key else {},
         "measurements": [_with_evaluation(found, key) for found in content["measurements"]],

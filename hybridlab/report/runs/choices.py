@@ -15,7 +15,7 @@ def distinguishing_keys(stacks: Sequence[StackRuns]) -> list[str]:
 
     A choice that only some stacks have (the window of a sliding mixer) comes with another choice;
     one that repeats another (a window set by the sequence length) adds nothing. Either is named
-    only if stacks would look equal without it.
+    only if stacks would look equal without it, and so is a size that `stack.match` set.
     """
     keys = list(dict.fromkeys(key for stack in stacks for key in stack.choices))
     shown: list[str] = []
@@ -24,7 +24,7 @@ def distinguishing_keys(stacks: Sequence[StackRuns]) -> list[str]:
         repeats = any(_column(stacks, key) == _column(stacks, other) for other in shown)
         if len(set(values)) > 1 and (is_mixer(key) or not repeats):
             shown.append(key)
-    for key in keys:
+    for key in (*keys, *dict.fromkeys(key for stack in stacks for key in stack.derived)):
         seen, all_seen = (len({_row(stack, wanted) for stack in stacks}) for wanted in (shown, [*shown, key]))
         if all_seen > seen:
             shown.append(key)
@@ -67,7 +67,8 @@ def differing(one: StackRuns, other: StackRuns) -> list[str]:
 
 def value(stack: StackRuns, key: str) -> str:
     """Return a stack's value of a choice, as text."""
-    return setting(stack.choices[key]) if key in stack.choices else "–"
+    found = {**stack.derived, **stack.choices}
+    return setting(found[key]) if key in found else "–"
 
 
 def choose_base(stacks: Sequence[StackRuns], base: str | None) -> StackRuns:
@@ -116,4 +117,5 @@ def _row(stack: StackRuns, keys: Sequence[str]) -> tuple[str, ...]:
 
 
 def _value(stack: StackRuns, key: str) -> str:
-    return to_text(stack.choices[key]) if key in stack.choices else ""
+    found = {**stack.derived, **stack.choices}
+    return to_text(found[key]) if key in found else ""

@@ -162,8 +162,11 @@ def _same_numbers(one: StackRuns, other: StackRuns) -> bool:
 
     Whole numbers alone say nothing: two stacks may both be right everywhere.
     """
+    found = [stack.by_seed(stack.first.headline or "nll") for stack in (one, other)]
+    common = [seed for seed in found[0] if seed in found[1]]
+    if any(found[0][seed].value != found[1][seed].value for seed in common):
+        return False  # which spares most pairs the rest
     numbers = [{record.seed: _numbers(record) for record in stack.finished} for stack in (one, other)]
-    common = [seed for seed in numbers[0] if seed in numbers[1]]
     pairs = [(numbers[0][seed], numbers[1][seed]) for seed in common]
     return bool(pairs) and all(mine == its and any(value % 1 for value in mine.values()) for mine, its in pairs)
 

@@ -73,6 +73,11 @@ class StackRuns:
         return found
 
     @property
+    def derived(self) -> dict[str, Any]:
+        """The sizes that `stack.match` set, by dotted key: no choices of an author."""
+        return self.first.derived
+
+    @property
     def groupings(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
         """The layers by ("group", declared layer group), then by ("mixer", kind of mixer)."""
         return by_group_and_mixer(self.first.plan, lambda layer, grouping: layer[grouping])
@@ -136,12 +141,13 @@ def by_stack(records: Iterable[RunRecord], tuned: Sequence[str] = TUNED) -> list
     """Group runs that differ only in their seed; the stack with the first run comes first.
 
     Runs that differ only in the `tuned` choices are one stack too, which takes the values with the
-    best validation NLL.
+    best validation NLL. Equal choices whose sizes were matched otherwise are different stacks.
     """
     groups: dict[str, tuple[dict[str, Any], list[RunRecord]]] = {}
     for record in records:
         choices = {key: value for key, value in record.choices.items() if key != "seed"}
-        groups.setdefault(to_text(choices, sort_keys=True), (choices, []))[1].append(record)
+        made = to_text([choices, record.derived], sort_keys=True)
+        groups.setdefault(made, (choices, []))[1].append(record)
     plain = [(choices, tuple(runs)) for choices, runs in groups.values()]
     searched = tune(plain, tuned)
     if searched is None:

@@ -74,7 +74,8 @@ def tune(
         rest = {key: value for key, value in choices.items() if key not in tuned}
         values = {key: choices[key] for key in tuned if key in choices}
         trial = Trial(values, validation(records), records)
-        found.setdefault(to_text(rest, sort_keys=True), (rest, []))[1].append(trial)
+        made = to_text([rest, records[0].derived], sort_keys=True)
+        found.setdefault(made, (rest, []))[1].append(trial)
     searches = [trials for _, trials in found.values() if len(trials) > 1]
     if not searches or any(map(_is_blind, searches)):
         return None

@@ -24,8 +24,15 @@ def section(stack: StackRuns) -> list[Section]:
         text=("Layer", "Group", "Mixer", "Settings", "Channel mixer"),
         numbers=("Parameters", "FLOPs", "State bytes"),
         bodies=tuple(map(tuple, rows.values())),
+        note=f"Derived, set by `stack.match` and not declared: {derived}." if (derived := _derived(stack)) else "",
     )
     return section_of("Plan", table, detail=True)
+
+
+def _derived(stack: StackRuns) -> str:
+    """Return the sizes that matching set, e.g. `channel.expansion=2.6687`."""
+    named = flat(stack.derived)
+    return ", ".join(f"{key.removeprefix('stack.').removeprefix('groups.')}={value}" for key, value in named.items())
 
 
 def _channel(channel: Any) -> str:
