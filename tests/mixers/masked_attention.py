@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from tests.mixers.oracles import rotated
+from tests.mixers.equations import rotated
 from tests.mixers.reference import Reference
 
 

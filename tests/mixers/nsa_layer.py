@@ -1,13 +1,12 @@
 """The layer around the three branches of native sparse attention."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from tests.mixers.oracles import rotated
+from tests.mixers.equations import gelu, rotated
 from tests.mixers.reference import Reference
 
 
@@ -78,7 +77,7 @@ class NsaLayer(Reference):
             return y[:, :, :0]
         z = torch.stack(blocks, dim=2)  # type: ignore[arg-type]
         inner = z @ self.inner[which].mT
-        return z + (inner * (1 + torch.erf(inner / math.sqrt(2))) / 2) @ self.outer[which].mT
+        return z + gelu(inner) @ self.outer[which].mT
 
     def turned(self, y: Tensor) -> Tensor:
         """Rotate each head by its rotary positions."""

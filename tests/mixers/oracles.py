@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from hybridlab.mixers.conv.gated_conv import GatedConv
 from hybridlab.mixers.linear.linear import Linear
 from hybridlab.mixers.ssm.mamba2 import Mamba2
 
@@ -56,13 +55,6 @@ def mamba2(mixer: Mamba2, x: Tensor) -> Tensor:
     y = (y * silu(gate)).unflatten(-1, (mixer.groups, -1))
     y = y / (y.square().mean(-1, keepdim=True) + 1e-5).sqrt()
     return (y.flatten(2) * mixer.norm) @ mixer.out.weight.mT
-
-
-def gated_conv(mixer: GatedConv, x: Tensor) -> Tensor:
-    """Apply two gates around a sum over taps."""
-    width = x.shape[-1]
-    first, second, value = (x @ mixer.in_projection.weight[i * width : (i + 1) * width].mT for i in range(3))
-    return (second * convolved(first * value, mixer.convolution.weight)) @ mixer.out.weight.mT
 
 
 def convolved(x: Tensor, weight: Tensor) -> Tensor:

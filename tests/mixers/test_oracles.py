@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from hybridlab.mixers.conv.gated_conv import GatedConv
 from hybridlab.mixers.linear.linear import Linear
 from hybridlab.mixers.ssm.mamba2 import Mamba2
 from tests.mixers import oracles
@@ -29,9 +28,3 @@ def test_linear(settings: dict[str, Any], t: int) -> None:
 )
 def test_mamba2(settings: dict[str, Any], t: int) -> None:
     agree(Mamba2(width=WIDTH, **settings), oracles.mamba2, t)
-
-
-@pytest.mark.parametrize("t", [1, 3, 40])
-@pytest.mark.parametrize("conv_size", [1, 2, 4, 9])
-def test_gated_conv(conv_size: int, t: int) -> None:
-    agree(GatedConv(width=WIDTH, conv_size=conv_size), oracles.gated_conv, t)

@@ -20,6 +20,7 @@ class LongShortTransformer(Reference):
         {"heads": 2, "block": 8, "rank": 2},
         {"heads": 4, "block": 5, "rank": 1, "rope": 100.0},
         {"heads": 2, "block": 16, "rank": 3, "rope": None},
+        {"heads": 2, "block": 2, "rank": 3},
     )
 
     lengths = (1, 7, 33, 50)
