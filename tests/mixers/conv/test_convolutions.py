@@ -1,6 +1,7 @@
 """The convolutions: their filters, initialisation and bad values."""
 
 import re
+from typing import Any
 
 import pytest
 import torch
