@@ -31,9 +31,9 @@ class Evaluation:
     """Which split is scored, in what windows, by which measures, and what these may cost.
 
     `window` and `stride` are in tokens: each token is scored once, with at least `window - stride`
-    tokens before it (fewer only at a document's start). `limit` is how much of each document is
-    read, from its start; None reads all of it. A task whose examples are sequences of their own has
-    no windows, and `limit` is the number of examples.
+    tokens before it (fewer only at a document's start). `limit` is how many bytes of each document
+    are read, from its start, whatever the tokeniser; None reads all of it. A task whose examples
+    are sequences of their own has no windows, and `limit` is the number of examples.
 
     `measures` are objects by `_target_`, by any key (the options of the config group
     `evaluation/measures`); `of_task` are what the task is judged by, and are taken in any case.
@@ -160,8 +160,10 @@ class Evaluation:
 
     def summary(self, measurements: Sequence[Measurement], task: Task) -> dict[str, Any]:
         """Return what a reader must know to compare the numbers: how they were measured, what was
-        scored, and how many tokens, with and without changes.
+        scored (its digest, and how many tokens, documents and bytes of text), and how many tokens
+        changed stacks were run on.
         """
+        text: dict[str, Any] = {"window": self.window, "stride": self.stride, "limit": self.limit}
         whole = next((found for found in measurements if found.measure == "nll" and not found.bucket), None)
         changed = (found.tokens for found in measurements if found.part and not found.bucket)
         return {
@@ -169,6 +171,8 @@ class Evaluation:
             "measures": self.measure_settings(task),
             "tokens": whole and whole.tokens,
             "documents": whole and whole.n,
+            "scored": task.scored(self.split, **text),
+            "bytes": task.scored_bytes(self.split, **text),
             "intervention_tokens": next(changed, None),
         }
 

@@ -27,8 +27,9 @@ class StreamedNLL(Measure):
     position.
 
     A state that grows holds at most `cache` tokens (see
-    `hybridlab.evaluation.passes.streaming.stream`). `limit` is how much of each document is read,
-    from its start; None reads all of it. A task that predicts from whole sequences is left out.
+    `hybridlab.evaluation.passes.streaming.stream`). `limit` is how many bytes of each document are
+    read, from its start; None reads all of it. A task that predicts from whole sequences is left
+    out.
 
     The cost: every token is read once, and once more where some states grow and the document is
     longer than the cache.

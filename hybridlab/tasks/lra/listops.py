@@ -58,7 +58,7 @@ class ListOps(Classification):
         self.max_depth = max_depth
         self.max_args = max_args
         self.num_held_out = held_out
-        self._held_out: dict[str, tuple[list[Example], Iterator[Example]]] = {}
+        self._held_out: dict[str, list[Example]] = {}
         # Refuse settings whose lists are too rare now, not at a step: a shallow tree of few
         # arguments is never long.
         next(self._examples(np.random.default_rng(0), "training"))
@@ -70,13 +70,11 @@ class ListOps(Classification):
     def held_out(self, split: str, limit: int | None) -> Iterable[Example]:
         """Return the first examples of the split's own stream, which does not depend on the run's
         seed; those that were drawn before are kept."""
-        if split not in self._held_out:
-            generator = np.random.default_rng(np.random.SeedSequence(0, spawn_key=(SPLITS.index(split), 0)))
-            self._held_out[split] = [], self._examples(generator, split)
-        drawn, more = self._held_out[split]
         wanted = min(self.num_held_out, limit or self.num_held_out)
-        drawn.extend(islice(more, max(wanted - len(drawn), 0)))
-        return drawn[:wanted]
+        if len(self._held_out.get(split, ())) < wanted:
+            generator = np.random.default_rng(np.random.SeedSequence(0, spawn_key=(SPLITS.index(split), 0)))
+            self._held_out[split] = list(islice(self._examples(generator, split), wanted))
+        return self._held_out[split][:wanted]
 
     def describe(self) -> dict[str, Any]:
         """Return the settings that the examples are drawn with."""
