@@ -12,7 +12,7 @@ from hybridlab.mixers.base import Mixer
 from hybridlab.mixers.linear.delta import Delta
 from hybridlab.mixers.linear.gated_delta import GatedDelta
 from tests.mixers.agree import WIDTH, agree
-from tests.mixers.oracles import convolved, silu
+from tests.mixers.equations import convolved, silu
 
 
 def delta(mixer: Delta, x: Tensor) -> Tensor:

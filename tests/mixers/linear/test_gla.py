@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hybridlab.mixers.linear.gla import GLA
 from tests.mixers.agree import WIDTH, agree
-from tests.mixers.oracles import silu
+from tests.mixers.equations import silu
 
 
 def gla(mixer: GLA, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hybridlab.mixers.linear.kda import KDA
 from tests.mixers.agree import WIDTH, agree
-from tests.mixers.oracles import convolved, silu
+from tests.mixers.equations import convolved, silu
 
 
 def kda(mixer: KDA, x: Tensor) -> Tensor:

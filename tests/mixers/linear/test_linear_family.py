@@ -16,7 +16,7 @@ from hybridlab.mixers.linear.performer import Performer
 from hybridlab.mixers.linear.retention import Retention
 from hybridlab.mixers.parts.feature_maps import FEATURE_MAPS, Hedgehog
 from tests.mixers.agree import WIDTH, agree
-from tests.mixers.oracles import rotated, silu
+from tests.mixers.equations import rotated, silu
 
 EPSILON = 1e-10
 

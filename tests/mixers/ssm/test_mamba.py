@@ -12,7 +12,7 @@ from torch import Tensor
 from hybridlab.evaluation.cost.live_bytes import LiveBytes
 from hybridlab.mixers.ssm.mamba import Mamba, SelectiveStateSpace
 from tests.mixers.agree import WIDTH, agree
-from tests.mixers.oracles import convolved, silu
+from tests.mixers.equations import convolved, silu
 
 
 def oracle(mixer: Mamba, x: Tensor) -> Tensor:

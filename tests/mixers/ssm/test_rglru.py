@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hybridlab.mixers.ssm.rglru import Rglru
 from tests.mixers.agree import WIDTH, agree
-from tests.mixers.oracles import convolved
+from tests.mixers.equations import convolved
 
 
 def oracle(mixer: Rglru, x: Tensor) -> Tensor:
