@@ -21,6 +21,10 @@ from hybridlab.report.runs.stack_runs import by_stack
 
 if TYPE_CHECKING:
     import pandas
+    import torch
+    from omegaconf import DictConfig
+
+    from hybridlab.stack.model import Stack
 
 RUN_COLUMNS = ("run_id", "seed", "name", "status", "reason")
 
@@ -31,6 +35,46 @@ class Run:
 
     record: RunRecord
     folder: Path | None
+
+    @property
+    def config(self) -> "DictConfig":
+        """The run's configuration, which `train` takes again: it is the same run.
+
+        It is that of the file config.yaml in the run's folder; for a run from an archive, that of
+        the record. Settings can be changed in place.
+        """
+        from omegaconf import OmegaConf
+
+        from hybridlab.training.config_file import FILE, read_config
+
+        if self.folder is not None and (self.folder / FILE).is_file():
+            return read_config(self.folder)
+        return OmegaConf.create(self.record.config)
+
+    def stack(self, device: "str | torch.device" = "cpu") -> "Stack":
+        """Return the trained stack, in evaluation mode, on any device; the data are not needed.
+
+        Raise ConfigError if the weights were not kept, or are not those of the record.
+        """
+        from hybridlab.training.weights import load_stack
+
+        if self.folder is None:
+            raise ConfigError(f"run {self.record.run_id}: an archive holds records, no weights")
+        return load_stack(self.folder, self.record.weights).to(device).eval()
+
+    def evaluate(self, evaluation: Any = "full") -> "Run":
+        """Measure what the run lacks of an evaluation; return the run with the new measurements.
+
+        `evaluation` is the name of a preset, or a list of overrides, e.g. ["evaluation=full",
+        "evaluation.limit=4096"].
+        """
+        from hybridlab.training.further import evaluate
+
+        if self.folder is None:
+            raise ConfigError(f"run {self.record.run_id}: an archive holds records, no weights")
+        overrides = [f"evaluation={evaluation}"] if isinstance(evaluation, str) else list(evaluation)
+        evaluate(self.folder, compose(overrides))
+        return _runs(self.folder)[0]
 
 
 @dataclass(frozen=True)

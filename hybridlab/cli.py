@@ -1,4 +1,4 @@
-"""The command line: `hybridlab train | check | mixers | tasks | bench | status | report`."""
+"""The command line: `hybridlab train | evaluate | check | ... | report`."""
 
 import os
 import sys
@@ -12,6 +12,8 @@ USAGE = """\
 hybridlab: ablations of hybrid sequence models, with quality broken down by layer group
 
   hybridlab train [OVERRIDE ...]  train and evaluate a stack; with -m, every combination of a sweep
+  hybridlab evaluate DIR ... [OVERRIDE ...]
+                                  measure finished runs further, e.g. evaluation=full, without training
   hybridlab check [OVERRIDE ...]  run only the leak gate: does a mixer, or the stack, see the future?
   hybridlab mixers [OVERRIDE ...] list the named mixers, with kind, paper, parameters and state
   hybridlab tasks [OVERRIDE ...]  list the named tasks, with what is predicted, the measure, the source
@@ -45,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
+        "evaluate": _evaluate,
         "check": _check,
         "mixers": _mixers,
         "tasks": _tasks,
@@ -94,6 +97,45 @@ def _train(arguments: list[str]) -> int:
         return validated[-1] if validated else None
 
     return _run_jobs(job, arguments, "train")
+
+
+def _evaluate(arguments: list[str]) -> int:
+    from hybridlab.config import split_paths
+
+    paths, overrides = split_paths(arguments)
+    if not paths and "--help" not in overrides:
+        raise ConfigError("evaluate: give folders of runs or of sweeps, and e.g. evaluation=full")
+    folders = [folder.resolve() for path in paths for folder in _runs_at(Path(path))]
+
+    def job(config: Any) -> None:
+        from hybridlab.report import print_and_write
+        from hybridlab.training.further import evaluate
+
+        evaluate(config.run, config)
+        if not _is_multirun():  # a sweep's table comes at its end
+            print_and_write(config.run)
+
+    return _run_jobs(job, [*overrides, *_as_jobs(folders)], "evaluate")
+
+
+def _runs_at(path: Path) -> list[Path]:
+    """Return the folder of a run, or those of all runs below a folder."""
+    from hybridlab.records.store import FILE, run_directories
+
+    return [path] if (path / FILE).is_file() else sorted(run_directories(path))
+
+
+def _as_jobs(folders: Sequence[Path]) -> list[str]:
+    """Return the overrides by which Hydra calls a job for each folder of a run."""
+    quoted = ["'" + str(folder).replace("\\", "\\\\").replace("'", "\\'") + "'" for folder in folders]
+    if len(folders) <= 1:
+        return [f"+run={each}" for each in quoted]
+    sweeps = {folder.parent for folder in folders}
+    at_end = ["~hydra.callbacks.report"]  # no one report is on runs of several sweeps
+    if len(sweeps) == 1:
+        sweep = sweeps.pop()
+        at_end = [f"runs='{sweep.parent}'", f"name='{sweep.name}'"]
+    return ["--multirun", f"+run={','.join(quoted)}", *at_end]
 
 
 def _check(arguments: list[str]) -> int:

@@ -14,7 +14,7 @@ from hybridlab.validate import whole
 # The command line may set any key below these groups without Hydra's `+`. The keys are checked
 # against the signature of the class that the group configures, where it is built; the message then
 # names the near miss.
-GROUPS = ("stack", "mixers", "task", "optimizer", "trainer", "checkpoint", "evaluation", "logger")
+GROUPS = ("stack", "mixers", "task", "optimizer", "trainer", "budget", "checkpoint", "evaluation", "logger")
 SCALARS = ("name", "runs", "seed", "retries", "compile")
 
 # Launchers and sweepers that are not installed by default, and the extra of this package that
@@ -115,6 +115,20 @@ def _check_overrides(words: Sequence[str]) -> None:
         group, _, choice = word.partition("=")
         if choice == "null" and group in GROUPS and (choices := _files_of(group)):
             raise ConfigError(f"`{word}`: no such {group}; {near_miss(choice, choices)}")
+    _check_budget(words)
+
+
+def _check_budget(words: Sequence[str]) -> None:
+    """Refuse overrides that set a budget and, differently, `trainer.max_steps`.
+
+    Where they are composed, one that repeats the value of a preset could not be told from it.
+    """
+    given = dict(word.lstrip("+").split("=", 1) for word in words if "=" in word)
+    max_steps = given.get("trainer.max_steps", "null")
+    for key in ("budget.steps", "budget.seconds", "budget.flops"):
+        amount = given.get(key, "null")
+        if "null" not in (amount, max_steps) and (key, amount) != ("budget.steps", max_steps):
+            raise ConfigError(f"`{key}={amount}`: with trainer.max_steps={max_steps} there are two; give one of them")
 
 
 @contextmanager
@@ -128,26 +142,29 @@ def _hydra_errors() -> Iterator[None]:
         raise ConfigError(_in_one_line(error)) from error
 
 
+FLAGS_WITH_VALUE = (
+    *("--cfg", "-c", "--package", "-p", "--config-dir", "-cd"),
+    *("--config-name", "-cn", "--config-path", "-cp"),
+)
+
+
+def split_paths(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words of a command line that are paths, and its flags and overrides."""
+    paths, others = [], []
+    for index, word in enumerate(arguments):
+        of_flag = index > 0 and arguments[index - 1] in FLAGS_WITH_VALUE
+        (others if of_flag or word.startswith(("-", "~")) or "=" in word else paths).append(word)
+    return paths, others
+
+
 def _flags_first(arguments: Sequence[str]) -> list[str]:
     """Put Hydra's flags before the overrides.
 
     Its parser refuses overrides on both sides of a flag.
     """
-    takes_value = (
-        "--cfg",
-        "-c",
-        "--package",
-        "-p",
-        "--config-dir",
-        "-cd",
-        "--config-name",
-        "-cn",
-        "--config-path",
-        "-cp",
-    )
     flags, overrides = [], []
     for index, word in enumerate(arguments):
-        is_flag = word.startswith("-") or (index > 0 and arguments[index - 1] in takes_value)
+        is_flag = word.startswith("-") or (index > 0 and arguments[index - 1] in FLAGS_WITH_VALUE)
         (flags if is_flag else overrides).append(word)
     return [*flags, *overrides]
 

@@ -69,7 +69,7 @@ class Stack(nn.Module):
         super().__init__()
         one_class = readout in (Readout.SEQUENCE_MEAN, Readout.PAIR_OF_MEANS)
         assert one_class == (classes is not None), f"{readout} {'needs' if one_class else 'has no'} classes"
-        self.plan = plan
+        self.plan, self.readout, self.classes = plan, readout, classes
         self.embedding = nn.Embedding(vocabulary, plan.width)
         self.layers = nn.ModuleList(
             Block(

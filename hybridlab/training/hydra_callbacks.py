@@ -19,10 +19,12 @@ class PlanAtStart(Callback):
 
         A sampler's trials (Optuna) are unknown until they are drawn.
         """
-        if config.hydra.job.name != "train" or not config.hydra.sweeper._target_.endswith(".BasicSweeper"):
+        if not config.hydra.sweeper._target_.endswith(".BasicSweeper"):
             return
         jobs = grid(config)
         share_cores(config.hydra.launcher, len(jobs))
+        if config.hydra.job.name != "train":
+            return
         runs = run_ids(config, jobs)
         if runs:
             plan_runs(Path(config.runs) / config.name, runs)
