@@ -62,8 +62,10 @@ class Reference(nn.Module):
 
     @classmethod
     def title(cls) -> str:
-        """Return the source, and the version of the package that it is in."""
-        return cls.source if cls.package is None else f"{cls.source}, {cls.package} {version(cls.package)}"
+        """Return the source, with the version of the package that it is imported from."""
+        if cls.package is None:
+            return f"written out: {cls.source}"
+        return f"{cls.source}, {cls.package} {version(cls.package).partition('+')[0]}"
 
     @classmethod
     def largest_difference(cls, settings: Mapping[str, Any]) -> float:

@@ -1,25 +1,31 @@
 """The table of references in docs/mixers.md.
 
-`python -m tests.mixers.reference_table` measures all of them and writes it.
+`python -m tests.mixers.reference_table` measures all of them and writes it, in about a minute.
 """
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.mixers.reference import Reference, all_references
 
 PAGE = Path(__file__).parents[2] / "docs" / "mixers.md"
-HEADER = """\
-| mixer | reference | compared | largest difference | bound | differs by choice |
-|---|---|---|---|---|---|
-"""
+HEADER = (
+    "| mixer | reference | compared | largest difference | bound | differs by choice |\n|---|---|---|---|---|---|\n"
+)
 
 
-def row(reference: type[Reference], difference: str) -> str:
-    """Return a reference's line of the table."""
-    bound = f"{reference.bound:.0e}"
-    cells = (f"`{reference.mixer}`", reference.title(), reference.compared, difference, bound, reference.choices)
-    return f"| {' | '.join(cells)} |\n"
+def table(difference: Callable[[type[Reference]], str]) -> str:
+    """Return the table, with `difference` of each reference."""
+    return HEADER + "".join(_row(each, difference(each)) for each in all_references())
+
+
+def committed() -> str:
+    """Return the table of the page."""
+    text = PAGE.read_text()
+    lines = text[text.index(HEADER) :].splitlines(keepends=True)
+    end = next((number for number, line in enumerate(lines) if not line.startswith("|")), len(lines))
+    return "".join(lines[:end])
 
 
 def measured(reference: type[Reference]) -> str:
@@ -31,13 +37,11 @@ def measured(reference: type[Reference]) -> str:
     return f"{math.ceil(largest / unit) * unit:.0e}"
 
 
-def write() -> None:
-    """Replace the table at the end of the page."""
-    text = PAGE.read_text()
-    assert HEADER in text, f"{PAGE.name} has no table of references"
-    rows = [row(each, measured(each)) for each in all_references()]
-    PAGE.write_text(text[: text.index(HEADER)] + HEADER + "".join(rows))
+def _row(reference: type[Reference], difference: str) -> str:
+    bound = f"{reference.bound:.0e}"
+    cells = (f"`{reference.mixer}`", reference.title(), reference.compared, difference, bound, reference.choices)
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |\n"
 
 
 if __name__ == "__main__":
-    write()
+    PAGE.write_text(PAGE.read_text().replace(committed(), table(measured)))

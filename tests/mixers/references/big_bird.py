@@ -12,7 +12,7 @@ WORD = 2**32
 
 class BigBird(MaskedAttention):
     mixer = "bigbird"
-    source = "Zaheer et al. 2020, sections 2 and 3 (window, global and random blocks)"
+    source = "2007.14062, section 2: window, global and random blocks"
     choices = (
         "the global blocks are the first ones, where the authors' code has the first and the last; random blocks by a "
         "hash of seed, head and block, so that they are the same at any length; rotary positions; a causal form"

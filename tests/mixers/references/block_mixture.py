@@ -10,7 +10,7 @@ from tests.mixers.masked_attention import MaskedAttention
 
 class BlockMixture(MaskedAttention):
     mixer = "moba"
-    source = "Lu et al. 2025, section 2.2, equations 2 to 6"
+    source = "2502.13189, equations 2 to 6"
     choices = "nothing; a block that is not full is only seen by its own tokens"
     cases = (
         {"block": 8, "top_k": 1, "heads": 2},

@@ -7,7 +7,7 @@ from tests.mixers.masked_attention import MaskedAttention
 
 class DilatedWindow(MaskedAttention):
     mixer = "dilated"
-    source = "Beltagy et al. 2020, section 3.1, dilated sliding window"
+    source = "2004.05150, section 3.1, dilated sliding window"
     choices = "one dilation for all heads; the paper gives some heads none"
     cases = (
         {"window": 2, "dilation": 3},

@@ -11,7 +11,7 @@ from tests.mixers.reference import Reference
 
 class ExplicitFilter(Reference):
     mixer = "long_conv"
-    source = "2302.06646, section 3.1: y = K * u + D u in each channel"
+    source = "2302.06646, section 3: y = K * u + D u in each channel"
     choices = (
         "a map in front, GELU and a map behind, without the authors' GLU; no squash or smoothing of the filter, which "
         "starts as decaying noise"

@@ -9,7 +9,7 @@ from tests.mixers.nsa_layer import Branches, NsaLayer
 
 class NativeSparseAttention(NsaLayer):
     mixer = "nsa"
-    source = "Yuan et al. 2025, equations 5 to 12"
+    source = "2502.11089, equations 5 to 12"
     choices = (
         "φ, which the paper leaves open, is a weighted sum over the block and an MLP of it; the compressed branch has no "
         "positions; the first block and the latest two are always selected, as the paper's settings do"

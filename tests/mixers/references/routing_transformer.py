@@ -11,7 +11,7 @@ from tests.mixers.masked_attention import MaskedAttention, attended
 
 class RoutingTransformer(MaskedAttention):
     mixer = "routing"
-    source = "our causal form, from its docstring; after Roy et al. 2020, section 4"
+    source = "its own definition, a causal form of 2003.05997"
     choices = (
         "each token takes its own cluster, so that no later token displaces it; centroids are learnt by gradients, through a "
         "margin that also weighs what is read, not by moving averages; a window of members; queries and keys are not shared"

@@ -18,8 +18,8 @@ class SegmentMeans(Reference):
     """
 
     mixer = "nystrom"
-    source = "2102.03902, equations 11, 13 and 14, with segments of any length"
-    choices = "as above"
+    source = "2102.03902, section 3, with segments of any length"
+    choices = "nothing"
     cases = (
         {"heads": 4, "landmarks": 6, "iterations": 6, "conv_size": 5},
         {"heads": 1, "landmarks": 5, "iterations": 1, "conv_size": 1},

@@ -11,9 +11,7 @@ from tests.mixers.reference import Reference
 
 class ShortFilter(Reference):
     mixer = "short_conv"
-    source = (
-        "its definition: W_out SiLU(conv(W_in x) + b), the convolution of Mamba's layer (2312.00752) without the rest"
-    )
+    source = "its own definition: the convolution of 2312.00752, figure 3, without the rest"
     choices = "Zoology's baseline multiplies the convolution by a linear map; here a SiLU follows it and linear maps surround it"
     cases = (
         {"conv_size": 4, "causal": True},

@@ -7,7 +7,7 @@ from tests.mixers.masked_attention import MaskedAttention
 
 class SlidingWindow(MaskedAttention):
     mixer = "sliding"
-    source = "Beltagy et al. 2020, section 3.1; causal with first tokens: Xiao et al. 2023 (2309.17453), section 3.2"
+    source = "2004.05150, section 3.1; causal with first tokens: 2309.17453, section 3.2"
     choices = (
         "positions are absolute, and rotary; Longformer learns them, StreamingLLM counts those in its cache; "
         "global tokens have no projections of their own"

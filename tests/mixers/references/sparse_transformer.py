@@ -7,10 +7,8 @@ from tests.mixers.masked_attention import MaskedAttention
 
 class SparseTransformer(MaskedAttention):
     mixer = "strided"
-    source = "Child et al. 2019, strided attention: A⁽¹⁾ and A⁽²⁾"
-    choices = (
-        "both parts in each head, the merged form of section 4.1, equation 7; rotary positions; a form that looks ahead"
-    )
+    source = "1904.10509, strided attention: A⁽¹⁾ and A⁽²⁾"
+    choices = "both parts in each head, as in the paper's merged heads; rotary positions; a form that looks ahead"
     cases = (
         {"stride": 1},
         {"stride": 5, "heads": 2, "causal": False},
