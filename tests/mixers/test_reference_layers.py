@@ -39,9 +39,9 @@ def test_every_mixer_has_a_reference() -> None:
 
 def test_the_docs_have_the_table_of_all_references() -> None:
     """Its differences were measured on one machine; they must have been within the bounds."""
-    rows, present = (text.splitlines() for text in (committed(), table(lambda _: "-")))
+    rows, present = (text.splitlines()[2:] for text in (committed(), table(lambda _: "-")))
     assert [without_figures(row) for row in rows] == [without_figures(row) for row in present]
-    for row in rows[2:]:
+    for row in rows:
         difference, bound = (float(cell) for cell in row.split(" | ")[3:5])
         assert difference <= bound
 
