@@ -42,16 +42,16 @@ class CarriesIdentity(lightning.Callback):
         checkpoint[IDENTITY] = self.digest
 
 
-def last_checkpoint(spec: RunSpec) -> Path | None:
-    """Return the newest whole checkpoint of a run, or None.
+def last_checkpoint(folder: Path, digest: str) -> Path | None:
+    """Return the newest whole checkpoint in a folder that is of the run with this identity, or
+    None.
 
     A file that a kill cut short is not a zip archive. One of another run is passed over, and said.
     """
-    folder = spec.directory / FOLDER
     for file in sorted(folder.glob("*.ckpt"), key=lambda file: file.stat().st_mtime, reverse=True):
         if not zipfile.is_zipfile(file):
             continue
-        if _identity(file) == spec.digest:
+        if _identity(file) == digest:
             return file
         say(f"{file}: not a checkpoint of this run; passed over")
     return None

@@ -16,7 +16,7 @@ from hybridlab.errors import ConfigError, reason_of
 from hybridlab.stack.model import Stack
 from hybridlab.training.budget import Budget
 from hybridlab.training.callbacks import own_callbacks
-from hybridlab.training.checkpoint import CarriesIdentity, last_checkpoint
+from hybridlab.training.checkpoint import FOLDER, CarriesIdentity, last_checkpoint
 from hybridlab.training.console import quieten, say
 from hybridlab.training.curve import Curve
 from hybridlab.training.deadline import Deadline, WholeSteps
@@ -80,7 +80,7 @@ def fit(spec: RunSpec, stack: Stack, trainer: Any, curve: Curve) -> Fitted:
     """
     module, stream = build_module(spec, stack, trainer)
     validation = _validation(spec, trainer)
-    last = last_checkpoint(spec)
+    last = last_checkpoint(spec.directory / FOLDER, spec.digest)
     if last is not None and trainer.is_global_zero:
         say(f"run {spec.run_id}: goes on from {last.name}")
     try:
@@ -150,7 +150,7 @@ def repeat(spec: RunSpec, step: int, started: Any) -> str:
     Return where it began, as the end of a sentence. `started` is the random state at the start of
     training, which is restored if there is no checkpoint. Every process of the run takes part.
     """
-    last = last_checkpoint(spec)
+    last = last_checkpoint(spec.directory / FOLDER, spec.digest)
     own = {"callbacks", "logger", "profiler"}  # of the user: they have seen these steps
     settings = {key: value for key, value in spec.config["trainer"].items() if key not in own}
     quiet = {"enable_checkpointing": False, "enable_progress_bar": False}

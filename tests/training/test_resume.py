@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -46,15 +45,3 @@ def numbers(record):
     """Return all numbers of a record, except times and memory."""
     measured = ("milliseconds", "tokens_per_second", "peak_memory_bytes")
     return {(row.name, row.step): row.value for row in record.measurements if row.measure not in measured}
-
-
-def test_a_damaged_checkpoint_is_skipped(tmp_path):
-    import torch
-
-    from hybridlab.training.fit import last_checkpoint
-
-    whole, broken = tmp_path / "a.ckpt", tmp_path / "b.ckpt"
-    torch.save({"step": 1}, whole)
-    time.sleep(0.01)
-    Path(broken).write_bytes(whole.read_bytes()[:100])
-    assert last_checkpoint(tmp_path) == whole
