@@ -18,7 +18,7 @@ class DeltaNet(Reference):
     package = "fla-core"
     compared = "op"
     choices = "nothing"
-    cases = ({"heads": 2}, {"heads": 4, "conv_size": 2, "chunk": 16})
+    cases = ({"heads": 2}, {"heads": 4, "conv_size": 2, "chunk": 7})
 
     def __init__(self, *, width: int, heads: int, conv_size: int = 4, chunk: int = 64) -> None:
         super().__init__(width=width)

@@ -17,7 +17,11 @@ class GatedLinearAttention(Reference):
     package = "fla-core"
     compared = "op"
     choices = "an RMS norm as in flash-linear-attention, for the paper's layer norm; no bias in the output gate"
-    cases = ({"heads": 2}, {"heads": 4, "expand_k": 1.0, "expand_v": 2.0, "decay_rank": 3, "chunk": 16})
+    cases = (
+        {"heads": 2},
+        {"heads": 4, "expand_k": 1.0, "expand_v": 2.0, "decay_rank": 3, "temperature": 1.0, "chunk": 16},
+        {"heads": 1, "temperature": 0.5, "chunk": 1},
+    )
 
     def __init__(
         self,
@@ -27,10 +31,11 @@ class GatedLinearAttention(Reference):
         expand_k: float = 0.5,
         expand_v: float = 1.0,
         decay_rank: int = 16,
+        temperature: float = 16.0,
         chunk: int = 64,
     ) -> None:
         super().__init__(width=width)
-        self.heads = heads
+        self.heads, self.temperature = heads, temperature
         keys, values = int(expand_k * width), int(expand_v * width)
         self.query, self.key = (nn.Linear(width, keys, bias=False) for _ in range(2))
         self.value, self.gate = (nn.Linear(width, values, bias=False) for _ in range(2))
@@ -40,7 +45,7 @@ class GatedLinearAttention(Reference):
         self.recurrence = naive("gla/naive.py").naive_recurrent_gla
 
     def forward(self, x: Tensor) -> Tensor:
-        log_decay = F.logsigmoid(self.up(self.down(x))) / 16
+        log_decay = F.logsigmoid(self.up(self.down(x))) / self.temperature
         q, k, v, g = (
             each.unflatten(-1, (self.heads, -1)) for each in (self.query(x), self.key(x), self.value(x), log_decay)
         )

@@ -18,7 +18,11 @@ class TimeMixing(Reference):
     package = "fla-core"
     compared = "op"
     choices = "no layer takes values of the first; the ε of the norm is 1e-5 times the head width, there 64e-5"
-    cases = ({"heads": 2}, {"heads": 4, "decay_rank": 3, "rate_rank": 4, "gate_rank": 5, "chunk": 8})
+    cases = (
+        {"heads": 2},
+        {"heads": 4, "decay_rank": 3, "rate_rank": 4, "gate_rank": 5, "chunk": 128},
+        {"heads": 1, "chunk": 1},
+    )
 
     def __init__(
         self,

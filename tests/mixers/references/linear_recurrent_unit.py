@@ -15,7 +15,12 @@ class LinearRecurrentUnit(Reference):
     mixer = "lru"
     source = "2303.06349, appendix A"
     choices = "no bias in the linear half of the GLU; the bidirectional form is S5's (2208.04933)"
-    cases = ({"state": 12}, {"state": 5, "r_min": 0.8, "r_max": 0.99, "max_phase": 0.3, "causal": False})
+    cases = (
+        {"state": 12},
+        {"state": 1, "chunk": 1},
+        {"state": 5, "r_min": 0.8, "r_max": 0.99, "max_phase": 0.3, "chunk": 7},
+        {"state": 5, "causal": False, "chunk": 7},
+    )
 
     def __init__(
         self,
@@ -25,6 +30,7 @@ class LinearRecurrentUnit(Reference):
         r_min: float = 0.0,
         r_max: float = 1.0,
         max_phase: float = 6.28,
+        chunk: int = 32,
         causal: bool = True,
     ) -> None:
         super().__init__(width=width)

@@ -12,10 +12,11 @@ class Mamba2(Reference):
     mixer = "mamba2"
     source = "`Mamba2Mixer`"
     package = "transformers"
-    choices = "rates start uniform in 1 to 16 as in the authors' code, there at 1, 2, 3, ...; the bidirectional form is Hydra's"
+    choices = "rates start uniform in 1 to 16 as in the authors' code, there at 1, 2, 3, ..."
     cases = (
         {"state": 6, "head_width": 8, "groups": 2},
         {"state": 9, "head_width": 16, "expand": 1, "conv_size": 3, "chunk": 16},
+        {"state": 1, "head_width": 4, "conv_size": 1, "chunk": 1},
     )
 
     def __init__(

@@ -17,14 +17,24 @@ class OlmoHybrid(Reference):
     choices = "nothing"
     cases = (
         {"heads": 2, "expand_k": 0.75, "value_ratio": 2, "negative_eigenvalues": True},
-        {"heads": 1, "expand_k": 0.5, "value_ratio": 3, "negative_eigenvalues": False},
+        {"heads": 1, "expand_k": 0.5, "value_ratio": 3, "negative_eigenvalues": False, "chunk": 7},
+        {"heads": 1, "expand_k": 1.0, "value_ratio": 1, "negative_eigenvalues": False, "conv_size": 1, "chunk": 1},
     )
 
     def __init__(
-        self, *, width: int, heads: int, expand_k: float, value_ratio: int, negative_eigenvalues: bool
+        self,
+        *,
+        width: int,
+        heads: int,
+        expand_k: float,
+        value_ratio: int,
+        negative_eigenvalues: bool,
+        conv_size: int = 4,
+        chunk: int = 64,
     ) -> None:
         super().__init__(width=width)
-        self.layer = build(width, heads, int(expand_k * width) // heads, value_ratio, negative_eigenvalues)
+        key = int(expand_k * width) // heads
+        self.layer = build(width, heads, key, value_ratio, negative_eigenvalues, conv_size)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x)
@@ -45,13 +55,23 @@ class OlmoHybridWithoutDecay(Reference):
     choices = "the output gate is a setting, and off; OLMo Hybrid has it"
     cases = (
         {"heads": 2, "gate": True, "negative_eigenvalues": True},
-        {"heads": 4, "gate": True, "negative_eigenvalues": False, "chunk": 16},
+        {"heads": 4, "gate": True, "negative_eigenvalues": False, "chunk": 7},
+        {"heads": 1, "gate": True, "negative_eigenvalues": True, "conv_size": 1, "chunk": 1},
     )
 
-    def __init__(self, *, width: int, heads: int, gate: bool, negative_eigenvalues: bool, chunk: int = 64) -> None:
+    def __init__(
+        self,
+        *,
+        width: int,
+        heads: int,
+        gate: bool,
+        negative_eigenvalues: bool,
+        conv_size: int = 4,
+        chunk: int = 64,
+    ) -> None:
         super().__init__(width=width)
         assert gate, "theirs always has one"
-        self.layer = build(width, heads, width // heads, 1, negative_eigenvalues)
+        self.layer = build(width, heads, width // heads, 1, negative_eigenvalues, conv_size)
         # exp(A_log) is 0 for it.
         self.layer.A_log.requires_grad_(False).fill_(-torch.inf)
         for each in (self.layer.dt_bias, self.layer.a_proj.weight):
@@ -64,7 +84,7 @@ class OlmoHybridWithoutDecay(Reference):
         return shared_weights(self.layer)
 
 
-def build(width: int, heads: int, key: int, value_ratio: int, negative_eigenvalues: bool) -> Any:
+def build(width: int, heads: int, key: int, value_ratio: int, negative_eigenvalues: bool, conv_size: int) -> Any:
     from transformers.models.olmo_hybrid import modeling_olmo_hybrid as modeling
 
     config = modeling.OlmoHybridConfig(
@@ -74,6 +94,7 @@ def build(width: int, heads: int, key: int, value_ratio: int, negative_eigenvalu
         linear_key_head_dim=key,
         linear_value_head_dim=value_ratio * key,
         linear_allow_neg_eigval=negative_eigenvalues,
+        linear_conv_kernel_dim=conv_size,
     )
     return initialised(
         modeling.OlmoHybridGatedDeltaNet(config, layer_idx=0), modeling.OlmoHybridPreTrainedModel(config)

@@ -17,7 +17,7 @@ class RecurrentGemma(Reference):
         "linear maps have no biases; the gradient of the decay is not clipped; by the paper's text the strongest "
         "decays start uniform in 0.9 to 0.999, in the code their eighth roots do"
     )
-    cases = ({"heads": 2, "expand": 2.0}, {"heads": 1, "expand": 1.5, "conv_size": 3})
+    cases = ({"heads": 2, "expand": 2.0}, {"heads": 1, "expand": 1.5, "conv_size": 1})
 
     def __init__(self, *, width: int, heads: int, expand: float, conv_size: int = 4) -> None:
         super().__init__(width=width)

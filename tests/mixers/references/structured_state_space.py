@@ -56,7 +56,7 @@ class DiagonalStateSpace(StateSpaceLayer):
     mixer = "s4d"
     source = "2206.11893, S4D-Lin with a zero-order hold"
     choices = "no bias in the linear half of the GLU; B is 1; the bidirectional form is SaShiMi's"
-    cases = ({"state": 8}, {"state": 4, "dt_max": 1.0, "causal": False})
+    cases = ({"state": 8}, {"state": 2}, {"state": 4, "dt_max": 1.0, "causal": False})
 
     def __init__(
         self, *, width: int, state: int, dt_min: float = 0.001, dt_max: float = 0.1, causal: bool = True
@@ -79,7 +79,7 @@ class NormalPlusLowRank(StateSpaceLayer):
     mixer = "s4"
     source = "2111.00396, the bilinear rule, with A = Λ - P P* (2202.09729)"
     choices = "no bias in the linear half of the GLU; C is learned, in the authors' code C (I - Ā^L); the bidirectional form is SaShiMi's"
-    cases = ({"state": 8}, {"state": 4, "dt_max": 1.0, "causal": False})
+    cases = ({"state": 8}, {"state": 2}, {"state": 4, "dt_max": 1.0, "causal": False})
 
     def __init__(
         self, *, width: int, state: int, dt_min: float = 0.001, dt_max: float = 0.1, causal: bool = True

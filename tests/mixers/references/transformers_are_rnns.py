@@ -81,13 +81,14 @@ class TransformersAreRNNs(LinearLayer):
         "(2402.04347) and TransNormer's norm (2210.10340) are settings"
     )
     cases = (
-        {"heads": 2},
-        {"heads": 4, "causal": False},
-        {"heads": 2, "feature_map": "relu", "chunk": 24},
-        {"heads": 2, "feature_map": "squared_relu", "causal": False},
-        {"heads": 2, "feature_map": "hedgehog"},
-        {"heads": 2, "normalise": False, "chunk": 24},
-        {"heads": 2, "normalise": False, "causal": False},
+        *(
+            {"heads": 2, "feature_map": name, "normalise": normalise, "causal": causal, "chunk": 16}
+            for name in ("elu", "relu", "squared_relu", "hedgehog")
+            for normalise in (True, False)
+            for causal in (True, False)
+        ),
+        {"heads": 8},
+        {"heads": 1, "chunk": 1},
     )
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
