@@ -49,4 +49,4 @@ def test_the_docs_have_the_table_of_all_references() -> None:
 def without_figures(row: str) -> str:
     """Return a row without its difference and the versions of packages."""
     cells = row.split(" | ")
-    return " | ".join([cells[0], re.sub(r" \d[\w.+]*$", "", cells[1]), cells[2], *cells[4:]])
+    return " | ".join([cells[0], re.sub(r"(, \S+) \d+\.[\w.]+$", r"\1", cells[1]), cells[2], *cells[4:]])
