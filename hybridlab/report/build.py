@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -11,10 +12,21 @@ from hybridlab.records.atomic import write_text
 from hybridlab.records.found import read_found
 from hybridlab.records.record import RunRecord
 from hybridlab.report import overview, sections
-from hybridlab.report.content import ComparisonFigures, Report, Section, StackFigures
+from hybridlab.report.content import (
+    ComparedStacks,
+    ComparisonFigures,
+    Report,
+    Section,
+    StackFigures,
+    of_table,
+)
 from hybridlab.report.render import markdown, terminal
+from hybridlab.report.runs.budget import training_in_words
 from hybridlab.report.runs.choices import choose_base
+from hybridlab.report.runs.comparable import Comparable, comparable, why_apart
+from hybridlab.report.runs.evaluations import left_out, with_one_evaluation
 from hybridlab.report.runs.stack_runs import StackRuns, by_stack
+from hybridlab.report.sections.training_note import with_training
 from hybridlab.report.sections.warnings import warnings
 
 if TYPE_CHECKING:
@@ -27,32 +39,64 @@ def report(directory: str | Path, base: str | None = None) -> Report:
 
 
 def of_records(records: Sequence[RunRecord], base: str | None = None) -> Report:
-    """Report on the runs of these records."""
-    stacks = by_stack(records)
+    """Report on the runs of these records, in a table for each text that they were scored on."""
+    taken = with_one_evaluation(records)
+    stacks = by_stack(taken)
     chosen = choose_base(stacks, base)
     names = ", ".join(dict.fromkeys(record.name for record in records))
-    one = chosen if len(stacks) == 1 else None
+    one = _shown(chosen) if len(stacks) == 1 else None
     num_runs = f"{len(records)} runs" if len(records) > 1 else f"run {records[0].run_id}, seed {records[0].seed}"
+    tables = comparable(stacks)
+    compared = [ComparedStacks(tuple(table.stacks), _base(table.stacks, chosen)) for table in tables]
+    careful = dict.fromkeys(warning for table in tables for warning in warnings(table.stacks))
     return Report(
         title=names,
         subtitle=f"{overview.summary(one)} — {num_runs}" if one else f"{len(stacks)} stacks, {num_runs}",
-        warnings=(*_not_finished(one), *warnings(stacks)),
-        statement=overview.scored(chosen.first),
+        warnings=(*_not_finished(one), *why_apart(tables), *left_out(records), *careful),
+        statement=f"{overview.scored((one or chosen).first)} {training_in_words(stacks)}".strip(),
         headline=overview.facts(one) if one else (),
-        sections=tuple(sections_of(one) if one else sections_of_comparison(stacks, chosen)),
+        sections=tuple(sections_of(one) if one else sections_of_comparisons(tables, compared)),
         layers=overview.drawing(one) if one else (),
-        figures=StackFigures(one) if one else ComparisonFigures(tuple(stacks), chosen),
+        figures=StackFigures(one) if one else ComparisonFigures(tuple(compared)),
     )
 
 
 def sections_of(stack: StackRuns) -> list[Section]:
     """Return the sections of a report on one stack, of all modules with `section`."""
-    return [found for module in _modules_with("section") for found in module.section(stack)]
+    found = [found for module in _modules_with("section") for found in module.section(stack)]
+    return with_training(found, training_in_words([stack]))
 
 
 def sections_of_comparison(stacks: list[StackRuns], base: StackRuns) -> list[Section]:
-    """Return the sections of a report on several stacks, of all modules with `comparison`."""
-    return [found for module in _modules_with("comparison") for found in module.comparison(stacks, base)]
+    """Return the sections of a report on several comparable stacks, of all modules with
+    `comparison`.
+    """
+    return sections_of_comparisons([Comparable(stacks, "")], [ComparedStacks(tuple(stacks), base)])
+
+
+def sections_of_comparisons(tables: Sequence[Comparable], compared: Sequence[ComparedStacks]) -> list[Section]:
+    """Return the sections of each table of stacks, then those about all runs.
+
+    What modules with `ACROSS` show does not compare numbers of different text.
+    """
+    if len(tables) == 1:
+        stacks, base = list(compared[0].stacks), compared[0].base
+        found = [found for module in _modules_with("comparison") for found in module.comparison(stacks, base)]
+        return with_training(found, training_in_words(stacks))
+    sections: list[Section] = []
+    modules = _modules_with("comparison")
+    for number, (table, (stacks, base)) in enumerate(zip(tables, compared, strict=True), start=1):
+        sections.append(Section(title=f"Table {number}", text=(f"Table {number}: the stacks {table.words}.",)))
+        own = [
+            found
+            for module in modules
+            if not hasattr(module, "ACROSS")
+            for found in module.comparison(list(stacks), base)
+        ]
+        sections += with_training([_numbered(section, number) for section in own], training_in_words(stacks))
+    every = [stack for table in tables for stack in table.stacks]
+    across = (module for module in modules if hasattr(module, "ACROSS"))
+    return [*sections, *(found for module in across for found in module.comparison(every, compared[0].base))]
 
 
 def as_markdown(report: Report) -> str:
@@ -101,6 +145,22 @@ def print_sweep(name: str, runs: str | Path | None = None, *, keep: bool = False
     _print(sweep_report(name, found), found, "sweep")
     if keep:
         print(keep_reference(name, found))
+
+
+def _numbered(section: Section, number: int) -> Section:
+    """Return a section of one of several tables, whose figures have names of their own."""
+    pictures = tuple(picture._replace(name=of_table(picture.name, number)) for picture in section.pictures)
+    return replace(section, title=f"{section.title}, table {number}", pictures=pictures)
+
+
+def _shown(stack: StackRuns) -> StackRuns:
+    """Return the only stack of a report, with the numbers of truncated runs if none finished."""
+    return stack if stack.finished else replace(stack, counts=("finished", "truncated"))
+
+
+def _base(stacks: Sequence[StackRuns], chosen: StackRuns) -> StackRuns:
+    """Return the chosen base, in a table without it the first stack that finished."""
+    return chosen if any(stack is chosen for stack in stacks) else choose_base(stacks, None)
 
 
 def _modules_with(function: str) -> list[ModuleType]:

@@ -68,11 +68,26 @@ class StackFigures(NamedTuple):
     stack: StackRuns
 
 
-class ComparisonFigures(NamedTuple):
-    """The data of the figures that compare stacks."""
+class ComparedStacks(NamedTuple):
+    """Stacks of one table, and the one that the others are compared with."""
 
     stacks: tuple[StackRuns, ...]
     base: StackRuns
+
+
+class ComparisonFigures(NamedTuple):
+    """The data of the figures that compare stacks, table by table."""
+
+    tables: tuple[ComparedStacks, ...]
+
+
+def of_table(name: str, number: int) -> str:
+    """Return the name of a figure in the table of this number: that of the first has none.
+
+    >>> of_table("stacks", 1), of_table("stacks", 2)
+    ('stacks', 'stacks_2')
+    """
+    return name if number == 1 else f"{name}_{number}"
 
 
 class TableFigure(NamedTuple):

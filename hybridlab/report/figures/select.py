@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from hybridlab.records.record import RunRecord
 from hybridlab.report.content import ComparisonFigures, PlottedRow, StackFigures, TableFigure
+from hybridlab.report.content import of_table as of_table_number
 from hybridlab.report.figures.comparison_figures import learning_curves, ranking, stacks_by_position, table_rows
 from hybridlab.report.figures.drawing import POSITION
 from hybridlab.report.figures.stack_figures import (
@@ -36,8 +37,12 @@ def draw(data: StackFigures | ComparisonFigures | TableFigure) -> dict[str, Figu
     match data:
         case StackFigures(stack):
             return of_stack(stack)
-        case ComparisonFigures(stacks, base):
-            return of_stacks(stacks, base)
+        case ComparisonFigures(tables):
+            return {
+                of_table_number(name, number): figure
+                for number, (stacks, base) in enumerate(tables, start=1)
+                for name, figure in of_stacks(stacks, base).items()
+            }
         case TableFigure(panels):
             return {"table": of_table(panels)}
 

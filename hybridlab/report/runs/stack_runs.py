@@ -10,6 +10,7 @@ from hybridlab.records.grouping import by_group_and_mixer
 from hybridlab.records.json_values import to_text
 from hybridlab.records.measurement import Measurement
 from hybridlab.records.record import RunRecord
+from hybridlab.report.runs.scored import scored
 from hybridlab.report.runs.statistics import Estimate, estimate
 from hybridlab.report.runs.tuning import TUNED, UNTUNED, Tuning, tune
 
@@ -34,13 +35,14 @@ class StackRuns:
     records: tuple[RunRecord, ...]
     tuning: Tuning = UNTUNED
     name: str = ""  # of its row in a sweep's table
+    counts: tuple[str, ...] = ("finished",)  # the statuses of runs whose numbers are shown
 
     @cached_property
     def finished(self) -> tuple[RunRecord, ...]:
         """The runs that count: of each seed the first that finished, as copies are no evidence."""
         by_seed: dict[int, RunRecord] = {}
         for record in self.records:
-            if record.status == "finished":
+            if record.status in self.counts:
                 by_seed.setdefault(record.seed, record)
         return tuple(by_seed.values())
 
@@ -141,18 +143,29 @@ def by_stack(records: Iterable[RunRecord], tuned: Sequence[str] = TUNED) -> list
     """Group runs that differ only in their seed; the stack with the first run comes first.
 
     Runs that differ only in the `tuned` choices are one stack too, which takes the values with the
-    best validation NLL. Equal choices whose sizes were matched otherwise are different stacks.
+    best validation NLL. Runs of equal choices whose sizes were matched otherwise, or that were
+    scored on other text, are different stacks.
     """
-    groups: dict[str, tuple[dict[str, Any], list[RunRecord]]] = {}
+    records = list(records)
+    texts = {_made(record): text for record in reversed(records) if (text := scored(record))}
+    groups: dict[tuple[str, str], tuple[dict[str, Any], list[RunRecord]]] = {}
     for record in records:
-        choices = {key: value for key, value in record.choices.items() if key != "seed"}
-        made = to_text([choices, record.derived], sort_keys=True)
-        groups.setdefault(made, (choices, []))[1].append(record)
+        made = _made(record)
+        text = scored(record) or texts.get(made, "")
+        groups.setdefault((made, text), (_choices(record), []))[1].append(record)
     plain = [(choices, tuple(runs)) for choices, runs in groups.values()]
     searched = tune(plain, tuned)
     if searched is None:
         return [StackRuns(choices, runs) for choices, runs in plain]
     return [StackRuns(choices, tuning.chosen, tuning) for choices, tuning in searched]
+
+
+def _choices(record: RunRecord) -> dict[str, Any]:
+    return {key: value for key, value in record.choices.items() if key != "seed"}
+
+
+def _made(record: RunRecord) -> str:
+    return to_text([_choices(record), record.derived], sort_keys=True)
 
 
 def merged(one: Sequence[str], other: Sequence[str]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from hybridlab.records.json_values import to_text
 from hybridlab.records.record import RunRecord
+from hybridlab.report.runs.scored import scored
 from hybridlab.report.runs.statistics import Estimate, over_seeds
 
 TUNED = ("optimizer.lr",)
@@ -69,17 +70,21 @@ def tune(
     `None` if nothing was searched, or if the runs kept no validation NLL to choose by: every value
     is then a stack.
     """
-    found: dict[str, tuple[dict[str, Any], list[Trial]]] = {}
+    trials: list[tuple[str, str, dict[str, Any], Trial]] = []
     for choices, records in groups:
         rest = {key: value for key, value in choices.items() if key not in tuned}
         values = {key: choices[key] for key in tuned if key in choices}
-        trial = Trial(values, validation(records), records)
         made = to_text([rest, records[0].derived], sort_keys=True)
-        found.setdefault(made, (rest, []))[1].append(trial)
-    searches = [trials for _, trials in found.values() if len(trials) > 1]
+        text = next((key for record in records if (key := scored(record))), "")
+        trials.append((made, text, rest, Trial(values, validation(records), records)))
+    known = {made: text for made, text, *_ in reversed(trials) if text}
+    found: dict[tuple[str, str], tuple[dict[str, Any], list[Trial]]] = {}
+    for made, text, rest, trial in trials:
+        found.setdefault((made, text or known.get(made, "")), (rest, []))[1].append(trial)
+    searches = [tried for _, tried in found.values() if len(tried) > 1]
     if not searches or any(map(_is_blind, searches)):
         return None
-    return [(rest, Tuning(tuple(sorted(trials, key=_rank)))) for rest, trials in found.values()]
+    return [(rest, Tuning(tuple(sorted(tried, key=_rank)))) for rest, tried in found.values()]
 
 
 def validation(records: Runs) -> Estimate | None:

@@ -10,6 +10,7 @@ from hybridlab.report.runs.stack_runs import StackRuns
 from hybridlab.report.runs.titles import heading
 
 ORDER = 150
+ACROSS = True  # shown once for all runs, whatever they were scored on
 BETTER = {"lower": "lower is better", "higher": "higher is better", "": NOT_MEASURED}
 
 

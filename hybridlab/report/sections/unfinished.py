@@ -7,6 +7,7 @@ from hybridlab.report.runs.stack_runs import StackRuns
 from hybridlab.report.sections.grids import section_of
 
 ORDER = 122
+ACROSS = True  # shown once for all runs, whatever they were scored on
 
 
 def comparison(stacks: list[StackRuns], base: StackRuns) -> list[Section]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from hybridlab.report.runs.budget import trainings, unlike
 from hybridlab.report.runs.choices import distinguishing_keys, label, short_names
 from hybridlab.report.runs.degenerate import degenerate, identical
 from hybridlab.report.runs.format import count, flat, percent
@@ -16,6 +17,7 @@ def warnings(stacks: Sequence[StackRuns]) -> tuple[str, ...]:
     return (
         *_identical(stacks),
         *_sizes(stacks),
+        *_budgets(stacks),
         *_tuning(stacks),
         *_unlike(stacks),
         *_seeds(stacks),
@@ -48,6 +50,20 @@ def _sizes(stacks: Sequence[StackRuns]) -> Iterable[str]:
             f"The stacks differ in size: {label(large, keys)} has {count(most)} parameters, {more} more than "
             f"{label(small, keys)} with {count(least)}. Part of a difference in quality may be a difference in size."
         )
+
+
+def _budgets(stacks: Sequence[StackRuns]) -> Iterable[str]:
+    """Name the budgets if they differ: then a table shows how stacks learn, not only what they
+    can."""
+    if not unlike(stacks):
+        return
+    keys = distinguishing_keys(stacks)
+    named: dict[str, list[str]] = {}
+    for stack in stacks:
+        for budget in dict.fromkeys(each.budget for each in trainings([stack]) if each.budget):
+            named.setdefault(budget, []).append(label(stack, keys))
+    each = "; ".join(f"{budget} ({', '.join(names)})" for budget, names in named.items())
+    yield f"The stacks were not trained equally long: {each}. Part of a difference may be one of training."
 
 
 def _tuning(stacks: Sequence[StackRuns]) -> Iterable[str]:

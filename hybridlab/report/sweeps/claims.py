@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
 
+from hybridlab.report.runs.comparable import comparable
 from hybridlab.report.runs.decisions import Corrected, corrected
 from hybridlab.report.runs.degenerate import same_stack
 from hybridlab.report.runs.floors import floors
-from hybridlab.report.runs.format import plain, with_interval
+from hybridlab.report.runs.format import NOT_MEASURED, plain, with_interval
 from hybridlab.report.runs.stack_runs import StackRuns
 from hybridlab.report.runs.statistics import (
     ROUNDING,
@@ -92,6 +93,7 @@ class Claim:
     words: str
     inequalities: tuple[Inequality, ...]
     requires: tuple[Requirement, ...] = ()
+    across_tasks: bool = False  # whether it is about numbers of different tasks, as of two lengths
 
     @property
     def compared(self) -> list[Compared]:
@@ -201,8 +203,25 @@ def _excess(inequality: Inequality, values: Sequence[float]) -> list[float]:
 
 
 def _unmet(claim: Claim, stacks: Sequence[StackRuns]) -> tuple[Unmet, ...]:
+    other_text = [] if claim.across_tasks else _other_text(claim, stacks)
     failed = [each for requirement in claim.requires for each in requirement.failed(claim.compared, stacks)]
-    return tuple({(each.requires, each.row, each.short): each for each in failed}.values())
+    return tuple({(each.requires, each.row, each.short): each for each in (*other_text, *failed)}.values())
+
+
+def _other_text(claim: Claim, stacks: Sequence[StackRuns]) -> list[Unmet]:
+    """Return that the rows of an inequality do not compare: they were scored on other text, or
+    trained under budgets of other kinds.
+    """
+    found = []
+    for inequality in claim.inequalities:
+        terms = inequality.form.terms
+        its = [stack for term in terms if (stack := term.number.stack(stacks))]
+        tables = comparable([stack for index, stack in enumerate(its) if not any(stack is it for it in its[:index])])
+        if len(tables) > 1:
+            against = " against ".join(table.words for table in tables)
+            rows = " and ".join(dict.fromkeys(term.row for term in terms))
+            found.append(Unmet("equal text and like budgets", rows, against, NOT_MEASURED, against))
+    return found
 
 
 def _decision(

@@ -15,7 +15,7 @@ from hybridlab.report.sweeps.selection import Selection
 GRADES = {"A": "primary source", "B": "transcriptions that agree", "C": "one third-party transcription"}
 RELATIONS = {"<": -1, ">": 1, "within": 0}
 _TABLE = ("title", "note", "discussion", "rows", "columns")  # any other key selects the number of every cell
-_CLAIM = ("left", "relation", "right", "margin", "chain", "requires")
+_CLAIM = ("left", "relation", "right", "margin", "chain", "requires", "across_tasks")
 _PUBLISHED = ("paper", "source", "grade", "csv", "figures")
 
 
@@ -171,7 +171,10 @@ class _Grid:
                 inequalities.append(Inequality(form, RELATIONS[relation], margin))
         requires = _mapping(given.get("requires", {}), f"{location}: `requires`")
         read = (read_requirement(str(name), each, location, self.row) for name, each in requires.items())
-        return Claim(words, tuple(inequalities), tuple(read))
+        across = given.get("across_tasks", False)
+        if not isinstance(across, bool):
+            raise ConfigError(f"{location}: `across_tasks: {across}`: must be true or false")
+        return Claim(words, tuple(inequalities), tuple(read), across)
 
     def row(self, row: str, column: str | None, location: str) -> Compared:
         """Return a row that a precondition names, in a column, by default the first."""

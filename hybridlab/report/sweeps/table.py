@@ -12,11 +12,17 @@ from hybridlab.records.archive import SUFFIX, pack
 from hybridlab.records.found import read_found
 from hybridlab.records.record import RunRecord
 from hybridlab.report.content import Picture, PlottedRow, Report, Section, Table, TableFigure
+from hybridlab.report.runs.budget import training_in_words
 from hybridlab.report.runs.choices import distinguishing_keys
+from hybridlab.report.runs.comparable import text_of
+from hybridlab.report.runs.evaluations import left_out, with_one_evaluation
 from hybridlab.report.runs.format import NOT_MEASURED, duration, p_value, plain, setting, with_interval
+from hybridlab.report.runs.scored import scored_in_words
 from hybridlab.report.runs.stack_runs import StackRuns, by_stack
 from hybridlab.report.runs.statistics import Estimate
 from hybridlab.report.sections.by_group import group_tables
+from hybridlab.report.sections.not_measured import missing_section
+from hybridlab.report.sections.training_note import with_training
 from hybridlab.report.sections.tuning import tuning_section
 from hybridlab.report.sections.unfinished import unfinished_section
 from hybridlab.report.sections.warnings import warnings
@@ -52,7 +58,7 @@ def keep_reference(name: str, runs: str | Path) -> Path:
 
 def of_sweep(sweep: Sweep, records: Sequence[RunRecord]) -> Report:
     """Return the table of a sweep and its claims."""
-    stacks = by_stack(records, sweep.tuned)
+    stacks = by_stack(with_one_evaluation(records), sweep.tuned)
     rows = _rows(sweep, stacks)
     unused = len(stacks) - len(rows)
     terms = (term.number for claim in sweep.claims for each in claim.inequalities for term in each.form.terms)
@@ -67,12 +73,19 @@ def of_sweep(sweep: Sweep, records: Sequence[RunRecord]) -> Report:
     keys = distinguishing_keys(rows)
     if by_group := group_tables(rows, keys):
         sections.append(Section(title="By layer group", tables=tuple(by_group), detail=True))
-    sections += [*tuning_section(rows, keys), *unfinished_section(stacks)]
+    sections += tuning_section(rows, keys)
+    sections = [*with_training(sections, training_in_words(rows)), *unfinished_section(stacks), *missing_section(rows)]
     return Report(
         title=f"{sweep.name}: {sweep.title}",
         subtitle=made_on(records),
-        warnings=(*([sweep.note] if sweep.note else []), *beside, *warnings(rows)),
-        statement="",
+        warnings=(
+            *([sweep.note] if sweep.note else []),
+            *beside,
+            *_other_text(sweep, stacks),
+            *left_out(records),
+            *warnings(rows),
+        ),
+        statement=training_in_words(rows),
         headline=(),
         sections=tuple(sections),
         layers=(),
@@ -218,6 +231,26 @@ def _rows(sweep: Sweep, stacks: Sequence[StackRuns]) -> list[StackRuns]:
                 name == row and other is not None and other is not stack for (name, _), other in cells.items()
             )
             found.append(replace(stack, name=f"{row}, {column}" if several else row))
+    return found
+
+
+def _other_text(sweep: Sweep, stacks: Sequence[StackRuns]) -> list[str]:
+    """Return a sentence for each column whose rows do not compare, as they were scored on other
+    text."""
+    columns: dict[str, list[tuple[str, StackRuns]]] = {}
+    for (row, column), selection in sweep.cells.items():
+        stack = selection.stack(stacks)
+        if stack is not None and text_of(stack):
+            columns.setdefault(column, []).append((row, stack))
+    found = []
+    for column, rows in columns.items():
+        texts: dict[str, list[tuple[str, StackRuns]]] = {}
+        for row, stack in rows:
+            texts.setdefault(text_of(stack), []).append((row, stack))
+        if len(texts) > 1:
+            each = (f"{', '.join(row for row, _ in its)}: {scored_in_words(its[0][1].first)}" for its in texts.values())
+            which = f"column {column}" if column else "table"
+            found.append(f"The rows of the {which} were scored on other text and do not compare: {'; '.join(each)}.")
     return found
 
 
