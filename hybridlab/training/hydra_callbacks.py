@@ -9,6 +9,7 @@ from hydra.experimental.callback import Callback
 from hybridlab.errors import ConfigError
 from hybridlab.records.store import FILE
 from hybridlab.records.sweep import plan_runs
+from hybridlab.training.machine import WORKERS
 
 
 class PlanAtStart(Callback):
@@ -22,7 +23,7 @@ class PlanAtStart(Callback):
         if not config.hydra.sweeper._target_.endswith(".BasicSweeper"):
             return
         jobs = grid(config)
-        share_cores(config.hydra.launcher, len(jobs))
+        share_machine(config.hydra.launcher, len(jobs))
         if config.hydra.job.name != "train":
             return
         runs = run_ids(config, jobs)
@@ -90,18 +91,21 @@ def run_ids(config: Any, jobs: list[list[str]]) -> dict[str, str]:
     return found
 
 
-def share_cores(launcher: Any, num_jobs: int) -> None:
-    """Share the cores equally among parallel jobs, unless OMP_NUM_THREADS is set.
+def share_machine(launcher: Any, num_jobs: int) -> None:
+    """Tell parallel jobs how many they are, and share the cores equally among them, unless
+    OMP_NUM_THREADS is set.
 
-    A worker process reads the variable when it loads PyTorch. A cluster's launcher gives each job
-    its own cores.
+    A worker process inherits the environment, and PyTorch reads the variable when it is loaded. A
+    cluster's launcher gives each job its own cores.
     """
     target = launcher._target_
+    os.environ.pop(WORKERS, None)
     if target.endswith(".JoblibLauncher"):
         at_once = num_jobs if launcher.n_jobs < 0 else min(launcher.n_jobs, num_jobs)
     elif target.endswith(".LocalLauncher"):  # submitit's starts all jobs together
         at_once = num_jobs
     else:
         return
+    os.environ[WORKERS] = str(at_once)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // min(at_once, cores))))

@@ -113,10 +113,10 @@ def test_fast_dev_run_runs_everything_and_leaves_nothing(hybridlab, tiny, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_lightnings_limits_limit_the_batches(hybridlab, tiny, tmp_path):
+def test_lightnings_limit_of_validation_limits_the_batches(hybridlab, tiny, tmp_path):
     assert hybridlab("train", *tiny, "logger=none", "trainer.limit_val_batches=1").code == 0
     (record,) = read_all(tmp_path)
-    assert record.status == "finished"
+    assert [row.step for row in record.measurements if row.split == "validation"] == [5, 10]
 
 
 def test_a_leak_stops_the_run_before_it_trains(hybridlab, tiny, tmp_path):
