@@ -11,7 +11,6 @@ from hybridlab.tasks.slices import Slice
 SPLITS = ("training", "validation", "test")
 VALIDATION_LIMIT = 1024  # bytes of each document, or examples
 VALIDATION_BATCH = 8
-_AT_ONCE = 64  # sequences of a batch whose digest is taken: padding must not depend on the evaluation
 
 
 class Task:
@@ -23,8 +22,8 @@ class Task:
     configuration path.
 
     A task that reads files, whose settings are paths, declares them in `content_settings` and
-    returns a digest of what it read as `content`. Without these the settings alone decide which
-    runs are the same: a run on files that changed is then taken for the one before.
+    returns a digest of what it read as `content`. Without these, what the settings do
+    not name as a path is not seen: a run on data that changed is then taken for the one before.
 
     `readout` sets what the targets are predicted from. With `EVERY_POSITION` and `LAST_POSITION`
     they are tokens, and those that are not `IGNORED` are supervised; with `SEQUENCE_MEAN` and
@@ -136,6 +135,7 @@ class Task:
         known = vars(self).setdefault("_scored_before", {})  # a user's class need not call ours
         key = split, window, stride, limit
         if key not in known:
-            batches = self.evaluation_batches(split, window=window, stride=stride, limit=limit, batch=_AT_ONCE)
+            # Always of one size: padding depends on it.
+            batches = self.evaluation_batches(split, window=window, stride=stride, limit=limit, batch=VALIDATION_BATCH)
             known[key] = scored_of(batches, self.bytes_of_token)
         return known[key]
