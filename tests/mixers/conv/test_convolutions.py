@@ -14,7 +14,8 @@ from hybridlab.mixers.conv.long_conv import LongConv
 from hybridlab.mixers.conv.short_conv import ShortConv
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import expand
-from tests.mixers.agree import WIDTH
+
+WIDTH = 32
 
 
 def test_a_filter_does_not_depend_on_how_much_of_it_is_asked_for() -> None:

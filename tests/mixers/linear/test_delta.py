@@ -1,4 +1,4 @@
-"""The delta rule's mixers against a loop over tokens and heads; bad values, initialisation."""
+"""The delta rule's mixers: bad values and initialisation."""
 
 import math
 import re
@@ -6,85 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hybridlab.mixers.base import Mixer
 from hybridlab.mixers.linear.delta import Delta
 from hybridlab.mixers.linear.gated_delta import GatedDelta
-from tests.mixers.agree import WIDTH, agree
-from tests.mixers.equations import convolved, silu
-
-
-def delta(mixer: Delta, x: Tensor) -> Tensor:
-    """Erase the value stored under the key from each head's state, then write the new one."""
-    heads = mixer.strength.out_features
-    strength = mixer.strongest * torch.sigmoid(x @ mixer.strength.weight.mT)
-    outputs = mixed_in_heads(mixer, x, heads, [WIDTH, WIDTH, WIDTH], strength, torch.ones_like(strength))
-    if mixer.gate is not None:
-        outputs = outputs * silu(x @ mixer.gate.weight.mT)
-    return outputs @ mixer.out.weight.mT
-
-
-def gated_delta(mixer: GatedDelta, x: Tensor) -> Tensor:
-    """Do the same with a state that decays before each token."""
-    heads = mixer.strength.out_features
-    strength = mixer.strongest * torch.sigmoid(x @ mixer.strength.weight.mT)
-    step = torch.log1p(torch.exp(x @ mixer.step.weight.mT + mixer.step_bias))
-    kept = torch.exp(-step * torch.exp(mixer.log_rate))
-    widths = [heads * mixer.key_width, heads * mixer.key_width, heads * mixer.value_width]
-    outputs = mixed_in_heads(mixer, x, heads, widths, strength, kept)
-    return (outputs * silu(x @ mixer.gate.weight.mT)) @ mixer.out.weight.mT
-
-
-def mixed_in_heads(
-    mixer: Delta | GatedDelta, x: Tensor, heads: int, widths: list[int], strength: Tensor, kept: Tensor
-) -> Tensor:
-    mixed = silu(convolved(x @ mixer.in_projection.weight.mT, mixer.convolution.weight))
-    outputs = []
-    for head in range(heads):
-        q, k, v = (part.chunk(heads, dim=-1)[head] for part in mixed.split(widths, dim=-1))
-        q, k = (part / torch.sqrt(part.square().sum(-1, keepdim=True) + 1e-6) for part in (q, k))
-        state = x.new_zeros(x.shape[0], v.shape[-1], k.shape[-1])  # a map from keys to values
-        read = []
-        for t in range(x.shape[1]):
-            state = kept[:, t, head, None, None] * state
-            returned = torch.einsum("bvk,bk->bv", state, k[:, t])
-            change = strength[:, t, head, None] * (v[:, t] - returned)
-            state = state + torch.einsum("bv,bk->bvk", change, k[:, t])
-            read.append(torch.einsum("bvk,bk->bv", state, q[:, t]) / math.sqrt(k.shape[-1]))
-        o = torch.stack(read, dim=1)
-        outputs.append(o / torch.sqrt(o.square().mean(-1, keepdim=True) + 1e-5) * mixer.norm)
-    return torch.cat(outputs, dim=-1)
-
-
-@pytest.mark.parametrize("t", [1, 9, 130])
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"heads": 8, "gate": True},
-        {"negative_eigenvalues": True, "chunk": 7},
-        {"heads": 1, "conv_size": 1, "chunk": 1, "gate": True, "negative_eigenvalues": True},
-    ],
-    ids=str,
-)
-def test_delta(settings: dict[str, Any], t: int) -> None:
-    agree(Delta(width=WIDTH, **settings), delta, t)
-
-
-@pytest.mark.parametrize("t", [1, 9, 130])
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"heads": 8, "value_ratio": 1, "negative_eigenvalues": True},
-        {"heads": 2, "expand_k": 0.5, "value_ratio": 3, "chunk": 7},
-        {"heads": 1, "expand_k": 1.0, "conv_size": 1, "chunk": 1},
-    ],
-    ids=str,
-)
-def test_gated_delta(settings: dict[str, Any], t: int) -> None:
-    agree(GatedDelta(width=WIDTH, **settings), gated_delta, t)
 
 
 @pytest.mark.parametrize("cls", [Delta, GatedDelta])

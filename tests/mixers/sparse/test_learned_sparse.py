@@ -10,8 +10,9 @@ from hybridlab.mixers.base import Mixer
 from hybridlab.mixers.sparse.moba import Moba
 from hybridlab.mixers.sparse.nsa import Nsa
 from hybridlab.mixers.sparse.routing import Routing
-from tests.mixers.agree import WIDTH
 from tests.mixers.subject import in_chunks
+
+WIDTH = 32
 
 
 @pytest.mark.parametrize(

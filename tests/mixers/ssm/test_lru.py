@@ -1,4 +1,4 @@
-"""The LRU against its complex recurrence, step by step; bad values, initialisation."""
+"""The LRU: bad values and initialisation."""
 
 import math
 import re
@@ -6,50 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from hybridlab.mixers.ssm.lru import LRU
-from tests.mixers.agree import WIDTH, agree
-
-
-def oracle(mixer: LRU, x: Tensor) -> Tensor:
-    """Step through the complex recurrence, one token at a time."""
-    angle = (mixer.log_angle.anchor + mixer.log_angle.offset).exp()
-    transition = torch.exp(torch.complex(-mixer.log_rate.exp(), angle))
-    b = torch.complex(mixer.drive.weight[0::2], mixer.drive.weight[1::2])
-
-    def read(x: Tensor, readout: nn.Linear) -> Tensor:
-        c = torch.complex(readout.weight[:, 0::2], -readout.weight[:, 1::2])
-        h, outputs = torch.zeros(len(x), mixer.state, dtype=b.dtype), []
-        for token in x.unbind(1):
-            h = transition * h + mixer.log_gain.exp() * (token.to(b.dtype) @ b.mT)
-            outputs.append((h @ c.mT).real)
-        return torch.stack(outputs, dim=1)
-
-    y = x * mixer.skip + read(x, mixer.readout)
-    if mixer.readout_back is not None:
-        y = y + read(x.flip(1), mixer.readout_back).flip(1)
-    y = y * 0.5 * (1 + torch.erf(y / math.sqrt(2)))
-    return (y @ mixer.out.weight.mT) / (1 + torch.exp(-(y @ mixer.gate.weight.mT + mixer.gate.bias)))
-
-
-@pytest.mark.parametrize("t", [1, 2, 9, 33, 70])
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"state": 1},
-        {"state": 5, "r_min": 0.9, "r_max": 0.999, "max_phase": 0.3},
-        {"state": 24, "chunk": 1},
-        {"chunk": 7},
-        {"causal": False},
-        {"causal": False, "state": 5, "chunk": 7},
-    ],
-    ids=str,
-)
-def test_mixer_is_its_recurrence(settings: dict[str, Any], t: int) -> None:
-    torch.manual_seed(0)
-    agree(LRU(width=WIDTH, **settings), oracle, t)
 
 
 @pytest.mark.parametrize(
