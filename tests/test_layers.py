@@ -25,7 +25,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # The folders of a part in their order: a later one may import an earlier one.
 ROOMS = {
     "ops": ("kernels", "conv", "ssm", "linear", "attention"),
-    "evaluation": ("passes", "measures", "cost"),
+    "evaluation": ("passes", "measures", "cost", "leak"),
     "tasks": ("text", "synthetic", "lra"),
     "report": ("runs", "figures", "sections", "render", "sweeps"),
 }
