@@ -15,6 +15,8 @@ class MaskedAttention(Reference):
     Queries and keys are normalised first (Henry et al. 2020), then rotated (Su et al. 2021).
     """
 
+    lengths = (1, 7, 33, 91)
+
     def __init__(
         self,
         *,

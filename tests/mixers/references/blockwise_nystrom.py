@@ -21,7 +21,7 @@ class BlockwiseNystrom(Reference):
     cases = (
         {"heads": 2, "block": 8, "landmarks": 4, "ridge": 1e-3},
         {"heads": 4, "block": 5, "landmarks": 30, "ridge": 1e-2},
-        {"heads": 1, "block": 2, "landmarks": 6, "ridge": 0.1},
+        {"heads": 1, "block": 4, "landmarks": 3, "ridge": 0.1},
         {"heads": 2, "block": 20, "landmarks": 1, "ridge": 1e-3},
     )
     lengths = (1, 7, 33, 50)
