@@ -7,6 +7,7 @@ from typing import Any
 
 from hybridlab.errors import reason_of
 from hybridlab.evaluation.describe import described
+from hybridlab.evaluation.leak import LeakError
 from hybridlab.records.record import RunRecord
 from hybridlab.records.store import write
 from hybridlab.training.curve import Curve
@@ -57,7 +58,7 @@ def record_end(spec: RunSpec, record: RunRecord, curve: Curve, error: BaseExcept
     ended = replace(
         record,
         status="diverged" if isinstance(error, DivergedError) else "failed",
-        reason=reason_of(error),
+        reason=str(error) if isinstance(error, LeakError) else reason_of(error),
         failures=record.failures + failed,
         seconds=seconds,
         **described(rows, spec.evaluation.measures_of(spec.task), spec.task, record),

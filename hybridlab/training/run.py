@@ -12,7 +12,7 @@ from hybridlab.evaluation.check import check_own
 from hybridlab.evaluation.cost.layers import plan_rows
 from hybridlab.evaluation.cost.measurements import training_measurements
 from hybridlab.evaluation.kept import missing
-from hybridlab.evaluation.leak import check_plan
+from hybridlab.evaluation.leak import LeakError, check_plan, check_trained, conditions_of
 from hybridlab.evaluation.measured import Measured, joined
 from hybridlab.records.claim import Claim, claimed
 from hybridlab.records.record import ENDED, RunRecord
@@ -99,6 +99,10 @@ def measure_further(spec: RunSpec, record: RunRecord, trainer: Any, *, again: bo
     names = ", ".join(measure.name for measure in left.measures_of(spec.task))
     say(f"run {spec.run_id}: {record.status} already, in {spec.directory}; measuring {names}")
     stack = weights.load_weights(spec.build_stack(), spec.directory, record.weights)
+    try:
+        refuse_trained_leak(spec, stack, trainer)
+    except LeakError as error:
+        raise RunFailedError(f"run {spec.run_id}: {error}; nothing was measured") from error
     record = measured(record, spec, stack, trainer.strategy.root_device)
     write(record, spec.directory)
     with open_loggers(spec.config["logger"], record, Place(run=spec.directory, sweep=spec.folder)) as loggers:
@@ -113,7 +117,7 @@ def run(spec: RunSpec, claim: Claim, trainer: Any, curve: Curve, earlier: RunRec
     started = time.perf_counter()
     keep_freed_memory()
     stack = spec.build_stack()
-    leaks = check_plan(spec.plan, stack, spec.task.length)
+    leaks = check_plan(spec.plan, stack, spec.task.length, **leak_conditions(spec, trainer))
     record = new_record(spec, plan_rows(stack, spec.task.length), earlier)
     announce(spec, record, leaks)
     write(record, spec.directory)
@@ -133,6 +137,7 @@ def run(spec: RunSpec, claim: Claim, trainer: Any, curve: Curve, earlier: RunRec
                 stack, device = fitted.stack, fitted.device
                 record = trained(record, spec, fitted, trainer, curve)
                 write(record, spec.directory)
+            refuse_trained_leak(spec, stack, trainer)
             record = measured(record, spec, stack, device)
             claim.check()
             status = "truncated" if record.reason else "finished"
@@ -150,6 +155,18 @@ def run(spec: RunSpec, claim: Claim, trainer: Any, curve: Curve, earlier: RunRec
             ) from error
         publish(loggers, record)
     return record
+
+
+def leak_conditions(spec: RunSpec, trainer: Any) -> dict[str, Any]:
+    """Return how the run trains and evaluates, as the leak gate needs it."""
+    conditions = conditions_of(spec.task, spec.evaluation, spec.config["trainer"])
+    return {**conditions, "device": trainer.strategy.root_device}
+
+
+def refuse_trained_leak(spec: RunSpec, stack: Any, trainer: Any) -> None:
+    """Run the leak gate on trained weights, before the test split is read."""
+    for line in check_trained(spec.plan, stack, spec.task.length, **leak_conditions(spec, trainer)):
+        say(f"leak gate: {line}")
 
 
 def announce(spec: RunSpec, record: RunRecord, leaks: list[str]) -> None:

@@ -3,9 +3,15 @@
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from hybridlab.errors import ConfigError
+
+
+class LeakFoundError(ConfigError):
+    """A leak of a stack that is about to be trained: the run does not start."""
+
 
 class LeakError(RuntimeError):
-    """A leak of trained weights: the run ends without test numbers."""
+    """A leak of a trained stack: the run ends without test numbers."""
 
 
 class Kind(StrEnum):

@@ -13,7 +13,7 @@ from hybridlab.evaluation.leak.changes import changes, documents_of
 from hybridlab.evaluation.leak.conditions import CPU, Conditions
 from hybridlab.evaluation.leak.copies import copied, open_paths
 from hybridlab.evaluation.leak.decoding import decode, token_alone
-from hybridlab.evaluation.leak.finding import Kind, Leak, LeakError
+from hybridlab.evaluation.leak.finding import Kind, Leak, LeakError, LeakFoundError
 from hybridlab.evaluation.leak.generators import own_generators
 from hybridlab.evaluation.leak.lengths import LEAST, probe_lengths
 from hybridlab.evaluation.leak.mixers import Decoder, Probe
@@ -63,15 +63,20 @@ def check_trained(
     batch: int = 4,
     packed: bool = False,
 ) -> list[str]:
-    """Probe a trained stack likewise, with the weights that it has; return a line for each part.
+    """Probe a trained stack likewise, with the weights that it has; return a line.
 
-    A leak raises LeakError: what training has opened must not reach a table.
+    A leak raises LeakError: what training has opened must not reach a table. Outputs that are not
+    finite are none: evaluation says so.
     """
     conditions = _conditions(task_length, precision, device, evaluated_length, batch, packed)
-    try:
-        return list(_lines(plan, stack, conditions, opened=False))
-    except ConfigError as error:
-        raise LeakError(f"leak in the trained stack: {error}") from error
+    with _timed() as took:
+        try:
+            list(_lines(plan, stack, conditions, opened=False))
+        except LeakFoundError as error:
+            raise LeakError(f"leak: after training, {error}") from error
+        except ConfigError as error:
+            raise LeakError(str(error)) from error
+    return [f"trained stack: no leak{took[0]}"]
 
 
 def mixer_leak(
@@ -132,7 +137,7 @@ def stack_leak(
 def refuse(leak: Leak | None, what: str) -> None:
     """Raise a ConfigError if there is a leak."""
     if leak is not None:
-        raise ConfigError(f"{what} {leak}")
+        raise LeakFoundError(f"{what} {leak}")
 
 
 def exact(device: torch.device) -> Precision:
@@ -180,7 +185,7 @@ def _check_mixer(plan: Plan, stack: Stack, layer: Layer, conditions: Conditions,
                 )
                 if leak is not None and layer.parts:
                     what = _part(block.mixer, layer, plan.width, lengths, shared) or what
-            refuse(leak, what)
+            _refuse(leak, what, opened)
             _remember(key, opened)
     return f"no leak, {max(conditions.length, 1):,} tokens{_beyond(conditions)}{took[0]}"
 
@@ -211,7 +216,7 @@ def _check_channel(plan: Plan, stack: Stack, conditions: Conditions, *, opened: 
                     decoder=token_alone,
                     thorough=opened,
                 )
-            refuse(leak, what)
+            _refuse(leak, what, opened)
             _remember(key, opened)
     return f"no leak{took[0]}"
 
@@ -225,7 +230,7 @@ def _check_stack(plan: Plan, stack: Stack, conditions: Conditions, *, opened: bo
             with in_one_line("the stack"):
                 found = next(_of_conditions(plan, stack, conditions, opened=opened), None)
             if found is not None:
-                refuse(found[1], _site_name(plan, found[0]))
+                _refuse(found[1], _site_name(plan, found[0]), opened)
             _remember(key, opened)
     return f"no leak as it trains and is evaluated, {conditions.name}{took[0]}"
 
@@ -321,6 +326,11 @@ def _site_name(plan: Plan, site: Site) -> str:
 def _beyond(conditions: Conditions) -> str:
     longer = conditions.evaluated_length > conditions.length
     return f" and as evaluated {conditions.evaluated_length:,}" if longer else ""
+
+
+def _refuse(leak: Leak | None, what: str, opened: bool) -> None:
+    if opened or (leak is not None and leak.kind is not Kind.NOT_FINITE):
+        refuse(leak, what)
 
 
 def _remember(key: tuple[Any, ...], opened: bool) -> None:

@@ -7,6 +7,7 @@ from torch import nn
 from hybridlab.evaluation.leak import LeakError, check_plan, check_trained
 from tests.evaluation.leak.planted import Honest
 from tests.evaluation.leak.stacks import stack_of
+from tests.records.reading import read_all
 
 
 class OpensAboveHalf(Honest):
@@ -34,7 +35,7 @@ def test_the_gate_sees_what_training_has_opened(planted, what, tmp_path):
     assert check_trained(plan, stack, 40)
     with torch.no_grad():
         stack.layers[1].mixer.gate += 1
-    with pytest.raises(LeakError, match=f"leak in the trained stack: mixer `{planted.__name__}` .*{what}"):
+    with pytest.raises(LeakError, match=f"^leak: after training, mixer `{planted.__name__}` .*{what}"):
         check_trained(plan, stack, 40)
 
 
@@ -45,3 +46,46 @@ def test_what_passed_before_training_is_not_believed_after_it(tmp_path):
         stack.layers[0].mixer.gate += 1
     with pytest.raises(LeakError):
         check_trained(plan, stack, 40)
+
+
+class OpensByTraining(Honest):
+    """Closed where it starts and for the noise of the gate; a few steps open it."""
+
+    def __init__(self, *, width=16):
+        super().__init__(width=width)
+        self.gate = nn.Parameter(torch.zeros(width))
+
+    def leak(self, x):
+        opened = (self.gate != 0).all() & (self.gate.abs() < 0.03).all()
+        return self.gate * x + opened * x.mean(1, keepdim=True)
+
+    def extend(self, x, state):
+        y, after = super().extend(x, state)
+        return y + self.gate * x, after
+
+
+def test_a_run_whose_training_opens_a_leak_fails_without_test_numbers(hybridlab, tiny, tmp_path):
+    folder = tmp_path / "mine" / "mixers"
+    folder.mkdir(parents=True)
+    (folder / "opens.yaml").write_text(f"_target_: {OpensByTraining.__module__}.OpensByTraining\n")
+    outcome = hybridlab(
+        "train",
+        *tiny,
+        "hydra.searchpath=[file://mine]",
+        "logger=none",
+        "trainer.max_steps=4",
+        "stack.groups.deep.mixer.name=opens",
+        "~stack.groups.deep.mixer.heads",
+    )
+    assert outcome.code == 1
+    assert "leak gate: whole stack: no leak" in outcome.out
+    (record,) = read_all(tmp_path)
+    assert record.status == "failed"
+    assert record.reason.startswith("leak: after training, mixer `opens` (mixers.opens) sees the future")
+    assert not [row for row in record.measurements if row.split == "test"]
+
+
+def test_a_run_says_that_its_trained_stack_passed(hybridlab, tiny):
+    outcome = hybridlab("train", *tiny, "logger=none", "trainer.max_steps=1")
+    assert outcome.code == 0
+    assert "leak gate: trained stack: no leak (" in outcome.out
