@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridlab.errors import ConfigError, RunFailedError, near_miss
+from hybridlab.stdout import print_any
 
 USAGE = """\
 hybridlab: ablations of hybrid sequence models, with quality broken down by layer group
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     A user's mistake prints one line on stderr and exits with code 2.
     """
+    print_any()
     words = list(sys.argv[1:] if arguments is None else arguments)
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
@@ -141,7 +143,7 @@ def _as_jobs(folders: Sequence[Path]) -> list[str]:
 def _check(arguments: list[str]) -> int:
     def job(config: Any) -> None:
         from hybridlab.evaluation.check import check_own
-        from hybridlab.evaluation.leak import check_plan
+        from hybridlab.evaluation.leak import check_plan, conditions_of
         from hybridlab.training.spec import prepare
 
         spec = prepare(config)
@@ -150,7 +152,8 @@ def _check(arguments: list[str]) -> int:
             print(f"match: {line}")
         for line in spec.without_kernels():
             print(f"kernels: {line}")
-        for line in check_plan(spec.plan, spec.build_stack(), spec.task.length):
+        conditions = conditions_of(spec.task, spec.evaluation, spec.config["trainer"])
+        for line in check_plan(spec.plan, spec.build_stack(), spec.task.length, **conditions):
             print(line)
 
     return _run_jobs(job, arguments, "check")

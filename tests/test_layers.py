@@ -12,7 +12,7 @@ import hybridlab
 
 PACKAGE = Path(hybridlab.__file__).parent
 FLOORS = {
-    "errors": 0, "validate": 0, "type_check": 0, "renamed": 0, "config": 0, "build": 0, "sources": 0, "ops": 0, "records": 0,
+    "errors": 0, "validate": 0, "type_check": 0, "renamed": 0, "config": 0, "build": 0, "sources": 0, "stdout": 0, "ops": 0, "records": 0,
     "report": 1,
     "mixers": 1,
     "stack": 2, "tasks": 2,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from hybridlab.records.atomic import write_text
 from hybridlab.records.found import read_found
@@ -28,6 +28,7 @@ from hybridlab.report.runs.evaluations import left_out, with_one_evaluation
 from hybridlab.report.runs.stack_runs import StackRuns, by_stack
 from hybridlab.report.sections.training_note import with_training
 from hybridlab.report.sections.warnings import warnings
+from hybridlab.stdout import Printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -132,19 +133,26 @@ def print_and_write(directory: str | Path, base: str | None = None) -> None:
     """
     from hybridlab.report.sweeps.spec import declares_table
 
-    _print(report(directory, base), directory, "report")
+    found = report(directory, base)
+    written = [(found, _written(found, directory, "report"))]
     if declares_table(name := Path(directory).resolve().name):
-        print_sweep(name, directory)
+        written.append(_sweep_written(name, directory))
+    for each, paths in written:
+        _print(each, paths)
 
 
 def print_sweep(name: str, runs: str | Path | None = None, *, keep: bool = False) -> None:
     """Print a sweep's table and write it into its folder; `keep` makes its runs the reference."""
+    _print(*_sweep_written(name, runs, keep=keep))
+
+
+def _sweep_written(name: str, runs: str | Path | None, *, keep: bool = False) -> tuple[Report, list[Path]]:
+    """Write a sweep's table into its folder, before anything is printed."""
     from hybridlab.report.sweeps.table import keep_reference, runs_of, sweep_report
 
     found = runs_of(name, runs)
-    _print(sweep_report(name, found), found, "sweep")
-    if keep:
-        print(keep_reference(name, found))
+    shown = sweep_report(name, found)
+    return shown, [*_written(shown, found, "sweep"), *([keep_reference(name, found)] if keep else [])]
 
 
 def _numbered(section: Section, number: int) -> Section:
@@ -170,13 +178,20 @@ def _modules_with(function: str) -> list[ModuleType]:
     return sorted((module for module in modules if hasattr(module, function)), key=lambda module: module.ORDER)
 
 
-def _print(found: Report, directory: str | Path, name: str) -> None:
+def _written(found: Report, directory: str | Path, name: str) -> list[Path]:
+    """Write the report into its folder, before anything is printed; an archive has no folder."""
+    return write(found, directory, name) if Path(directory).is_dir() else []
+
+
+def _print(found: Report, paths: Sequence[Path]) -> None:
+    """Print a report, and where it was written; what the terminal cannot encode is replaced."""
     from rich.console import Console
 
-    console = Console()
-    console = console if console.is_terminal else Console(width=100)
+    file = cast(IO[str], Printable())
+    console = Console(file=file)
+    console = console if console.is_terminal else Console(width=100, file=file)
     show(found, console)
-    for path in write(found, directory, name) if Path(directory).is_dir() else ():
+    for path in paths:
         console.print(str(path), highlight=False, soft_wrap=True)
 
 

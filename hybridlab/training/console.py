@@ -2,13 +2,15 @@
 
 import logging
 import warnings
+from typing import IO, cast
 
 from rich.console import Console
 from rich.table import Table
 
 from hybridlab.records.record import RunRecord
+from hybridlab.stdout import Printable
 
-console = Console()
+console = Console(file=cast(IO[str], Printable()))
 
 
 def quieten() -> None:
@@ -24,6 +26,10 @@ def quieten() -> None:
         r"\s*Online softmax is disabled.*",
         r".*isinstance\(treespec, LeafSpec\).*",
         r".*Checkpoint directory .* exists.*",
+        r".*Experiment logs directory .* exists.*",  # a resumed run writes its curve again
+        r".*number of training batches .* is smaller than the logging interval.*",
+        r".*AMP with fp16 is not supported on CPU.*",  # `check_machine` refuses the run
+        r"MLFlow only allows.*",
     ):
         warnings.filterwarnings("ignore", message)
 
