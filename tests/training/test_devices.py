@@ -1,5 +1,6 @@
 """A run on several devices gives the numbers of a run on one."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -77,3 +78,40 @@ def test_each_process_gets_the_documents_of_its_packed_sequences(corpus):
     task = Documents(seed=0, length=600, batch=4, path=str(corpus), packed=True)
     (whole,), (second,) = BatchStream(task, 1), BatchStream(task, 1, rank=1, ranks=2)
     assert torch.equal(second.documents, whole.documents[1::2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", ["ddp", "fsdp"])
+def test_two_processes_accumulate_as_one(devices, tiny, tmp_path):
+    runs = [train(tmp_path / each, each, *tiny, "trainer.accumulate_grad_batches=3") for each in ("one", devices)]
+    (_, (alone,)), (_, (together,)) = runs
+    assert together.run_id == alone.run_id
+    assert numbers(together) == pytest.approx(numbers(alone), rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", ["ddp", "fsdp"])
+def test_two_processes_end_a_run_of_seconds_at_one_step(devices, tiny, tmp_path):
+    more = ["budget.seconds=3"]
+    words = [word for word in RUN if not word.startswith("trainer.max_steps")]
+    command = ["train", *tiny, *more, *words, f"runs={tmp_path}", *DEVICES[devices]]
+    outcome = subprocess.run([sys.executable, "-m", "hybridlab", *command], capture_output=True, text=True, cwd=ROOT)
+    assert outcome.returncode == 0, outcome.stderr
+    (record,) = read_all(tmp_path)
+    assert record.status == "finished"
+    assert record.training["seconds"] >= 3
+    assert record.identity["machine"]["device"].startswith("2 x CPU")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", ["ddp", "fsdp"])
+def test_two_processes_find_where_a_divergence_began(devices, tiny, tmp_path):
+    more = ["optimizer.lr=1e30", "trainer.gradient_clip_val=null", f"runs={tmp_path}", *DEVICES[devices]]
+    command = ["train", *tiny, *RUN, *more]
+    outcome = subprocess.run([sys.executable, "-m", "hybridlab", *command], capture_output=True, text=True, cwd=ROOT)
+    assert outcome.returncode == 1
+    assert "Traceback" not in outcome.stderr
+    assert not list(tmp_path.rglob("traceback-of-process-*"))
+    (record,) = read_all(tmp_path)
+    assert record.status == "diverged"
+    assert re.search(r"at step \d: the (output of|weight|gradient of) `", record.reason), record.reason

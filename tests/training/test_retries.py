@@ -15,7 +15,7 @@ def failing(monkeypatch):
         def fails(*arguments):
             raise error
 
-        monkeypatch.setattr(run, "measure", fails)
+        monkeypatch.setattr(run, "measured", fails)
 
     return fail_by
 
