@@ -11,7 +11,7 @@ from tests.mixers.masked_attention import MaskedAttention
 class BlockMixture(MaskedAttention):
     mixer = "moba"
     source = "2502.13189, equations 2 to 6"
-    choices = "nothing; a block that is not full is only seen by its own tokens"
+    choices = "`top_k` of 1 is attention within blocks, in the authors' code full attention"
     cases = (
         {"block": 8, "top_k": 1, "heads": 2},
         {"block": 8, "top_k": 4, "kv_heads": 2},
