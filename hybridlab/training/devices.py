@@ -23,8 +23,14 @@ def strategy_for(name: Any) -> Any:
     return ShardedStrategy()
 
 
-def check_machine(trainer: Any) -> None:
-    """Refuse devices that a run cannot be measured on, and nodes that nobody starts."""
+def check_machine(trainer: Any, precision: str) -> None:
+    """Refuse devices that a run cannot be measured on or that lack its precision, and nodes that
+    nobody starts.
+    """
+    if trainer.precision != precision:  # Lightning falls back on another one, with a warning
+        raise ConfigError(
+            f"`trainer.precision={precision}`: not on {trainer.strategy.root_device.type}; write `{trainer.precision}`"
+        )
     if trainer.strategy.root_device.type not in ("cpu", "cuda"):
         raise ConfigError(
             f"`trainer.accelerator`: {trainer.strategy.root_device.type} has no float64, which evaluation sums in; "

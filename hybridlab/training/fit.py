@@ -31,7 +31,7 @@ from hybridlab.training.progress import Progress
 from hybridlab.training.random_state import RandomState
 from hybridlab.training.spec import RunSpec
 from hybridlab.training.stream import BatchList, BatchStream
-from hybridlab.training.trainer_arguments import lightning_arguments, validation_limit
+from hybridlab.training.trainer_arguments import lightning_arguments, precision_of, validation_limit
 
 
 def build_trainer(spec: RunSpec, curve: Curve, callbacks: Sequence[Any]) -> lightning.Trainer:
@@ -58,7 +58,7 @@ def build_trainer(spec: RunSpec, curve: Curve, callbacks: Sequence[Any]) -> ligh
         trainer = build(settings, "trainer", logger=logger, callbacks=callbacks, default_root_dir=spec.directory)
     except (MisconfigurationException, RuntimeError, TypeError, ImportError) as error:
         raise ConfigError(f"`trainer`: {str(error).splitlines()[0]}") from error
-    check_machine(trainer)
+    check_machine(trainer, precision_of(declared))
     return trainer
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from hybridlab.build import find_target
 from hybridlab.records.run_id import identity_fields
 from hybridlab.sources import is_outside, source_digest
+from hybridlab.training.trainer_arguments import deciding
 
 
 def identity_of(config: dict[str, Any], task: Any) -> dict[str, Any]:
@@ -26,6 +27,7 @@ def identity_of(config: dict[str, Any], task: Any) -> dict[str, Any]:
     of its content.
     """
     identity = copy.deepcopy(identity_fields(config))  # lists would be shared otherwise
+    identity["trainer"] = deciding(identity["trainer"])
     if content := task.content():
         kept = {key: value for key, value in identity["task"].items() if key not in task.content_settings}
         identity["task"] = {**kept, "_content_": content}

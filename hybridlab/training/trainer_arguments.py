@@ -25,6 +25,18 @@ PRECISIONS = {
     "16-mixed": ("16-mixed", "16", 16),
     "bf16-true": ("bf16-true",),
 }
+# Values of arguments that are what a run without the argument does.
+_OFF = {
+    "accumulate_grad_batches": (1,),
+    "benchmark": (None, False),
+    "callbacks": (None, {}, []),
+    "deterministic": (None, False),
+    "gradient_clip_algorithm": (None, "norm"),
+    "gradient_clip_val": (None, 0),
+    "limit_val_batches": (None,),
+    "min_epochs": (None, 0),
+    "min_steps": (None, 0),
+}
 PROFILERS = {"simple": "SimpleProfiler", "advanced": "AdvancedProfiler", "pytorch": "PyTorchProfiler"}
 _PROFILER = "lightning.pytorch.profilers"
 
@@ -61,9 +73,36 @@ def lightning_arguments(settings: Mapping[str, Any], directory: Path) -> dict[st
     return given
 
 
+def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the arguments that decide a run's results, each in one spelling.
+
+    Arguments that change nothing are left out. How often a run validates decides what a callback of
+    the user's sees; without one, it decides only at which steps the curve has a point.
+    """
+    kept = {name: value for name, value in settings.items() if name not in _OFF or value not in _OFF[name]}
+    if isinstance(share := kept.get("limit_val_batches"), float) and share in (0, 1):
+        kept = {**kept, "limit_val_batches": 0} if share == 0 else _without(kept, "limit_val_batches")
+    if not settings.get("callbacks"):
+        kept = _without(kept, "val_check_interval", "min_steps", "min_epochs")
+    kept["precision"] = precision_of(settings)
+    if "gradient_clip_val" in kept:
+        kept["gradient_clip_val"] = float(kept["gradient_clip_val"])
+    return kept
+
+
+def precision_of(settings: Mapping[str, Any]) -> str:
+    """Return the precision of a checked `trainer` by its full name."""
+    precision = settings.get("precision")
+    return next((one for one, names in PRECISIONS.items() if precision in names), str(precision))
+
+
 def validation_limit(limit: int | float, batches: int) -> int | float:
     """Return `limit_val_batches` for so many batches: a share of them is at least one of them."""
     return max(1, int(limit * batches)) if isinstance(limit, float) and 0 < limit < 1 else limit
+
+
+def _without(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in names}
 
 
 def _only(*allowed: Any, why: str) -> Check:

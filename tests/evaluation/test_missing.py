@@ -1,5 +1,6 @@
 """A measure that fails has no value and says why; the others lose nothing by it."""
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -187,7 +188,8 @@ def test_a_parameter_without_a_gradient_and_a_constant_cost_no_measure(task, mix
     stack = stack_of(GROUPS, VOCABULARY, width=16, channel=CHANNEL)
     for layer in stack.layers:
         layer.mixer = mixer()
-    assert layer_milliseconds(stack.layers[0], 16, 32, CPU) > 0
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        assert layer_milliseconds(copy.deepcopy(stack.layers[0]).to(dtype), 16, 32, CPU) > 0
     found = by_name(complete(evaluation_of("influence", "memory_tokens", task=task, batch=1).measure(stack, task, CPU)))
     lags = {name: each.value for name, each in found.items() if "memory_tokens" in name}
     assert lags == ({} if mixer is Constant else {name: pytest.approx(1, abs=0.2) for name in lags})
