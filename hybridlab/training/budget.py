@@ -36,6 +36,11 @@ class Budget:
             return {"seconds": self.seconds}
         return {"steps": self.steps} if self.flops is None else {"flops": self.flops}
 
+    @property
+    def explained(self) -> list[str]:
+        """What was derived from it, in a line; none if nothing was."""
+        return [] if self.flops is None else [f"{self.flops:g} FLOPs pay for {self.steps:,} steps"]
+
 
 def declared_budget(config: Mapping[str, Any], folders: Sequence[Path]) -> tuple[str, int | float]:
     """Return the kind of a configuration's budget, one of KINDS, and its amount.

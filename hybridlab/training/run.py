@@ -172,7 +172,8 @@ def refuse_trained_leak(spec: RunSpec, stack: Any, trainer: Any) -> None:
 def announce(spec: RunSpec, record: RunRecord, leaks: list[str]) -> None:
     """Print the plan, what matching changed, the leak gate's lines, mixers without a kernel."""
     show_plan(record)
-    for title, lines in (("match", spec.matching), ("leak gate", leaks), ("kernels", spec.without_kernels())):
+    said = {"match": spec.matching, "budget": spec.budget.explained, "leak gate": leaks}
+    for title, lines in {**said, "kernels": spec.without_kernels()}.items():
         for line in lines:
             say(f"{title}: {line}")
 

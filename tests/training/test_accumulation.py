@@ -39,13 +39,13 @@ class Uneven:
         return tokens[:-1], torch.where(supervised, tokens[1:], IGNORED)
 
 
-def train(tmp_path, batch, parts, steps=3, interval=1.0):
+def train(tmp_path, batch, parts, steps=3, interval=1.0, prepared=torch.nn.Module.double, **more):
     """Return the curve and the weights after some steps of `parts` batches."""
     groups = {"all": {"layers": 2, "mixer": ["full", "short_conv"]}}
     plan = expand({"width": 16, "groups": groups}, {}, mixer_files(), causal=True)
     torch.manual_seed(0)
     stream, curve = BatchStream(Uneven(batch), steps, micro_batches=parts), Curve(batch * parts * LENGTH)
-    module = StackModule(Stack(plan, VOCABULARY).double(), AdamWCosine(lr=1e-2), steps, supervised=stream.supervised)
+    module = StackModule(prepared(Stack(plan, VOCABULARY)), AdamWCosine(lr=1e-2), steps, supervised=stream.supervised)
     trainer = lightning.Trainer(
         max_steps=steps,
         max_epochs=1,
@@ -61,6 +61,7 @@ def train(tmp_path, batch, parts, steps=3, interval=1.0):
         enable_model_summary=False,
         callbacks=[WholeSteps(), curve],
         default_root_dir=tmp_path,
+        **more,
     )
     trainer.fit(module, stream, BatchList([Uneven(4).train_batch(100)]))
     return curve.measurements, module.stack.state_dict()

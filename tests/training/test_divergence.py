@@ -4,10 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 
 from hybridlab.training.divergence import MOST_PENDING, DivergedError, Watch, all_finite, bad_weight
 from tests.records.reading import read_all
 from tests.training.planted import plant
+from tests.training.test_accumulation import train
 
 STRATEGY = SimpleNamespace(root_device=torch.device("cpu"), reduce=lambda value, reduce_op: value)
 NAN_OUTPUT = "the output of `layers.1.mixer` (planted, group middle) is nan"
@@ -125,11 +127,23 @@ def test_the_first_of_many_bad_steps_is_kept_without_waiting():
     assert caught.value.step == 7
 
 
-def test_gradients_that_overflow_at_every_scale_have_diverged():
-    watch = Watch()
-    watch.see(5, training_loss=torch.tensor(1.0), loss_scale=torch.tensor(torch.inf))
-    with pytest.raises(DivergedError, match="overflow at every loss scale down to 1 at step 5"):
-        watch.check(STRATEGY)
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+@pytest.mark.parametrize("broken", [False, True])
+def test_only_gradients_that_overflow_at_every_loss_scale_have_diverged(tmp_path, broken):
+    def half(stack):
+        if broken:
+            stack.norm.weight.register_hook(lambda gradient: gradient * torch.nan)
+        return stack
+
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0 if broken else 2.0**60)  # the latter overflows at first
+    plugins = [MixedPrecision("16-mixed", "cpu", scaler)]
+    if broken:
+        with pytest.raises(DivergedError, match="overflow at every loss scale down to 1 at step 4"):
+            train(tmp_path, 4, 1, steps=6, prepared=half, plugins=plugins)
+    else:
+        rows, _ = train(tmp_path, 4, 1, steps=6, prepared=half, plugins=plugins)
+        assert len(rows) == 7
+        assert scaler.get_scale() < 2.0**60
 
 
 def test_large_values_are_finite():
