@@ -49,7 +49,9 @@ class Version(NamedTuple):
 
 
 def _stamp(file: Path) -> tuple[str, int, int, int, int, int]:
-    about = file.stat()
+    # Opened, for a network file system asks its server only then.
+    with file.open("rb") as opened:
+        about = os.fstat(opened.fileno())
     return (
         os.path.abspath(file),
         about.st_size,
