@@ -33,8 +33,3 @@ def filtered(x: Tensor, behind: Tensor, ahead: Tensor | None = None) -> Tensor:
         y = (behind[:back].flip(0) * x[:, i + 1 - back : i + 1]).sum(1)
         sums.append(y if not forth else y + (ahead[:forth] * x[:, i + 1 : i + 1 + forth]).sum(1))  # type: ignore[index]
     return torch.stack(sums, dim=1)
-
-
-def convolved(x: Tensor, weight: Tensor) -> Tensor:
-    """Return Σ_i weight_{l-1-i} x_{t-i}, with a weight d l as convolutions of PyTorch have it."""
-    return filtered(x, weight.mT.flip(0))
