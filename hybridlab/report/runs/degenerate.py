@@ -168,7 +168,8 @@ def _same_numbers(one: StackRuns, other: StackRuns) -> bool:
         return False  # which spares most pairs the rest
     numbers = [{record.seed: _numbers(record) for record in stack.finished} for stack in (one, other)]
     pairs = [(numbers[0][seed], numbers[1][seed]) for seed in common]
-    return bool(pairs) and all(mine == its and any(value % 1 for value in mine.values()) for mine, its in pairs)
+    telling = any(value % 1 for mine, _ in pairs for value in mine.values())
+    return telling and all(mine == its for mine, its in pairs)
 
 
 def _numbers(record: RunRecord) -> dict[tuple[str, int | None], float]:

@@ -94,7 +94,7 @@ def _unlike(stacks: Sequence[StackRuns]) -> Iterable[str]:
             "evaluation": record.evaluation,
         }
         for key, fact in flat(made).items():
-            task = str(record.config["task"]) if key.startswith(("hardware.task.", "evaluation.")) else ""
+            task = str(record.config.get("task")) if key.startswith(("hardware.task.", "evaluation.")) else ""
             found.setdefault((key, task), {})[fact] = None
     unlike = [f"{key} ({' or '.join(facts)})" for (key, _), facts in found.items() if len(facts) > 1]
     if unlike:
