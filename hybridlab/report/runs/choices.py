@@ -67,7 +67,7 @@ def differing(one: StackRuns, other: StackRuns) -> list[str]:
 
 def value(stack: StackRuns, key: str) -> str:
     """Return a stack's value of a choice, as text."""
-    found = {**stack.derived, **stack.choices}
+    found = stack.choices if key in stack.choices else stack.derived
     return setting(found[key]) if key in found else "–"
 
 
@@ -117,5 +117,5 @@ def _row(stack: StackRuns, keys: Sequence[str]) -> tuple[str, ...]:
 
 
 def _value(stack: StackRuns, key: str) -> str:
-    found = {**stack.derived, **stack.choices}
+    found = stack.choices if key in stack.choices else stack.derived
     return to_text(found[key]) if key in found else ""
