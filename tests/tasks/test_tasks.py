@@ -1,5 +1,6 @@
 """The contract that every task under conf/task keeps."""
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -187,3 +188,25 @@ def test_the_least_limit_leaves_something_to_score(task: Task):
 def test_a_split_that_is_not_there_is_refused(task: Task):
     with pytest.raises(ConfigError, match="split=tets: did you mean `test`"):
         task.evaluation_batches("tets", **LAYOUT)
+
+
+def test_it_says_what_it_is_scored_on(task: Task):
+    layout: dict[str, Any] = {name: LAYOUT[name] for name in ("window", "stride")}
+    digests = {split: task.scored(split, **layout, limit=20) for split in ("validation", "test")}
+    assert digests["test"] != digests["validation"]
+    assert digests["test"] != task.scored("test", **layout, limit=3)
+    num_bytes = task.scored_bytes("test", **layout, limit=20)
+    assert (num_bytes is None) == (task.bytes_of_token is None)
+    assert num_bytes is None or num_bytes >= 20
+
+
+def test_what_it_reads_is_its_content(task: Task):
+    assert bool(task.content()) == bool(task.content_settings)
+    assert set(task.content_settings) <= set(inspect.signature(type(task)).parameters)
+
+
+def test_a_guess_is_of_what_it_is_judged_by(task: Task):
+    assert set(task.floors) <= {*task.measures, "nll"}
+    assert all(value > 0 for value in task.floors.values())
+    assert task.floors.get("accuracy", 0.5) < 1
+    assert task.describe().get("floors", {}) == task.floors

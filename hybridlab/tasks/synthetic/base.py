@@ -162,6 +162,8 @@ class Synthetic(Task):
         chosen = np.arange(wanted) * ends[-1] // wanted
         for segment, (size, end) in enumerate(zip(self.evaluation, ends, strict=True)):
             numbers = chosen[(end - size.examples <= chosen) & (chosen < end)]
+            if not len(numbers):  # fewer are wanted than there are segments
+                continue
             examples = self._draw_split(split, 0, segment, size, numbers)
             # Chance repeats are part of a rule; a split full of repeats would look larger than it
             # is.

@@ -78,6 +78,7 @@ class Documents(Task):
         self.length = length
         self.batch = batch
         self.length_distribution = length_distribution
+        self._unmarked = corpus.splits
         self.splits: Mapping[str, Split] = corpus.splits
         self._recalled = None if recall is None else Recalled(corpus.splits, Rule.of(recall))
         if self._recalled is not None:
@@ -85,6 +86,7 @@ class Documents(Task):
             self.slices = (*type(self).slices, RECALL, RECALL_DISTANCE)
         self.facts = {**corpus.facts, **source.facts}
         self._prefixes: dict[tuple[str, int | None], Prefixes] = {}
+        self._marked: dict[tuple[str, int | None], Split] = {}
         self._texts: dict[tuple[str, int | None, int | None], TextDigest] = {}
         self.unit = corpus.tokeniser.unit
         self.bytes_of_token = corpus.tokeniser.bytes_of_token
@@ -165,12 +167,20 @@ class Documents(Task):
         return {**super().describe(), **self.facts}
 
     def _read(self, split: str, window: int, limit: int | None) -> Prefixes:
+        """Return which tokens of each document are evaluated, with their facts."""
+        found = self._starts(split, window, limit)
+        if self._recalled is None:
+            return found
+        key = (split, limit)
+        if key not in self._marked:
+            whole = found.split is self._unmarked[split]
+            self._marked[key] = self._recalled[split] if whole else self._recalled.mark(found.split)
+        return found._replace(split=self._marked[key])
+
+    def _starts(self, split: str, window: int, limit: int | None) -> Prefixes:
         """Return which tokens of each document are evaluated."""
         if (split, limit) not in self._prefixes:
-            found = self.splits[split].prefixes(limit)
-            if self._recalled is not None and found.split is not self.splits[split]:
-                found = found._replace(split=self._recalled.mark(found.split))
-            self._prefixes[split, limit] = found
+            self._prefixes[split, limit] = self._unmarked[split].prefixes(limit)
         found = self._prefixes[split, limit]
         if self.length_distribution == "fixed":
             return found
@@ -190,7 +200,7 @@ class Documents(Task):
         return self._texts[key]
 
     def _scored_texts(self, split: str, window: int, limit: int | None) -> Iterator[UInt8[np.ndarray, " bytes"]]:
-        chosen, lengths = self._read(split, window, limit)
+        chosen, lengths = self._starts(split, window, limit)
         return chosen.texts(lengths)
 
     def _with_relative_position(self, batch: Batch) -> Batch:
