@@ -38,10 +38,11 @@ class RotaryLayer(Reference):
         self.rope, self.head_width, self.causal = rope, width // heads, causal
 
     def forward(self, x: Tensor) -> Tensor:
-        at = torch.arange(x.shape[1])
+        at = torch.arange(x.shape[1], device=x.device)
         visible = self.sees(at[:, None], at[None])
         mask = x.new_zeros(visible.shape).masked_fill(~visible, -torch.inf)
-        return self.layer(x, position_embeddings=self.positions(x.shape[1]), attention_mask=mask)[0]
+        positions = tuple(each.to(x) for each in self.positions(x.shape[1]))
+        return self.layer(x, position_embeddings=positions, attention_mask=mask)[0]
 
     def sees(self, query: Tensor, key: Tensor) -> Tensor:
         """Return the mask of the positions of queries and keys."""

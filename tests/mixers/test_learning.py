@@ -1,0 +1,52 @@
+"""Two mixers learn recall as the layers that they are compared with; a harmed one does not."""
+
+import pytest
+
+from tests.mixers.learning import CHECKS, LESSONS, OURS, SMALL, THEIRS, Arm, accuracies, build, difference
+
+SEEDS = 3
+LESSON = {lesson.reference.mixer: lesson for lesson in LESSONS}
+
+
+def curves(mixer: str, arm: Arm) -> list[list[float]]:
+    return [accuracies(LESSON[mixer], SMALL, arm, seed) for seed in range(SEEDS)]
+
+
+@pytest.mark.slow
+def test_delta_learns_as_its_reference() -> None:
+    ours, theirs = curves("delta", OURS), curves("delta", THEIRS)
+    assert min(each[-1] for each in ours + theirs) > 0.5  # a guess among the values shown is right in a quarter
+    assert difference(ours, theirs).verdict != "differs"
+
+
+@pytest.mark.slow
+def test_gated_delta_learns_as_its_reference_unless_it_is_harmed() -> None:
+    theirs = curves("gated_delta", THEIRS)
+    ours = curves("gated_delta", OURS)
+    assert min(each[-1] for each in ours + theirs) > 0.5
+    assert difference(ours, theirs).verdict != "differs"
+    harmed = curves("gated_delta", "all steps start near 1")
+    assert difference(harmed, theirs).verdict == "differs"
+
+
+@pytest.mark.parametrize("mixer", list(LESSON))
+def test_both_stacks_start_from_as_many_weights_of_one_size(mixer: str) -> None:
+    pytest.importorskip("transformers", reason="it comes with hybridlab[test]")
+    stacks = [build(LESSON[mixer], 32, 64, theirs) for theirs in (False, True)]
+    counts = [sum(each.numel() for each in stack.parameters() if each.requires_grad) for stack in stacks]
+    assert counts[0] == counts[1]
+    outs = [stack.layers[1].mixer.out.weight.std().item() for stack in stacks]  # type: ignore[union-attr]
+    assert outs[0] == pytest.approx(outs[1], rel=0.1)
+
+
+def test_verdict_follows_from_the_interval() -> None:
+    def of(*means: float) -> list[list[float]]:
+        return [[mean] * CHECKS for mean in means]
+
+    found = difference(of(0.50, 0.60, 0.70), of(0.55, 0.60, 0.68))
+    # Two samples of 3: t = 2.776 with 4 degrees of freedom, and variances 0.01 and 0.0043.
+    assert found.value == pytest.approx(-0.01)
+    assert found.high - found.value == pytest.approx(2.776 * ((0.01 + 0.00430) / 3) ** 0.5, rel=1e-3)
+    assert found.verdict == "no difference shown"
+    assert difference(of(0.60, 0.61, 0.62), of(0.60, 0.62, 0.63)).verdict == "equal within 0.1"
+    assert difference(of(0.50, 0.55, 0.60), of(0.80, 0.85, 0.90)).verdict == "differs"
