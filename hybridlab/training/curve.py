@@ -67,7 +67,7 @@ class Curve(lightning.Callback):
             return
         nll = float(trainer.callback_metrics["validation_nll"])
         if not math.isfinite(nll):
-            raise DivergedError(f"the validation loss is {nll} at step {self.step}", self.step, in_validation=True)
+            raise DivergedError(f"the validation loss is {nll} at step {self.step}", self.step, shown_by="validation")
         self._add(trainer, "validation", nll)
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:

@@ -12,14 +12,14 @@ MOST_PENDING = 1000
 class DivergedError(RuntimeError):
     """A loss, a gradient or a weight is not a finite number.
 
-    `step` is the step in which that began; `in_validation` says that only validation shows it, so
-    that there is nothing to find in the step.
+    `step` is the step in which that began. `shown_by` is what must be repeated to find where: the
+    "training" of that step, or "validation" after it; "" if nothing can be found.
     """
 
-    def __init__(self, what: str, step: int, *, in_validation: bool = False) -> None:
+    def __init__(self, what: str, step: int, *, shown_by: str = "") -> None:
         super().__init__(what)
         self.step = step
-        self.in_validation = in_validation
+        self.shown_by = shown_by
 
 
 class Watch:
@@ -45,7 +45,7 @@ class Watch:
         first = int(_reduced(strategy, torch.tensor(step), "min"))
         if first < _NEVER:
             found = _WORDS[name].format(float(value)) if step == first else _ELSEWHERE
-            raise DivergedError(f"{found} at step {first}", first)
+            raise DivergedError(f"{found} at step {first}", first, shown_by="training")
 
     def _bad(self) -> list[tuple[int, str, Tensor]]:
         if not self._pending:
@@ -63,12 +63,12 @@ _WORDS = {
 _ELSEWHERE = "a loss or a gradient norm on another device is not finite"
 
 
-def check_weights(module: nn.Module, strategy: Any, step: int) -> None:
+def check_weights(module: nn.Module, strategy: Any, step: int, shown_by: str = "") -> None:
     """Raise DivergedError, on every device alike, if a weight is not finite after `step` steps."""
     name = bad_weight(module)
     bad = int(_reduced(strategy, torch.tensor(int(name is not None)), "max"))
     if bad:
-        raise DivergedError(f"the weights are not finite after step {step}", step)
+        raise DivergedError(f"the weights are not finite after step {step}", step, shown_by=shown_by)
 
 
 def bad_weight(module: nn.Module) -> str | None:

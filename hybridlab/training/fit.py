@@ -133,9 +133,11 @@ def _timing(budget: Budget, settings: dict[str, Any], curve: Curve) -> list[Any]
 
 def _origin(spec: RunSpec, stack: Stack, trainer: Any, validation: BatchList, error: DivergedError) -> str:
     """Return where a divergence began, as the end of a sentence."""
+    if not error.shown_by:
+        return ""
     if trainer.is_global_zero:
         say(f"run {spec.run_id}: {error}; looking for where it began")
-    if error.in_validation:
+    if error.shown_by == "validation":
         if spec.in_shards:
             return ""
         with trainer.precision_plugin.forward_context():

@@ -27,14 +27,15 @@ def machine(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def devices_of(trainer: dict[str, Any]) -> tuple[str, int]:
-    """Return which kind of devices a Trainer with these settings uses, "cuda" or "cpu", and how
-    many.
+    """Return which kind of devices a Trainer with these settings uses, "cuda", "mps" or "cpu", and
+    how many.
     """
     import torch
 
     accelerator = trainer.get("accelerator", "auto")
     gpus = torch.cuda.device_count()
-    cuda = accelerator in ("gpu", "cuda") or (accelerator == "auto" and gpus > 0)
+    mps = accelerator == "mps" or (accelerator in ("gpu", "auto") and torch.backends.mps.is_available())
+    cuda = not mps and (accelerator in ("gpu", "cuda") or (accelerator == "auto" and gpus > 0))
     devices = trainer.get("devices", "auto")
     if isinstance(devices, list):
         count = len(devices)
@@ -43,7 +44,7 @@ def devices_of(trainer: dict[str, Any]) -> tuple[str, int]:
     else:
         count = int(devices)
     nodes = trainer.get("num_nodes", 1)
-    return "cuda" if cuda else "cpu", count * nodes
+    return "cuda" if cuda else "mps" if mps else "cpu", count * nodes
 
 
 def device_name(kind: str, count: int) -> str:

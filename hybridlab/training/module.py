@@ -123,7 +123,7 @@ class StackModule(lightning.LightningModule):
     def check(self) -> None:
         """Raise DivergedError if a loss, a norm of gradients or a weight is not finite."""
         self.watch.check(self.trainer.strategy)
-        check_weights(self.stack, self.trainer.strategy, self.trainer.global_step)
+        check_weights(self.stack, self.trainer.strategy, self.trainer.global_step, shown_by="training")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep a checkpoint that is not finite from being written in place of a good one."""

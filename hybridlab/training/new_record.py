@@ -14,6 +14,7 @@ from hybridlab.training.curve import Curve
 from hybridlab.training.divergence import DivergedError
 from hybridlab.training.provenance import commit, hardware, versions
 from hybridlab.training.spec import RunSpec, flattened
+from hybridlab.training.summary import training_summary
 from hybridlab.training.weights import FILE
 
 TRACEBACK = "traceback.txt"
@@ -50,7 +51,9 @@ def choices(identity: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in flattened(identity).items() if key != "seed"}
 
 
-def record_end(spec: RunSpec, record: RunRecord, curve: Curve, error: BaseException, seconds: float) -> RunRecord:
+def record_end(
+    spec: RunSpec, record: RunRecord, trainer: Any, curve: Curve, error: BaseException, seconds: float
+) -> RunRecord:
     """Write the record of a run that `error` ended, with the traceback; return the record."""
     (spec.directory / TRACEBACK).write_text(traceback.format_exc(), encoding="utf-8")
     failed = not isinstance(error, DivergedError | KeyboardInterrupt)
@@ -61,6 +64,7 @@ def record_end(spec: RunSpec, record: RunRecord, curve: Curve, error: BaseExcept
         reason=str(error) if isinstance(error, LeakError) else reason_of(error),
         failures=record.failures + failed,
         seconds=seconds,
+        training=record.training or training_summary(spec, curve, trainer),
         **described(rows, spec.evaluation.measures_of(spec.task), spec.task, record),
     )
     write(ended, spec.directory)

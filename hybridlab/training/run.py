@@ -146,10 +146,10 @@ def run(spec: RunSpec, claim: Claim, trainer: Any, curve: Curve, earlier: RunRec
         except (ConfigError, RunFailedError):
             raise
         except KeyboardInterrupt as error:
-            record_end(spec, record, curve, error, time.perf_counter() - started)
+            record_end(spec, record, trainer, curve, error, time.perf_counter() - started)
             raise
         except Exception as error:
-            ended = record_end(spec, record, curve, error, time.perf_counter() - started)
+            ended = record_end(spec, record, trainer, curve, error, time.perf_counter() - started)
             raise RunFailedError(
                 f"run {spec.run_id} {ended.status}: {ended.reason} (see {spec.directory / TRACEBACK})"
             ) from error

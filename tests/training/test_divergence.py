@@ -56,6 +56,8 @@ def test_what_is_not_finite_ends_the_run(hybridlab, planted, tmp_path, monkeypat
     (record,) = read_all(tmp_path / "runs")
     assert (record.status, record.reason) == ("diverged", f"DivergedError: {reason}")
     assert [(row.split, row.step) for row in record.measurements] == rows
+    assert record.training["budget"] == {"steps": 4}
+    assert record.training["steps"] == (4 if rows[-1] == ("validation", 2) else 2)  # when it was noticed
     again = hybridlab(*planted)
     assert (again.code, "diverged before" in again.err) == (1, True)
 
@@ -87,6 +89,23 @@ def test_a_divergence_that_does_not_come_back_is_said(hybridlab, planted, tmp_pa
         assert hybridlab(*planted).code == 1
     (record,) = read_all(tmp_path / "runs")
     assert "the training loss is nan at step 2; repeated from the start, it did not come back" in record.reason
+
+
+def test_a_checkpoint_whose_weights_are_not_finite_is_refused(hybridlab, planted, tmp_path, monkeypatch):
+    from hybridlab.training.module import StackModule
+
+    more = ["trainer.max_steps=2", "checkpoint.every_n_train_steps=1"]
+    with monkeypatch.context() as patched:
+        patched.setattr(StackModule, "check", lambda module: None)
+        patched.setattr(StackModule, "validation_step", lambda *arguments: 1 / 0)
+        assert hybridlab(*planted, *more, "trainer.val_check_interval=1").code == 1
+    (checkpoint,) = tmp_path.rglob("*.ckpt")
+    saved = torch.load(checkpoint, weights_only=False)
+    saved["state_dict"]["stack.norm.weight"][3] = torch.nan
+    torch.save(saved, checkpoint)
+    assert hybridlab(*planted, *more, "trainer.val_check_interval=1").code == 1
+    (record,) = read_all(tmp_path / "runs")
+    assert record.reason == "DivergedError: the weights are not finite after step 1"
 
 
 def test_a_test_loss_that_is_no_number_is_no_result(hybridlab, planted, tmp_path, monkeypatch):
