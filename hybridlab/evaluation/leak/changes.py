@@ -28,15 +28,17 @@ def changes(
     *,
     causal: bool,
     count: int,
+    first: int = 0,
 ) -> list[Change]:
     """Draw `count` changes of a batch: of all that follows another cut in each sequence but the
-    still one, or, in packed sequences, of all in the same document that follows it.
+    still one, or, in packed sequences, of all in the same document that follows it; `first` says
+    with which cuts to begin.
     """
     batch, length = tokens.shape
     tried = cuts(length)
     position = torch.arange(length, device=tokens.device)
     found = []
-    for number in range(count):
+    for number in range(first, first + count):
         last = [tried[(number * batch + row) % len(tried)] if tried else 0 for row in range(batch)]
         last[STILL] = length - 1
         cut = torch.tensor(last, device=tokens.device)[:, None]

@@ -24,6 +24,7 @@ from hybridlab.stack.layer import Layer
 from hybridlab.stack.model import Stack
 from hybridlab.stack.plan import Plan
 
+MANY = 256  # tokens: a batch of longer sequences is changed once, of shorter ones twice
 SHORT = 9  # tokens: where the mean of a sequence, or its last token, weighs most
 
 _passed: set[tuple[Any, ...]] = set()  # by this process: the runs of a sweep share most mixers
@@ -177,8 +178,8 @@ def _check_mixer(plan: Plan, stack: Stack, layer: Layer, conditions: Conditions,
     with _timed() as took:
         if not (opened and key in _passed):
             with in_one_line(what):
-                precision, longest = _probed(block.mixer, plan.width, conditions)
-                lengths = probe_lengths(layer.all_settings(), longest)
+                precision, longest = _probed(block.mixer, plan.width, conditions, opened=opened)
+                lengths = [*probe_lengths(layer.all_settings(), longest), longest]
                 shared = {"norm": block.mixer_norm, "opened": opened, "precision": precision, "thorough": opened}
                 leak = mixer_leak(
                     block.mixer, plan.width, lengths, evaluated_length=conditions.evaluated_length, **shared
@@ -205,11 +206,11 @@ def _check_channel(plan: Plan, stack: Stack, conditions: Conditions, *, opened: 
     with _timed() as took:
         if not (opened and key in _passed):
             with in_one_line(what):
-                precision, longest = _probed(block.channel, plan.width, conditions)
+                precision, longest = _probed(block.channel, plan.width, conditions, opened=opened)
                 leak = mixer_leak(
                     block.channel,
                     plan.width,
-                    probe_lengths({}, longest),
+                    [*probe_lengths({}, longest), longest],
                     norm=block.channel_norm,
                     opened=opened,
                     precision=precision,
@@ -242,10 +243,10 @@ def _of_conditions(plan: Plan, stack: Stack, conditions: Conditions, *, opened: 
     plain = Precision(name, conditions.dtype, device)
     length, evaluated = conditions.length, conditions.evaluated_length
     shared: dict[str, Any] = {"opened": opened, "causal": plan.causal, "batch": conditions.batch}
-    few = {**shared, "batch": 3, "count": 1}
+    few = {**shared, "batch": 2}
     short = min(SHORT, length)
     yield from _stack_leaks(stack, [short, length], 0, TRAINING, native, packed=conditions.packed, **shared)
-    yield from _stack_leaks(stack, [short, length], 1, EVALUATION, native, **{**shared, "count": 1})
+    yield from _stack_leaks(stack, [short, length], 1, EVALUATION, native, **shared)
     if evaluated != length or native.dtype != plain.dtype or "mixed" in conditions.precision:
         yield from _stack_leaks(stack, [evaluated], 2, EVALUATION, plain, **few)
     if not opened and not _fails_in_float64(stack, conditions):
@@ -263,7 +264,6 @@ def _stack_leaks(
     batch: int,
     causal: bool,
     packed: bool = False,
-    count: int = 2,
 ) -> Iterator[tuple[Site, Leak]]:
     device, vocabulary = precision.device, stack.embedding.num_embeddings
     with own_generators(seed, device):
@@ -274,15 +274,17 @@ def _stack_leaks(
             sequences = Conditions(length=length, evaluated_length=length, batch=batch).sequences(length)
             tokens = torch.randint(vocabulary, (sequences, length), device=device)
             for documents in (None, documents_of(sequences, length, device)) if packed else (None,):
-                tried = changes(tokens, vocabulary, documents, causal=causal, count=count)
+                count = 1 if length > MANY else 2
+                tried = changes(tokens, vocabulary, documents, causal=causal, count=count, first=seed)
                 yield from walk(probe, tokens, documents, tried, mode, precision)
 
 
-def _probed(module: Any, width: int, conditions: Conditions) -> tuple[Precision, int]:
-    """Return the precision and the length in which a module is probed: float64 if it can, and a
-    length of some blocks if it can.
+def _probed(module: Any, width: int, conditions: Conditions, *, opened: bool) -> tuple[Precision, int]:
+    """Return the precision and the length in which a module is probed: float64 if it can, and, at
+    the first moment, a length of some blocks if it can.
     """
-    longest, least = conditions.length, max(conditions.length, LEAST)
+    longest = conditions.length
+    least = max(longest, LEAST) if opened else longest
     precisions = (
         exact(conditions.exact_device),
         Precision(conditions.name, conditions.dtype, conditions.device, conditions),

@@ -14,13 +14,13 @@ LEAST = 130  # tokens: shorter runs are probed up to here too, by mixers that ca
 
 
 def probe_lengths(settings: dict[str, Any], longest: int) -> list[int]:
-    """Return the lengths to compare with longer ones: short ones, and those around `longest` and
+    """Return the lengths to compare with `longest`: short ones, the next shorter one, and those
     around each whole number among the hyper-parameters.
 
     A leak may show only at a block's boundary, and block sizes are hyper-parameters.
     """
     around = {near for size in _sizes(settings) for near in (size - 1, size, size + 1, 2 * size + 1)}
-    return sorted(length for length in around | {*LENGTHS, longest - 1, longest} if 1 <= length <= longest)
+    return sorted(length for length in {*around, *LENGTHS, longest - 1} if 1 <= length < longest)
 
 
 def _sizes(settings: Mapping[str, Any]) -> set[int]:

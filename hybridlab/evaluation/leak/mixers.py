@@ -28,6 +28,8 @@ Decoder = Callable[[Any, Tensor, list[int], Precision], Tensor | None]
 SCALED = 256  # tokens of the sequences of other scales
 MOST_CUTS = 512  # of a module without a decoding form
 FEW_CUTS = 8  # of a mode that differs from the reference by design
+REMEMBERED = 64  # tokens of two calls in a row
+MOST_TWICE = 130  # tokens: longer sequences are compared in one of two modes in turn
 SMALL_CHUNKS = (1, 2, 7, 3, 16, 5, 29)
 
 
@@ -35,8 +37,8 @@ class Probe:
     """A module [b, t, d] -> [b, t, d] under probe, in one precision.
 
     `norm` is what its inputs have gone through. `opened` adds noise to the weights. `decoder` gives
-    outputs that have not seen ahead. If not `thorough`, it goes by chunks after the first tokens,
-    and inputs of other sizes are left out.
+    outputs that have not seen ahead. If not `thorough`, it goes by chunks after the first tokens;
+    inputs of other sizes, and what does not depend on weights, are left out.
     """
 
     def __init__(
@@ -109,11 +111,12 @@ class Probe:
         other = self._fresh(EVALUATION)(self.x[1:])
         self.both = torch.cat([self.reference, other.to(self.reference.dtype)])
         used = self._twin()
-        for mode in (*OTHER_EVALUATION, EVALUATION):
+        for mode in (*OTHER_EVALUATION, EVALUATION) if self.thorough else (EVALUATION,):
             yield from self._of_mode(used, mode)
         self.used = used
         yield from self._of_mode(self._twin(), TRAINING)
-        yield from self._of_memory()
+        if self.thorough:
+            yield from self._of_memory()
 
     def _of_mode(self, module: nn.Module, mode: Mode) -> Iterator[Leak]:
         fresh = self._fresh(mode)
@@ -135,14 +138,16 @@ class Probe:
         weights do, but nothing else may.
         """
 
+        x, other = self.x[:1, :REMEMBERED], self.future[:, :REMEMBERED]
+
         def after(earlier: Tensor) -> Tensor:
             again = self._training()
             again(earlier)
-            return again(self.x[:1])
+            return again(x)
 
-        change = self._differs(after(self.x[:1]), after(self.future), self._fresh(TRAINING), self.x[:1])
+        change = self._differs(after(x), after(other), self._fresh(TRAINING), x)
         if change is not None:
-            yield self._leak(change, Kind.MEMORY, TRAINING)
+            yield self._leak(change, Kind.MEMORY, TRAINING, x.shape[1])
 
     def _of_chunks(self) -> Iterator[Leak]:
         """Decode two sequences by chunks, with a module that has run on them as a whole."""
@@ -157,7 +162,11 @@ class Probe:
                 alone = torch.cat([again(self.x[:1]), again(self.x[1:])])
                 in_batch = self._differs(self.both, alone, again, self.x) is None
                 yield self._leak(change, Kind.BATCH if in_batch else Kind.CHUNKS, DECODING)
-        if self.decoder is decode and writes_into_state(self._twin(), self.x[:, : min(3, self.length)], self.precision):
+        if (
+            self.thorough
+            and self.decoder is decode
+            and writes_into_state(self._twin(), self.x[:, : min(3, self.length)], self.precision)
+        ):
             yield Leak(self.length, 0, 0, 0.0, Kind.STATE, self._named(DECODING))
 
     def _of_lengths(self, lengths: Sequence[int]) -> Iterator[Leak]:
@@ -165,8 +174,9 @@ class Probe:
         modes = {TRAINING: self._training(), EVALUATION: self._call(self.used, EVALUATION)}
         if self.training_differs:
             del modes[TRAINING]
-        for length in lengths:
-            for mode, again in modes.items():
+        for number, length in enumerate(lengths):
+            both = length <= MOST_TWICE
+            for mode, again in [*modes.items()] if both else [[*modes.items()][number % len(modes)]]:
                 x = self.x[:1, :length]
                 y = again(x)
                 change = self._differs(self.reference[:, :length], y, self._fresh(mode), x)

@@ -13,6 +13,7 @@ from hybridlab.evaluation.leak.conditions import Conditions
 from hybridlab.evaluation.leak.generators import own_generators
 
 SEED = 1
+IN_WORDS = {"grad": "with gradients", "no_grad": "without gradients", "inference_mode": "in inference mode"}
 
 
 class Mode(NamedTuple):
@@ -22,7 +23,8 @@ class Mode(NamedTuple):
     gradients: str  # grad | no_grad | inference_mode
 
     def __str__(self) -> str:
-        return f"in {'training' if self.training else 'evaluation'} mode, {self.gradients.replace('grad', 'gradients')}"
+        mode = "training" if self.training else "evaluation"
+        return f"in {mode} mode, {IN_WORDS[self.gradients]}"
 
     def context(self) -> AbstractContextManager[object]:
         """Return the context in which gradients are recorded or not."""
