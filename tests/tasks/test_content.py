@@ -69,11 +69,15 @@ def test_the_same_corpus_elsewhere_is_the_same(tmp_path: Path, monkeypatch: pyte
 
 
 def test_one_file_is_the_same_in_a_folder_or_alone(tmp_path: Path):
-    lines = EMBEDDED.read_bytes()
-    (tmp_path / "addresses").mkdir()
-    (tmp_path / "addresses" / "other.jsonl.xz").write_bytes(lines)
-    for path in (tmp_path / "addresses", tmp_path / "addresses" / "other.jsonl.xz"):
-        assert content(path, near_duplicates="drop") == content(None, near_duplicates="drop")
+    folder = tmp_path / "addresses"
+    folder.mkdir()
+    (folder / "other.jsonl.xz").write_bytes(EMBEDDED.read_bytes())
+    for path in (folder, folder / "other.jsonl.xz"):
+        assert Files(str(path)).digest == Files(None).digest
+    lines = tmp_path / "lines"
+    lines.mkdir()
+    (lines / "some.jsonl").write_text("".join(f'{{"text": "a longer text {n}"}}\n' for n in range(5)))
+    assert content(lines) == content(lines / "some.jsonl")
 
 
 def test_changed_files_are_others_and_back_again(tmp_path: Path):

@@ -58,7 +58,7 @@ characters = st.text(st.sampled_from("ab \n\té€語🙂e\u0301"), min_size=1, 
 
 
 @given(texts=st.lists(characters, min_size=1, max_size=5), limit=st.integers(1, 60))
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_all_tokenisers_read_the_same_bytes_up_to_the_limit(texts: list[str], limit: int):
     encoded = [text.encode() for text in texts]
     for name, tokeniser in TOKENISERS.items():
