@@ -1,23 +1,18 @@
 """Every argument of Lightning's Trainer is honoured, or refused before anything is written."""
 
 import inspect
-from itertools import count
 from pathlib import Path
 
 import lightning
 import pytest
 import torch
 
-from hybridlab.api import compose
 from hybridlab.errors import ConfigError
 from hybridlab.records.run_id import identity_fields
-from hybridlab.training.checkpoint import build_checkpoint
 from hybridlab.training.curve import Curve
-from hybridlab.training.fit import build_trainer, fit
+from hybridlab.training.fit import build_trainer
 from hybridlab.training.isolation import isolated
-from hybridlab.training.spec import prepare
 from hybridlab.training.trainer_arguments import ARGUMENTS, check_trainer, deciding, validation_limit
-from tests.conftest import CONF
 
 SIGNATURE = {name: each for name, each in inspect.signature(lightning.Trainer).parameters.items() if name != "self"}
 # What an argument is refused with, and the words of the refusal.
@@ -75,38 +70,13 @@ CUT_SHORT = [
 CHECKED_ELSEWHERE = {"callbacks"}  # test_callbacks.py
 
 
-@pytest.fixture
-def spec_of(corpus, tmp_path):
-    """Prepare a run of a second; return its specification."""
-    given = ["stack=tiny", "trainer=tiny", "task=documents", f"task.path={corpus}", "logger=none"]
-    config, trainer = compose(given, config_dir=CONF), {}
-    trainer.update(config.trainer)
-    calls = count()
-
-    def specify(**more):
-        config.runs = f"{tmp_path}/runs/{next(calls)}"  # or a run would go on from the checkpoint of its twin
-        config.trainer = {**trainer, **more}
-        return prepare(config)
-
-    return specify
-
-
-@pytest.fixture
-def trained(spec_of):
-    """Train without leak gate and evaluation; return the trainer, the curve and the stack."""
-
-    def train(*more, **trainer):
-        spec = spec_of(**trainer)
-        with isolated(0):
-            curve = Curve(spec.tokens_per_step)
-            built = build_trainer(spec, curve, [build_checkpoint(spec), *more])
-            return built, curve, fit(spec, spec.build_stack(), built, curve).stack
-
-    return train
-
-
 def steps(curve, split):
     return [row.step for row in curve.measurements if row.split == split]
+
+
+def equal(one, other):
+    """Return whether two runs end with the same weights."""
+    return all(map(torch.equal, one.stack.state_dict().values(), other.stack.state_dict().values()))
 
 
 def test_the_table_is_the_signature_of_the_installed_lightning():
@@ -139,10 +109,10 @@ def test_what_would_cut_a_run_short_is_refused(spec_of, name, value, words):
 
 def test_unknown_arguments_and_trainers_are_refused(spec_of, tmp_path):
     with pytest.raises(
-        ConfigError, match="^`trainer.max_step=3`: Trainer has no such setting; did you mean `max_steps`"
+        ConfigError, match=r"^`trainer.max_step=3`: Trainer has no such setting; did you mean `max_steps`"
     ):
         spec_of(max_step=3)
-    with pytest.raises(ConfigError, match="^`trainer.gradient_clip_algorithm=value`: nothing is clipped"):
+    with pytest.raises(ConfigError, match=r"^`trainer.gradient_clip_algorithm=value`: nothing is clipped"):
         spec_of(gradient_clip_val=None, gradient_clip_algorithm="value")
     refused = {
         "`trainer._target_=builtins.dict`: must be a lightning.pytorch.Trainer": {"_target_": "builtins.dict"},
@@ -210,7 +180,7 @@ def test_validation_and_logging_are_when_they_are_asked_for(trained):
             self.batches += 1
 
     for interval, expected in ((3, [3, 6, 9, 10]), (1000, [10])):
-        _, curve, stack = trained(val_check_interval=interval, log_every_n_steps=0, limit_val_batches=0.001)
+        _, curve, fitted = trained(val_check_interval=interval, log_every_n_steps=0, limit_val_batches=0.001)
         assert (steps(curve, "validation"), steps(curve, "train")) == (expected, [10])
     seen = Seen()
     _, curve, other = trained(
@@ -221,8 +191,8 @@ def test_validation_and_logging_are_when_they_are_asked_for(trained):
         limit_val_batches=0, log_every_n_steps=3, max_epochs=-1, min_epochs=1, limit_train_batches=10
     )
     assert (steps(curve, "validation"), steps(curve, "train")) == ([], [3, 6, 9, 10])
-    for each in (other, last):
-        assert all(map(torch.equal, stack.state_dict().values(), each.state_dict().values()))
+    assert equal(fitted, other)
+    assert equal(fitted, last)
 
 
 def test_modes_of_pytorch_are_on_while_a_run_trains_and_off_after_it(trained, tmp_path, capfd):
@@ -235,7 +205,7 @@ def test_modes_of_pytorch_are_on_while_a_run_trains_and_off_after_it(trained, tm
 
     modes, about = Modes(), {"deterministic": True, "detect_anomaly": True, "inference_mode": False}
     shown = {"enable_model_summary": True, "profiler": "simple", "enable_checkpointing": False}
-    _, _, stack = trained(modes, **about, **shown, limit_val_batches=1)
+    _, _, fitted = trained(modes, **about, **shown, limit_val_batches=1)
     assert (modes.found, modes.inference) == ((True, True), False)
     assert not torch.are_deterministic_algorithms_enabled()
     assert "Total params" in capfd.readouterr().out
@@ -243,14 +213,14 @@ def test_modes_of_pytorch_are_on_while_a_run_trains_and_off_after_it(trained, tm
     assert list(written) == ["fit-profile.txt"]
     assert "run_training_batch" in written["fit-profile.txt"].read_text()
     plain, _, other = trained(limit_val_batches=1)
-    assert all(map(torch.equal, stack.state_dict().values(), other.state_dict().values()))
+    assert equal(fitted, other)
     assert [path.suffix for path in (tmp_path / "runs").rglob("*") if path.is_file()].count(".ckpt") == 1
     assert plain.num_devices == 1
 
 
 def test_gradients_are_clipped_as_asked(trained):
     norms, values, none, zero = (
-        trained(limit_val_batches=0, max_steps=3, **given)[2].state_dict()
+        trained(limit_val_batches=0, max_steps=3, **given)[2]
         for given in (
             {"gradient_clip_val": 1e-6},
             {"gradient_clip_val": 1e-6, "gradient_clip_algorithm": "value"},
@@ -258,10 +228,9 @@ def test_gradients_are_clipped_as_asked(trained):
             {"gradient_clip_val": 0},
         )
     )
-    same = lambda one, other: all(map(torch.equal, one.values(), other.values()))  # noqa: E731
-    assert same(none, zero)
-    assert not same(norms, none)
-    assert not same(norms, values)
+    assert equal(none, zero)
+    assert not equal(norms, none)
+    assert not equal(norms, values)
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ def test_products_of_flushed_exponentials_are_not_subnormal() -> None:
 
 def test_long_filter_fades_to_zero() -> None:
     torch.manual_seed(0)
-    filters = ImplicitFilter(width=8, hidden=16, bands=4, horizon=1024, sine_frequency=10.0)
+    filters = ImplicitFilter(width=8, hidden=16, bands=4, horizon=1024, sine_layers=3, sine_frequency=10.0, lr=None)
     assert count_subnormal(filters(LENGTH, torch.zeros(1))) == 0
 
 
