@@ -110,7 +110,7 @@ class StopAtFive(Callback):
 @pytest.mark.parametrize(
     ("callback", "reason"),
     [
-        ("{_target_: tests.training.test_budget.StopAtFive}", "a callback set `trainer.should_stop`"),
+        ("{_target_: tests.training.test_training_budget.StopAtFive}", "a callback set `trainer.should_stop`"),
         (
             "{_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: validation_nll, stopping_threshold: 50.0}",
             "EarlyStopping: Stopping threshold reached: validation_nll = ",
