@@ -11,6 +11,8 @@ from hybridlab.report.runs.headline import Headline
 from hybridlab.report.runs.stack_runs import Filter, StackRuns
 from hybridlab.report.runs.statistics import Estimate, interval_at, over_seeds, p_each_way
 
+IDENTICAL = "identical"  # the verdict on a swap that changes nothing, followed by the reason
+
 
 class Swap(NamedTuple):
     """One layer group's mixer replaced."""
@@ -48,7 +50,7 @@ def swaps(base: StackRuns, stacks: Iterable[StackRuns], headline: Headline) -> l
         difference = over_seeds(values) if values else None
         before, after = (_mixer(stack, group, differing(base, other)) for stack in (base, other))
         p = test.p if test else None
-        word = f"identical: {same[index]}" if same[index] else verdict(difference, p, headline)
+        word = f"{IDENTICAL}: {same[index]}" if same[index] else verdict(difference, p, headline)
         together = interval_at(values, test.tail, test.tail) if test else None
         rows.append(Swap(group, before, after, difference, p, word, _size_ratio(base, other), together))
     return rows

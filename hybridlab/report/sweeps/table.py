@@ -209,14 +209,9 @@ def _verdict(decision: Decision) -> str:
 
 def _tally(counted: Counter[str]) -> str:
     """Return how many claims have each verdict."""
-    words = (
-        (HOLDS, "hold"),
-        (FAILS, "do not"),
-        (UNDECIDED, UNDECIDED),
-        (IDENTICAL, IDENTICAL),
-        (NOT_TESTABLE, NOT_TESTABLE),
-    )
-    return f"Of these claims, {', '.join(f'{counted[word]} {name}' for word, name in words if counted[word])}."
+    words = {HOLDS: "hold", FAILS: "do not", UNDECIDED: "are undecided"}
+    words |= {IDENTICAL: "compare identical stacks", NOT_TESTABLE: "are not testable here"}
+    return f"Of these claims, {', '.join(f'{counted[word]} {name}' for word, name in words.items() if counted[word])}."
 
 
 def _rows(sweep: Sweep, stacks: Sequence[StackRuns]) -> list[StackRuns]:
