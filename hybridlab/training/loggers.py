@@ -112,7 +112,7 @@ class GuardedLogger(Logger):
         return None if self.logger is None else attempt(self._name, lambda: function(self.logger), self._lose)
 
     def _read(self, name: str, otherwise: Any) -> Any:
-        found = self.use(lambda logger: getattr(logger, name))
+        found = self.use(lambda logger: getattr(logger, name, None))
         return otherwise if found is None else found
 
     def _lose(self) -> None:
@@ -124,7 +124,7 @@ def attempt(name: str, call: Callable[[], Any], failed: Callable[[], None] = lam
     try:
         return call()
     except Exception as error:
-        say(f"logger {name}: {reason_of(error)}; the run goes on without it")
+        say(f"logger {name}: {reason_of(error).rstrip('.')}; the run goes on without it")
         failed()
         return None
 

@@ -68,6 +68,8 @@ def lightning_arguments(settings: Mapping[str, Any], directory: Path) -> dict[st
     given["strategy"] = strategy_for(settings.get("strategy", "auto"))
     if isinstance(settings.get("val_check_interval"), int):
         given["check_val_every_n_epoch"] = None  # Lightning counts on, and may never come to it
+    if settings.get("min_steps") and settings.get("min_epochs") is None:
+        given["min_epochs"] = 0  # Lightning would make it 1: the whole run
     if settings.get("profiler") is not None:
         given["profiler"] = _build_profiler(settings["profiler"], directory)
     return given
@@ -261,7 +263,7 @@ ARGUMENTS: dict[str, Check] = {
     "limit_predict_batches": _only(None, 1.0, why="a run predicts nothing; write `evaluation.limit`"),
     "reload_dataloaders_every_n_epochs": _only(0, why=_ONE_EPOCH),
     # What it keeps and shows.
-    "logger": _only(None, why="is set by the group of loggers; write `logger=csv`, `logger=[csv,wandb]` or `logger=none`"),
+    "logger": _only(None, why="is set by the group; write `logger=csv`, `logger=[csv,wandb]` or `logger=none`"),
     "enable_autolog_hparams": _only(True, why="a logger gets the whole configuration; `logger=none` for no logger"),
     "callbacks": lambda callbacks: None,  # by `check_callbacks`
     "log_every_n_steps": partial(validate.whole, least=0, null="50"),
