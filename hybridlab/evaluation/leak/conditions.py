@@ -12,6 +12,8 @@ from hybridlab.tasks.base import Task
 
 CPU = torch.device("cpu")
 MOST_SEQUENCES = 4  # of a probe's batch: enough for three cuts and a sequence that stays the same
+SHORT = 16  # tokens
+MOST_SHORT = 64  # sequences of so few tokens
 MOST_TOKENS = 16384  # of a probe's batch, except that it has two sequences at least
 
 
@@ -47,15 +49,16 @@ class Conditions:
         """Where float64 is probed: Apple's GPUs have none."""
         return self.device if self.device.type == "cuda" else CPU
 
-    def sequences(self, length: int) -> int:
-        """Return how many sequences of some length a probe has."""
-        return max(2, min(self.batch, MOST_SEQUENCES, MOST_TOKENS // length))
+    @property
+    def mixed(self) -> bool:
+        """Whether training runs under autocast, which evaluation does not."""
+        return self._half is not None and self.dtype == torch.float32
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
         """Run the block in the precision of training, as Lightning does."""
         with ExitStack() as contexts:
-            if self._half is not None and self.dtype == torch.float32:
+            if self.mixed:
                 contexts.enter_context(torch.autocast(self.device.type, self._half))
             elif self.dtype != torch.float32:
                 contexts.callback(torch.set_default_dtype, torch.get_default_dtype())
@@ -68,6 +71,14 @@ class Conditions:
         return torch.bfloat16 if name.startswith("bf16") else torch.float16 if name.startswith("16") else None
 
 
+def sequences_of(length: int, batch: int) -> int:
+    """Return how many sequences of a batch a probe has: few long ones, and a whole batch of short
+    ones.
+    """
+    few = MOST_SEQUENCES if length > SHORT else MOST_SHORT
+    return max(2, min(batch, few, MOST_TOKENS // length))
+
+
 def conditions_of(task: Task, evaluation: Evaluation, trainer: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keyword arguments of `check_plan` and `check_trained` for a run, from its task,
     its evaluation and the node `trainer` of its configuration.
@@ -77,6 +88,6 @@ def conditions_of(task: Task, evaluation: Evaluation, trainer: Mapping[str, Any]
         "precision": str(trainer.get("precision") or "32-true"),
         "device": "cuda" if on_gpu else "cpu",
         "evaluated_length": evaluation.window if task.windowed else task.length,
-        "batch": task.batch,
+        "batch": max(task.batch, evaluation.batch),
         "packed": bool(getattr(task, "packed", False)),
     }

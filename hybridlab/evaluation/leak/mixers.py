@@ -26,7 +26,7 @@ Call = Callable[[Tensor], Tensor]
 Decoder = Callable[[Any, Tensor, list[int], Precision], Tensor | None]
 
 SCALED = 256  # tokens of the sequences of other scales
-MOST_CUTS = 512  # of a module without a decoding form
+MOST_CUTS = 1024  # of a module without a decoding form
 FEW_CUTS = 8  # of a mode that differs from the reference by design
 REMEMBERED = 64  # tokens of two calls in a row
 MOST_TWICE = 130  # tokens: longer sequences are compared in one of two modes in turn
@@ -66,7 +66,7 @@ class Probe:
             self.x = normed.to(precision.device, precision.dtype)
             self.future = 3 * torch.randn_like(self.x[:1])  # what later inputs are changed into
         self.length = length
-        self.reference = self.x[:1]  # replaced by `_find_reference`
+        self.reference = self.x[:1]  # until `forward` and `extend` have been called
         self.decodes = True
         self.training_differs = False  # by design, e.g. by dropout
 
@@ -74,6 +74,12 @@ class Probe:
         """Yield what is wrong, the plainest first; `lengths` are those of shorter sequences,
         `evaluated` is the longest of evaluation.
         """
+        yield from self._of_first_calls()
+        if self._is_random(self.x[:1], self.reference, EVALUATION):
+            # Only calls of one shape draw the same numbers.
+            for mode in (EVALUATION, *OTHER_EVALUATION, TRAINING):
+                yield from self._in_batch(mode)
+            return
         yield from self._of_reference()
         yield from self._of_modes()
         yield from self._of_chunks()
@@ -83,23 +89,28 @@ class Probe:
         if evaluated > self.length:
             yield from self._of_evaluation(evaluated)
 
-    def _of_reference(self) -> Iterator[Leak]:
-        """Find outputs that have not seen ahead, and compare `forward` with them."""
+    def _of_first_calls(self) -> Iterator[Leak]:
+        """Call `forward` twice in evaluation mode: it must put out the same numbers."""
         x, again = self.x[:1], self._call(self._twin(), EVALUATION)
-        y = again(x)
-        yield from self._not_finite(y, EVALUATION)
-        change = self._differs(y, again(x), self._fresh(EVALUATION), x)
+        self.reference = again(x)
+        yield from self._not_finite(self.reference, EVALUATION)
+        change = self._differs(self.reference, again(x), self._fresh(EVALUATION), x)
         if change is not None:
             yield self._leak(change, Kind.MEMORY, EVALUATION)
+
+    def _of_reference(self) -> Iterator[Leak]:
+        """Find outputs that have not seen ahead, and compare `forward` with them."""
+        x, y, again = self.x[:1], self.reference, self._call(self._twin(), EVALUATION)
         sizes = steps(self.length, TOKEN_BY_TOKEN if self.thorough else FEW_STEPS)
         decoded = self.decoder(self._twin(), x, sizes, self.precision)
-        self.decodes, self.reference = decoded is not None, y if decoded is None else decoded
         if decoded is None:
+            self.decodes = False
             most = MOST_CUTS if self.thorough else FEW_STEPS
             every = self.length <= most
             tried = range(self.length - 1) if every else sorted({*cuts(self.length), *self._spread(most)})
             yield from self._without_future(again, x, y, tried, EVALUATION)
             return
+        self.reference = decoded
         yield from self._not_finite(decoded, DECODING)
         if (change := self._differs(decoded, y, self._fresh(EVALUATION), x)) is not None:
             yield from self._explained(again, x, y, change, EVALUATION)

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from hybridlab.evaluation.leak import Kind
+from hybridlab.errors import ConfigError
+from hybridlab.evaluation.leak import Kind, check_plan
 from tests.evaluation.leak.planted import Honest, LastToken, both, leak_of
+from tests.evaluation.leak.stacks import stack_of
 
 
 class BatchMean(Honest):
@@ -64,6 +66,20 @@ class BatchNormOfTokens(BatchNorm):
         return self.norm(x.reshape(-1, self.width)).view_as(x)
 
 
+class FirstSequence(Honest):
+    """All see the first sequence of the batch, which sees nothing new."""
+
+    def leak(self, x):
+        return x[:1] - x
+
+
+class LargeBatches(Honest):
+    """Only batches of six or more."""
+
+    def leak(self, x):
+        return (x.mean(0, keepdim=True) - x) * (len(x) > 5)
+
+
 class SharedState(Honest):
     """Decoding averages the state over the batch."""
 
@@ -72,7 +88,7 @@ class SharedState(Honest):
         return y, after
 
 
-@pytest.mark.parametrize("planted", both([BatchMean, NextSequence, BatchSize, BatchMaximum, BatchMates]))
+@pytest.mark.parametrize("planted", both([BatchMean, NextSequence, FirstSequence, BatchSize, BatchMaximum, BatchMates]))
 def test_a_sequence_that_reads_its_batch_mates_is_found(planted):
     leak = leak_of(planted())
     assert leak is not None
@@ -92,3 +108,10 @@ def test_a_state_that_the_batch_shares_is_found():
     leak = leak_of(SharedState())
     assert leak is not None
     assert leak.kind is Kind.BATCH
+
+
+def test_a_leak_of_batches_as_large_as_the_runs_is_found(tmp_path):
+    plan, stack = stack_of(tmp_path, LargeBatches)
+    assert check_plan(plan, stack, 20, batch=4)
+    with pytest.raises(ConfigError, match="other sequences of its batch"):
+        check_plan(plan, stack, 20, batch=8)

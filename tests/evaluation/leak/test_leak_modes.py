@@ -98,6 +98,24 @@ def test_a_leak_of_one_mode_is_found(planted):
     assert leak.kind in (Kind.FUTURE, Kind.LENGTH)
 
 
-@pytest.mark.parametrize("honest", both([HonestDropout, HonestNoise]))
+class RandomEverywhere(Honest):
+    """Random numbers in evaluation too: two calls of one shape draw the same."""
+
+    def leak(self, x):
+        return 0.1 * torch.rand_like(x)
+
+
+class RandomAndLeaks(Honest):
+    def leak(self, x):
+        return 0.1 * torch.rand_like(x) + _mean(x)
+
+
+def test_a_leak_beside_random_numbers_is_found():
+    leak = leak_of(RandomAndLeaks())
+    assert leak is not None
+    assert leak.kind is Kind.FUTURE
+
+
+@pytest.mark.parametrize("honest", both([HonestDropout, HonestNoise, RandomEverywhere]))
 def test_random_numbers_are_no_leak(honest):
     assert leak_of(honest()) is None
