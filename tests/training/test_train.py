@@ -31,7 +31,7 @@ def test_a_run_leaves_its_record_and_prints_its_table(hybridlab, tiny, tmp_path)
         assert {f"test/knockout/{group}/mixer", f"test/knockout/{group}/channel", f"flops/{group}"} <= names
         assert f"test/knockout/{group}/mixer/position/64-127" in names
     assert {f"test/ngram_bits_per_byte/context/{context}" for context in (1, 2, 3)} <= names
-    for word in ("leak gate", "gated_conv", "ablation", "bits per byte"):
+    for word in ("leak gate", "trained stack: no leak (", "gated_conv", "ablation", "bits per byte"):
         assert word in outcome.out
 
 

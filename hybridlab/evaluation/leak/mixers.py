@@ -115,6 +115,7 @@ class Probe:
         if (change := self._differs(decoded, y, self._fresh(EVALUATION), x)) is not None:
             yield from self._explained(again, x, y, change, EVALUATION)
             yield from self._in_batch(EVALUATION)
+            yield from self._in_batch(TRAINING)
             yield self._leak(change, Kind.DECODING, DECODING)
 
     def _of_modes(self) -> Iterator[Leak]:

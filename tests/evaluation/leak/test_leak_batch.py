@@ -96,7 +96,11 @@ def test_a_sequence_that_reads_its_batch_mates_is_found(planted):
     assert "other sequences of its batch" in str(leak)
 
 
-@pytest.mark.parametrize("planted", both([BatchNorm, BatchNormOfTokens]))
+class BatchNormThatDecodingLacks(BatchNorm):
+    extend = Honest.extend
+
+
+@pytest.mark.parametrize("planted", [*both([BatchNorm, BatchNormOfTokens]), BatchNormThatDecodingLacks])
 def test_batch_norm_is_found(planted):
     leak = leak_of(planted())
     assert leak is not None

@@ -83,9 +83,3 @@ def test_a_run_whose_training_opens_a_leak_fails_without_test_numbers(hybridlab,
     assert record.status == "failed"
     assert record.reason.startswith("leak: after training, mixer `opens` (mixers.opens) sees the future")
     assert not [row for row in record.measurements if row.split == "test"]
-
-
-def test_a_run_says_that_its_trained_stack_passed(hybridlab, tiny):
-    outcome = hybridlab("train", *tiny, "logger=none", "trainer.max_steps=1")
-    assert outcome.code == 0
-    assert "leak gate: trained stack: no leak (" in outcome.out
