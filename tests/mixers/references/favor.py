@@ -17,6 +17,7 @@ class PerformerLayer(Reference):
         {"heads": 4, "features": 7, "chunk": 24},
         {"heads": 2, "features": 16, "causal": False},
     )
+    lengths = (1, 7, 33, 65)
 
     def __init__(self, *, width: int, heads: int, features: int, chunk: int = 64, causal: bool = True) -> None:
         super().__init__(width=width)
