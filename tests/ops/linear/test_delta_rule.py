@@ -153,7 +153,7 @@ def test_gated_delta_rule_matches_transformers(continued: bool) -> None:
 
 
 def as_mixers_scale(q: Tensor) -> Tensor:
-    """Divide queries by the root of their width, as the mixers do and the references' ops inside."""
+    """Divide queries by the root of their width, as the mixers and the references' ops do."""
     return q * q.shape[-1] ** -0.5
 
 
