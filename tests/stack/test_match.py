@@ -175,4 +175,5 @@ def test_a_matched_run_prints_and_records_what_it_changed(hybridlab, tiny, tmp_p
     assert "match: params within" in outcome.out
     (record,) = read_all(tmp_path / "runs")
     assert record.config["stack"]["match"] == "params"
-    assert record.config["stack"]["groups"]["middle"]["settings"]["mamba2"]["expand"] != 2
+    assert record.derived["stack.groups.middle.settings.mamba2.expand"] != 2
+    assert record.config["stack"]["groups"]["middle"]["settings"]["mamba2"]["expand"] == 2  # as declared
