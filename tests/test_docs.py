@@ -104,6 +104,7 @@ def test_the_sweep_of_the_docs_is_the_one_that_runs():
     assert (ROOT / "sweeps" / "mqar_window.yaml").read_text() in blocks(ROOT / "docs" / "sweeps.md", "yaml")
 
 
+@pytest.mark.slow
 def test_the_python_example_trains_three_stacks_and_tabulates_them(tmp_path, monkeypatch, capsys):
     """The first example of the page, with less of everything."""
     import hybridlab

@@ -245,7 +245,10 @@ def refused(train, tmp_path):
 
 @pytest.mark.parametrize(
     "chosen",
-    ["evaluation/measures=[knockout,lens,stream_norm]", "+evaluation.measures.norm={_target_: my_measure.StreamNorm}"],
+    [
+        pytest.param("evaluation/measures=[knockout,lens,stream_norm]", marks=pytest.mark.slow),
+        "+evaluation.measures.norm={_target_: my_measure.StreamNorm}",
+    ],
     ids=["by name", "by class"],
 )
 def test_a_measure_is_taken_recorded_and_reported(train, write, tmp_path, chosen):

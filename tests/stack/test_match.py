@@ -41,7 +41,7 @@ BIDIRECTIONAL = ("linformer", "nystrom")
 @pytest.mark.parametrize(
     "mixer",
     [
-        *mixer_files(),
+        *(pytest.param(name, marks=pytest.mark.slow) if name == "nsa" else name for name in mixer_files()),
         ["mamba2", "full", "linear"],
         "(sliding gated_conv)x2",
         {"parallel": ["full", "mamba2"], "combine": "gate"},
@@ -130,6 +130,7 @@ def test_state_is_matched_by_a_window():
     assert found.layers[0].settings["window"] >= LENGTH * 0.98
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "length", [256, *(pytest.param(length, marks=pytest.mark.slow) for length in (128, 300, 1024))]
 )

@@ -1,5 +1,7 @@
 """Finished runs are measured further, without training."""
 
+import pytest
+
 import hybridlab as library
 from tests.records.reading import read_all
 
@@ -50,6 +52,7 @@ def test_the_same_command_with_more_measures_measures_them(hybridlab, tiny, tmp_
     assert "test/knockout/group/early/mixer" in {row.name for row in record.measurements}
 
 
+@pytest.mark.slow
 def test_a_whole_sweep_is_evaluated(hybridlab, tiny, tmp_path):
     given = ["train", "-m", *tiny, *FAST, "evaluation/measures=[]", "seed=0,1"]
     assert hybridlab(*given).code == 0

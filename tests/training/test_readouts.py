@@ -44,6 +44,7 @@ def test_a_pair_is_measured_in_full(hybridlab, tmp_path):
     assert {"test/accuracy", "test/lens/group/early", "test/knockout/group/deep/mixer"} <= names
 
 
+@pytest.mark.slow
 def test_compression_trains_and_is_measured_in_full(hybridlab, tmp_path):
     shape = ["task=mad_compression", "task.length=40", "task.batch=16", "trainer.max_steps=4"]
     outcome = hybridlab("train", *TINY, *shape, "evaluation=full", "evaluation.limit=32")

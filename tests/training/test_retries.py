@@ -20,6 +20,7 @@ def failing(monkeypatch):
     return fail_by
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_tried_again_until_its_retries_are_used_up(hybridlab, tiny, tmp_path, failing):
     failing(RuntimeError("out of luck"))
     command = ["train", *tiny, "logger=none", "trainer.max_steps=1"]

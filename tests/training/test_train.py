@@ -165,6 +165,7 @@ def test_lightning_changes_the_rate_every_step_and_respects_the_tags(hybridlab, 
     )  # seven norms of layers and stack, one of the mixer, its decays, steps, skips and bias
 
 
+@pytest.mark.slow
 def test_a_parallel_layer_trains_on_packed_sequences_and_its_parts_are_ablated_separately(hybridlab, tiny, tmp_path):
     parallel = "stack.groups.early.mixer={parallel:[full,{name:mamba2,head_width:16}],combine:gate}"
     outcome = hybridlab("train", *tiny, parallel, "task.packed=true", "task.length=300")

@@ -19,7 +19,9 @@ LINEAR_WORK = 4.4  # of LONG for SHORT; the next is 4.7
 LINEAR, QUADRATIC = 4 * 1.05, 16 * 1.05
 
 
-@pytest.mark.parametrize("name", mixer_files())
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "mamba" else name for name in mixer_files()]
+)
 def test_memory_grows_linearly_where_work_does(name: str) -> None:
     layer = single_layer(name, WIDTH, {}, mixer_files())
     with torch.device("meta"):

@@ -85,6 +85,7 @@ def test_a_gpu_launches_a_limited_number_of_heads_of_all_sequences():
     assert noted == [["batch x heads: 76800, at most 65535"], []]
 
 
+@pytest.mark.slow
 def test_a_gpu_run_prints_heads_that_no_kernel_takes(hybridlab, tiny):
     on_gpu = [*tiny, "trainer.accelerator=gpu", "trainer.precision=bf16-mixed"]
     wide = ["stack.width=256", "stack.groups={only:{mixer:delta}}", "mixers.delta.heads=1"]

@@ -47,6 +47,7 @@ def passed(stack, task, evaluation):
     return measured, tokens["layers"] + head * tokens["head"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", [3.0, 2.0])
 def test_every_measure_of_three_groups_stays_within_the_budget(task, budget):
     _, plain = passed(stack_of(GROUPS, VOCABULARY, channel=CHANNEL), task, evaluation_of())
