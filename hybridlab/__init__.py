@@ -10,7 +10,7 @@ from hybridlab.errors import ConfigError, RunFailedError
 if TYPE_CHECKING:
     from hybridlab.api import Run, Sweep, compose, list_mixers, list_tasks, open, train
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 __all__ = [
     "ConfigError",
     "Run",
