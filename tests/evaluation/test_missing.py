@@ -153,11 +153,11 @@ def test_running_out_of_memory_in_the_shared_pass_is_one_try_more(stack, task, m
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=str)
 def test_every_measure_is_taken_of_weights_in_any_precision(corpus, dtype):
-    task = Documents(seed=0, length=32, batch=2, path=str(corpus), test_share=0.1)
+    task = Documents(seed=0, length=128, batch=2, path=str(corpus), test_share=0.1)
     groups = {"early": {"mixer": "gated_conv"}, "middle": {"mixer": "mamba2"}, "deep": {"mixer": "full"}}
     stack = stack_of(groups, 257, width=64, channel=CHANNEL).to(dtype)
     names = [name for name in measure_files() if name not in ("accuracy", "example_accuracy")]
-    evaluation = evaluation_of(*names, task=task, window=32, stride=32, limit=64, batch=2)
+    evaluation = evaluation_of(*names, task=task, window=128, stride=128, limit=256, batch=2)
     found = complete(evaluation.measure(stack, task, CPU))
     assert {each.measure for each in found} >= {"nll", "streamed_nll", "influence", "similarity", *OF_LAYERS}
     assert all(math.isfinite(each.value) for each in found)

@@ -28,11 +28,22 @@ DEVICES = {
 }
 
 
-def train(folder, devices, *more):
+# The command line, except that the checkpoints of a finished run stay.
+KEEPING = """
+import sys
+from types import SimpleNamespace
+from hybridlab.cli import main
+from hybridlab.training import run
+run.shutil = SimpleNamespace(rmtree=lambda *args, **settings: None)
+main(sys.argv[1:])
+"""
+
+
+def train(folder, devices, *more, program=("-m", "hybridlab")):
     """Train on padded sequences, so that two processes hold different numbers of supervised
     tokens."""
     words = ["train", *more, *RUN, *FELT, f"runs={folder}", *DEVICES[devices]]
-    outcome = subprocess.run([sys.executable, "-m", "hybridlab", *words], capture_output=True, text=True, cwd=ROOT)
+    outcome = subprocess.run([sys.executable, *program, *words], capture_output=True, text=True, cwd=ROOT)
     assert outcome.returncode == 0, outcome.stderr
     assert not list(folder.rglob("traceback*"))
     records = read_all(folder)
@@ -55,7 +66,7 @@ def test_two_processes_give_the_numbers_of_one(devices, tiny, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [("one", "fsdp"), ("fsdp", "one"), ("fsdp", "fsdp")])
 def test_a_run_resumes_on_other_devices(before, after, tiny, tmp_path):
-    _, (whole,) = train(tmp_path / "whole", before, *tiny)
+    _, (whole,) = train(tmp_path / "whole", before, *tiny, program=("-c", KEEPING))
     (checkpoints,) = tmp_path.glob("whole/*/*/checkpoints")
     shutil.copytree(checkpoints, tmp_path / "resumed" / checkpoints.relative_to(tmp_path / "whole"))
     printed, (resumed,) = train(tmp_path / "resumed", after, *tiny)

@@ -5,6 +5,7 @@ Here one process does what each of several does; test_devices.py starts two.
 """
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -84,7 +85,9 @@ def test_a_parameter_that_cannot_be_sharded_is_refused(parameter):
 
 
 @pytest.mark.slow
-def test_a_sharded_run_and_its_checkpoint_are_those_of_any_run(hybridlab, tiny, tmp_path):
+def test_a_sharded_run_and_its_checkpoint_are_those_of_any_run(hybridlab, tiny, tmp_path, monkeypatch):
+    keep = SimpleNamespace(rmtree=lambda *arguments, **settings: None)
+    monkeypatch.setattr("hybridlab.training.run.shutil", keep)  # the checkpoints of a finished run stay
     command = ["train", *tiny, "logger=none", "checkpoint.every_n_train_steps=4"]
     assert hybridlab(*command, "runs=whole").code == 0
     assert hybridlab(*command, "runs=parts", "trainer.strategy=fsdp").code == 0
