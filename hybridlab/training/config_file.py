@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from hybridlab.config import with_search_path
 from hybridlab.errors import ConfigError
 from hybridlab.records.atomic import write_text
 from hybridlab.training.spec import RunSpec
@@ -15,8 +14,7 @@ def write_config(spec: RunSpec) -> None:
     """Write the resolved configuration of a run into its folder."""
     from omegaconf import OmegaConf
 
-    declared = with_search_path(spec.config, spec.search_path)
-    write_text(spec.directory / FILE, OmegaConf.to_yaml(OmegaConf.create(declared)))
+    write_text(spec.directory / FILE, OmegaConf.to_yaml(OmegaConf.create(spec.declared)))
 
 
 def read_config(directory: str | Path) -> Any:

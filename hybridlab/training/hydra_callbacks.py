@@ -92,8 +92,8 @@ def run_ids(config: Any, jobs: list[list[str]]) -> dict[str, str]:
 
 
 def share_machine(launcher: Any, num_jobs: int) -> None:
-    """Tell parallel jobs how many they are, and share the cores equally among them, unless
-    OMP_NUM_THREADS is set.
+    """Put the number of parallel jobs into the environment, and share the cores equally among them
+    unless OMP_NUM_THREADS is set.
 
     A worker process inherits the environment, and PyTorch reads the variable when it is loaded. A
     cluster's launcher gives each job its own cores.

@@ -8,13 +8,13 @@ of the library make no new run.
 import copy
 import hashlib
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hybridlab.build import find_target
 from hybridlab.records.run_id import identity_fields
 from hybridlab.sources import is_outside, source_digest
+from hybridlab.tasks.file_digests import file_digests
 from hybridlab.training.trainer_arguments import deciding
 
 
@@ -63,22 +63,12 @@ def _content_of(value: Any) -> str | None:
     try:
         path = Path(value).expanduser().resolve()
         if path.is_file():
-            return _file_digest(path, *_stamp(path))
+            return file_digests([path])[0]
         if path.is_dir():
             files = [each for each in sorted(path.rglob("*")) if each.is_file()]
-            lines = [f"{each.relative_to(path).as_posix()} {_file_digest(each, *_stamp(each))}" for each in files]
+            named = zip(files, file_digests(files), strict=True)
+            lines = [f"{each.relative_to(path).as_posix()} {digest}" for each, digest in named]
             return hashlib.sha256("\n".join(lines).encode()).hexdigest()
     except (OSError, ValueError):  # a text that cannot be a path, a file that cannot be read
         return None
     return None
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-@cache
-def _file_digest(path: Path, size: int, modified: int, changed: int) -> str:
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

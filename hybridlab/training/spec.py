@@ -1,6 +1,7 @@
 """From the configuration to everything that a run needs, checked before anything is written."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class RunSpec:
     search_path: tuple[Path, ...]  # the folders that the configuration's files were found in
     budget: Budget
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The digest of the identity, which checkpoints carry."""
         return identity_digest(self.identity)

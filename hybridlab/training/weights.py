@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 from hybridlab.errors import ConfigError
 from hybridlab.stack.model import Stack
@@ -38,27 +37,35 @@ def load_weights(stack: Stack, directory: Path, digest: str) -> Stack:
 
     Raise ConfigError if they are not those of the `digest` in the record.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file, load_model
-
-    path = _checked(directory, digest)
-    try:
-        stack.to(_dtype(load_file(path)))
-        load_model(stack, str(path))
-    except (SafetensorError, RuntimeError) as error:
-        raise ConfigError(f"{path}: not the weights of this stack ({str(error).splitlines()[0]})") from error
-    return stack
+    return _filled(stack, _checked(directory, digest))
 
 
 def load_stack(directory: Path, digest: str) -> Stack:
     """Return the trained stack of a run, from the file of its weights alone: no data are needed."""
     from safetensors import safe_open
 
-    with safe_open(_checked(directory, digest), framework="pt") as opened:
+    path = _checked(directory, digest)
+    with safe_open(path, framework="pt") as opened:
         about = json.loads(opened.metadata()["stack"])
     plan = expand(about["plan"], {}, {}, causal=about["causal"])
     stack = Stack(plan, about["vocabulary"], readout=Readout(about["readout"]), classes=about["classes"])
-    return load_weights(stack, directory, digest)
+    return _filled(stack, path)
+
+
+def _filled(stack: Stack, path: Path) -> Stack:
+    """Return the stack with the weights of a file, in the dtype of its embedding or head there."""
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_model
+
+    try:
+        with safe_open(path, framework="pt") as opened:
+            names = list(opened.keys())  # of weights that are tied, one is kept
+            name = next(each for each in ("embedding.weight", "head.weight") if each in names)
+            stack.to(opened.get_tensor(name).dtype)
+        load_model(stack, str(path))
+    except (SafetensorError, RuntimeError) as error:
+        raise ConfigError(f"{path}: not the weights of this stack ({str(error).splitlines()[0]})") from error
+    return stack
 
 
 def _about(stack: Stack) -> dict[str, str]:
@@ -81,11 +88,6 @@ def _checked(directory: Path, digest: str) -> Path:
     if _digest(path) != digest:
         raise ConfigError(f"{path}: damaged, or of another run: not the weights that the record names")
     return path
-
-
-def _dtype(weights: dict[str, Any]) -> Any:
-    """Return the dtype of a stack's weights, that of its embedding."""
-    return weights["embedding.weight"].dtype if "embedding.weight" in weights else weights["head.weight"].dtype
 
 
 def _digest(path: Path) -> str:

@@ -37,7 +37,7 @@ class MaskedAttention(Reference):
         self.scales = nn.Parameter(torch.ones(2, self.each)) if qk_norm else None
 
     def sees(self, i: int, j: int) -> bool:
-        """Say whether token i sees token j."""
+        """Return whether token i sees token j."""
         raise NotImplementedError
 
     def visible(self, q: Tensor, k: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ class NsaLayer(Reference):
         return y if self.rope is None else torch.stack([rotated(head, self.rope) for head in y.unbind(1)], dim=1)
 
     def repeated(self, y: Tensor) -> Tensor:
-        """Give each head its own copy of the keys or values of its group."""
+        """Repeat the keys or values of each group for every head of it."""
         return y[:, [head * self.groups // self.heads for head in range(self.heads)]]
 
     def weights(self) -> Mapping[str, Tensor]:

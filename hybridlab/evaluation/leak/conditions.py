@@ -30,6 +30,15 @@ class Conditions:
     device: torch.device = CPU
     packed: bool = False
 
+    @classmethod
+    def of(
+        cls, length: int, *, evaluated_length: int | None = None, device: str | torch.device = CPU, **others: Any
+    ) -> "Conditions":
+        """Return the conditions of a run, which is evaluated at its own length unless another is
+        given.
+        """
+        return cls(length=length, evaluated_length=evaluated_length or length, device=torch.device(device), **others)
+
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the weights."""

@@ -30,49 +30,28 @@ SHORT = 9  # tokens: where the mean of a sequence, or its last token, weighs mos
 _passed: set[tuple[Any, ...]] = set()  # by this process: the runs of a sweep share most mixers
 
 
-def check_plan(
-    plan: Plan,
-    stack: Stack,
-    task_length: int,
-    *,
-    precision: str = "32-true",
-    device: str | torch.device = "cpu",
-    evaluated_length: int | None = None,
-    batch: int = 4,
-    packed: bool = False,
-) -> list[str]:
+def check_plan(plan: Plan, stack: Stack, task_length: int, **conditions: Any) -> list[str]:
     """Probe every distinct mixer of the plan, the channel mixer and the whole stack; return a line
     for each.
 
     A leak, or an exception in a user's module, raises ConfigError. What has passed in this process
-    with the same settings under the same conditions is not probed again. `precision` is Lightning's
-    name; lengths are in tokens; `conditions_of` gives all of them for a run. The stack, and all
-    random numbers, stay as they are.
+    with the same settings under the same conditions is not probed again. `conditions` are fields of
+    `Conditions`; `conditions_of` gives those of a run. The stack, and all random numbers, stay as
+    they are.
     """
-    conditions = _conditions(task_length, precision, device, evaluated_length, batch, packed)
-    return list(_lines(plan, stack, conditions, opened=True))
+    return list(_lines(plan, stack, Conditions.of(task_length, **conditions), opened=True))
 
 
-def check_trained(
-    plan: Plan,
-    stack: Stack,
-    task_length: int,
-    *,
-    precision: str = "32-true",
-    device: str | torch.device = "cpu",
-    evaluated_length: int | None = None,
-    batch: int = 4,
-    packed: bool = False,
-) -> list[str]:
+def check_trained(plan: Plan, stack: Stack, task_length: int, **conditions: Any) -> list[str]:
     """Probe a trained stack likewise, with the weights that it has; return a line.
 
     A leak raises LeakError: what training has opened must not reach a table. Outputs that are not
     finite are none: evaluation says so.
     """
-    conditions = _conditions(task_length, precision, device, evaluated_length, batch, packed)
+    under = Conditions.of(task_length, **conditions)
     with _timed() as took:
         try:
-            list(_lines(plan, stack, conditions, opened=False))
+            list(_lines(plan, stack, under, opened=False))
         except LeakFoundError as error:
             raise LeakError(f"leak: after training, {error}") from error
         except ConfigError as error:
@@ -144,19 +123,6 @@ def refuse(leak: Leak | None, what: str) -> None:
 def exact(device: torch.device) -> Precision:
     """Return float64 on a device."""
     return Precision("float64", torch.float64, device)
-
-
-def _conditions(
-    length: int, precision: str, device: str | torch.device, evaluated: int | None, batch: int, packed: bool
-) -> Conditions:
-    return Conditions(
-        length=length,
-        evaluated_length=evaluated or length,
-        batch=batch,
-        precision=str(precision),
-        device=torch.device(device),
-        packed=packed,
-    )
 
 
 def _lines(plan: Plan, stack: Stack, conditions: Conditions, *, opened: bool) -> Iterator[str]:

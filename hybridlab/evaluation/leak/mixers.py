@@ -354,7 +354,7 @@ def buffers_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def set_buffers(module: nn.Module, buffers: dict[str, Tensor]) -> None:
-    """Give a module's buffers earlier values."""
+    """Restore a module's buffers to earlier values."""
     for name, value in buffers.items():
         owner, _, own_name = name.rpartition(".")
         module.get_submodule(owner)._buffers[own_name] = value.clone()
